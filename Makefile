@@ -1,0 +1,81 @@
+# Makefile for coord: builds and installs the extension with PGXS, and starts
+# the test suites and the demo.
+#
+# The targets demo and test* work on a bare machine too: the harness under
+# test/harness installs what is missing, builds in a temporary copy of the tree
+# and installs nothing of ours in the system.  So they must not depend on PGXS,
+# which is included only where it exists.  For all targets: make help
+
+EXTENSION = coord
+MODULE_big = coord
+PGFILEDESC = "coord - leases, task claims, agents and events"
+DATA = sql/coord--1.0.sql $(wildcard sql/coord--*--*.sql)
+OBJS = $(patsubst %.c,%.o,$(sort $(filter-out src/bin/%,$(wildcard src/*.c src/*/*.c))))
+
+# The tests that "make installcheck" runs against a running server which has
+# coord in its shared_preload_libraries.
+REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=test --load-extension=coord
+ISOLATION = $(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test/isolation --load-extension=coord
+
+PG_CONFIG ?= pg_config
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+SERVER_HEADERS := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)
+
+# The server's headers are system headers for us, so that -Wextra speaks of our
+# own code only.  The compiler writes down which headers each object needs.
+PG_CPPFLAGS = -I$(srcdir)/src -isystem $(SERVER_HEADERS)
+PG_CFLAGS = -Wall -Wextra -MMD -MP
+EXTRA_CLEAN = $(OBJS:.o=.d) results regression.diffs regression.out output_iso test/output*
+
+# LLVM bitcode needs a clang of the server's own version, which few machines
+# have, and gains nothing here.  To build it all the same: make with_llvm=yes
+ifneq ($(origin with_llvm),command line)
+override with_llvm = no
+endif
+
+.DEFAULT_GOAL := all
+
+ifneq ($(and $(PGXS),$(wildcard $(SERVER_HEADERS)/postgres.h)),)
+
+include $(PGXS)
+
+ifeq ($(shell test $(MAJORVERSION) -ge 16 && echo yes),yes)
+ISOLATION_OPTS += --expecteddir=test/isolation
+endif
+
+$(OBJS): Makefile
+-include $(OBJS:.o=.d)
+
+else
+
+all install uninstall installcheck:
+	@echo 'coord: $(PG_CONFIG) finds no PGXS. Install the development package of your PostgreSQL' >&2
+	@echo '(Debian: postgresql-server-dev-15), or name it: make PG_CONFIG=/path/to/pg_config' >&2
+	@false
+
+clean distclean maintainer-clean:
+	rm -rf $(OBJS) $(EXTRA_CLEAN) coord.so
+
+endif
+
+demo:
+	@test/harness/with-cluster -- /usr/bin/python3 examples/demo/demo.py
+
+test:
+	@test/harness/run-suites
+
+test-regress test-isolation test-pgtap test-tap:
+	@test/harness/run-suites $(@:test-%=%)
+
+help:
+	@echo 'make                 build the extension (PG_CONFIG=… names another PostgreSQL)'
+	@echo 'make install         install it; then: make installcheck'
+	@echo 'make demo            the audit replayed on a throw-away cluster (DEMO_TTL=20: its own TTLs)'
+	@echo 'make test            all suites, on throw-away clusters'
+	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap'
+	@echo 'make clean           remove what was built'
+
+.PHONY: all install uninstall installcheck clean distclean maintainer-clean
+.PHONY: demo test test-regress test-isolation test-pgtap test-tap help

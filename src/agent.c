@@ -1,0 +1,229 @@
+/*
+ * agent.c
+ *		Agents: registration, heartbeats, and what happens at their end.
+ *
+ * An agent is inactive from the instant at which its heartbeat timeout has
+ * passed.  Whoever meets a lapsed agent first (the sweep, or a heartbeat that
+ * comes too late) marks it and gives back what it had claimed, in one
+ * transaction.  Its leases run on to their own ends.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+
+#include "agent.h"
+#include "args.h"
+#include "claim.h"
+#include "clock.h"
+#include "errors.h"
+#include "lease.h"
+#include "locks.h"
+#include "settings.h"
+#include "store/event_store.h"
+#include "store/store.h"
+#include "uuid7.h"
+
+PG_FUNCTION_INFO_V1(coord_agent_register);
+PG_FUNCTION_INFO_V1(coord_agent_heartbeat);
+PG_FUNCTION_INFO_V1(coord_agent_retire);
+
+static void revive(AgentRow *agent, TimestampTz now);
+
+static bool
+has_lapsed(const AgentRow *agent, TimestampTz now)
+{
+	return agent->retired_at == DT_NOEND && agent->inactive_since == DT_NOEND &&
+		agent->heartbeat_at + agent->timeout <= now;
+}
+
+/* agent_register(name, type, heartbeat_timeout, metadata, id) */
+Datum
+coord_agent_register(PG_FUNCTION_ARGS)
+{
+	char	   *name = coord_arg_name(fcinfo, 0, "name");
+	char	   *type = coord_arg_name_or_null(fcinfo, 1, "type");
+	int64		timeout = coord_arg_ttl(fcinfo, 2, "heartbeat_timeout",
+										(int64) coord_heartbeat_timeout * 1000);
+	Jsonb	   *metadata = coord_arg_payload(fcinfo, 3, "metadata");
+	pg_uuid_t  *id = coord_arg_uuid_or_null(fcinfo, 4);
+	StoreScope	scope;
+	AgentRow   *agent;
+	TimestampTz now = coord_now();
+
+	if (type == NULL)
+		type = "worker";
+
+	store_open(&scope);
+	agent = store_agent_named(name, STORE_LOCK_WAIT);
+	if (agent == NULL && !coord_try_lock_new_name("agent", name))
+		coord_error_name_busy("agent", name);
+	if (agent == NULL)
+		agent = store_agent_named(name, STORE_LOCK_WAIT);	/* made meanwhile */
+
+	if (agent != NULL)
+	{
+		coord_check_owner(agent);
+		if (id != NULL && !coord_uuid_equal(id, &agent->id))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("agent \"%s\" has another id", name),
+					 errdetail("It is registered as %s.", coord_uuid_str(&agent->id))));
+		revive(agent, now);
+		agent->timeout = timeout;
+		agent->heartbeat_at = now;
+		store_agent_update(agent, type, metadata);
+	}
+	else
+	{
+		agent = palloc0(sizeof(AgentRow));
+		if (id == NULL)
+			coord_uuid7(&agent->id);
+		else
+		{
+			if (!coord_try_lock_new_name("agent id", coord_uuid_str(id)))
+				coord_error_name_busy("agent", coord_uuid_str(id));
+			if (store_agent(id, STORE_NO_LOCK) != NULL)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("agent id %s is in use under another name", coord_uuid_str(id))));
+			agent->id = *id;
+		}
+		agent->name = name;
+		agent->owner = GetUserNameFromId(store_caller(), false);
+		agent->timeout = timeout;
+		agent->heartbeat_at = now;
+		store_agent_insert(agent, type, metadata);
+	}
+	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(&agent->id)));
+}
+
+/* agent_heartbeat(agent_id) */
+Datum
+coord_agent_heartbeat(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = coord_arg_uuid(fcinfo, 0, "agent_id");
+	StoreScope	scope;
+	AgentRow   *agent;
+	TimestampTz now;
+
+	store_open(&scope);
+	agent = coord_owned_agent(id, STORE_LOCK_WAIT);
+	if (agent->retired_at != DT_NOEND)
+		coord_error_agent_not_active(agent->name, "retired", agent->retired_at);
+
+	now = coord_now();
+	revive(agent, now);
+	store_agent_beat(agent, now);
+	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(id)));
+}
+
+/* agent_retire(agent_id) */
+Datum
+coord_agent_retire(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = coord_arg_uuid(fcinfo, 0, "agent_id");
+	StoreScope	scope;
+	AgentRow   *agent;
+	TimestampTz now;
+
+	store_open(&scope);
+	agent = coord_owned_agent(id, STORE_LOCK_WAIT);
+	now = coord_now();
+	if (agent->retired_at == DT_NOEND)
+	{
+		if (has_lapsed(agent, now))
+			(void) coord_agents_lapse(&agent, 1, now);
+		coord_claims_give_back(id, now);
+		coord_leases_release_all(id, now);
+		store_agent_set_retired(agent, now);
+	}
+	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(id)));
+}
+
+/* The instant at which the agent ends, or ended, if no heartbeat comes. */
+TimestampTz
+coord_agent_ends_at(const AgentRow *agent)
+{
+	if (agent->retired_at != DT_NOEND)
+		return agent->retired_at;
+	if (agent->inactive_since != DT_NOEND)
+		return agent->inactive_since;
+	return agent->heartbeat_at + agent->timeout;
+}
+
+/*
+ * Error unless the caller is the agent's owner, or a member of that role.  The
+ * owner is kept by name, which survives dump and restore.
+ */
+void
+coord_check_owner(const AgentRow *agent)
+{
+	Oid			owner = get_role_oid(agent->owner, true);
+
+	if (OidIsValid(owner) ? !is_member_of_role(store_caller(), owner) : !superuser_arg(store_caller()))
+		coord_error_not_owner(agent->name, agent->owner);
+}
+
+/* An agent that the caller may act for. */
+AgentRow *
+coord_owned_agent(const pg_uuid_t *id, StoreLock lock)
+{
+	AgentRow   *agent = store_agent(id, lock);
+
+	if (agent == NULL)
+		coord_error_no_agent(id);
+	coord_check_owner(agent);
+	return agent;
+}
+
+/* An agent that the caller may act for, and that is active. */
+AgentRow *
+coord_active_agent(const pg_uuid_t *id, TimestampTz now)
+{
+	AgentRow   *agent = coord_owned_agent(id, STORE_NO_LOCK);
+	TimestampTz ends_at = coord_agent_ends_at(agent);
+
+	if (ends_at <= now)
+		coord_error_agent_not_active(agent->name,
+									 agent->retired_at != DT_NOEND ? "retired" : "inactive",
+									 ends_at);
+	return agent;
+}
+
+/*
+ * Mark locked agents that have lapsed as inactive, announce it, and give back
+ * what they had claimed.  Returns how many tasks that was.
+ */
+int
+coord_agents_lapse(AgentRow **agents, int n, TimestampTz now)
+{
+	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		Assert(has_lapsed(agents[i], now));
+		store_agent_set_inactive(agents[i], agents[i]->heartbeat_at + agents[i]->timeout);
+		store_event_agent("agent.inactive", agents[i], now);
+		ids[i] = agents[i]->id;
+	}
+	return coord_claims_lose_of(ids, n, now);
+}
+
+/*
+ * Before a sign of life of a locked agent is written: if it has ended, let it
+ * end, and announce that it is active again.
+ */
+static void
+revive(AgentRow *agent, TimestampTz now)
+{
+	if (has_lapsed(agent, now))
+		(void) coord_agents_lapse(&agent, 1, now);
+	if (agent->inactive_since != DT_NOEND || agent->retired_at != DT_NOEND)
+	{
+		agent->heartbeat_at = now;
+		store_event_agent("agent.active", agent, now);
+	}
+}

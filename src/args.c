@@ -1,0 +1,205 @@
+/*
+ * args.c
+ *		Checks on the arguments of SQL-callable functions.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+#include "args.h"
+#include "clock.h"
+#include "settings.h"
+
+#define MAX_NAME_BYTES 512
+#define MAX_PAYLOAD_BYTES (1024 * 1024)
+
+/* no duration that coord is told may be longer: it would be past all dates */
+#define MAX_DURATION (INT64CONST(100) * 366 * USECS_PER_DAY)
+
+static void
+null_argument(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("argument \"%s\" must not be null", name)));
+}
+
+static void
+check_payload_size(size_t size, const char *name)
+{
+	if (size > MAX_PAYLOAD_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("argument \"%s\" is too large", name),
+				 errdetail("It has %zu bytes; %d are allowed.", size, MAX_PAYLOAD_BYTES)));
+}
+
+/* A name (of an agent, a resource, a queue ...): 1 to 512 bytes. */
+char *
+coord_check_name(char *value, const char *name)
+{
+	size_t		len = strlen(value);
+
+	if (len == 0 || len > MAX_NAME_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 len == 0 ?
+				 errmsg("argument \"%s\" must not be empty", name) :
+				 errmsg("argument \"%s\" is too long", name),
+				 errdetail("It has %zu bytes; 1 to %d are allowed.", len, MAX_NAME_BYTES)));
+	return value;
+}
+
+char *
+coord_arg_name_or_null(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		return NULL;
+	return coord_check_name(text_to_cstring(PG_GETARG_TEXT_PP(n)), name);
+}
+
+char *
+coord_arg_name(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		null_argument(name);
+	return coord_arg_name_or_null(fcinfo, n, name);
+}
+
+/* Text of any length that a payload may have. */
+char *
+coord_arg_text_or_null(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	text	   *value;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	value = PG_GETARG_TEXT_PP(n);
+	check_payload_size(VARSIZE_ANY_EXHDR(value), name);
+	return text_to_cstring(value);
+}
+
+pg_uuid_t *
+coord_arg_uuid_or_null(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : PG_GETARG_UUID_P(n);
+}
+
+pg_uuid_t *
+coord_arg_uuid(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		null_argument(name);
+	return PG_GETARG_UUID_P(n);
+}
+
+int64
+coord_arg_int64(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		null_argument(name);
+	return PG_GETARG_INT64(n);
+}
+
+/* An integer within bounds; "dflt" when NULL, whether within them or not. */
+int
+coord_arg_int_between(FunctionCallInfo fcinfo, int n, const char *name,
+					  int dflt, int min, int max)
+{
+	int			value;
+
+	if (PG_ARGISNULL(n))
+		return dflt;
+	value = PG_GETARG_INT32(n);
+	if (value < min || value > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is out of range", name),
+				 errdetail("It is %d; %d to %d are allowed.", value, min, max)));
+	return value;
+}
+
+static char *
+duration_str(int64 usec)
+{
+	return DatumGetCString(DirectFunctionCall1(interval_out,
+											   IntervalPGetDatum(coord_usec_to_interval(usec))));
+}
+
+/* A TTL or a heartbeat timeout, in microseconds. */
+int64
+coord_check_ttl(int64 usec, const char *name)
+{
+	int64		min = (int64) coord_min_lease_ttl * 1000;
+	int64		max = (int64) coord_max_lease_ttl * 1000;
+
+	if (usec < min || usec > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is out of range", name),
+				 errdetail("It is %s; %s to %s are allowed.",
+						   duration_str(usec), duration_str(min), duration_str(max)),
+				 errhint("The bounds are coord.min_lease_ttl and coord.max_lease_ttl.")));
+	return usec;
+}
+
+/* Any duration of zero or more, in microseconds. */
+int64
+coord_arg_duration(FunctionCallInfo fcinfo, int n, const char *name, int64 dflt)
+{
+	int64		usec;
+
+	if (PG_ARGISNULL(n))
+		return dflt;
+	if (!coord_interval_to_usec(PG_GETARG_INTERVAL_P(n), &usec) ||
+		usec < 0 || usec > MAX_DURATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is out of range", name),
+				 errdetail("It is %s; 0 to 100 years are allowed.",
+						   DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(n))))));
+	return usec;
+}
+
+int64
+coord_arg_ttl(FunctionCallInfo fcinfo, int n, const char *name, int64 dflt)
+{
+	if (PG_ARGISNULL(n))
+		return dflt;
+	return coord_check_ttl(coord_arg_duration(fcinfo, n, name, 0), name);
+}
+
+TimestampTz
+coord_check_instant(TimestampTz instant, const char *name)
+{
+	if (TIMESTAMP_NOT_FINITE(instant))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must be finite", name)));
+	return instant;
+}
+
+/* A JSON value of 1 MiB at most, as it is stored uncompressed. */
+Jsonb *
+coord_check_payload(Jsonb *value, const char *name)
+{
+	check_payload_size(VARSIZE(value), name);
+	return value;
+}
+
+Jsonb *
+coord_arg_payload_or_null(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	return PG_ARGISNULL(n) ? NULL : coord_check_payload(PG_GETARG_JSONB_P(n), name);
+}
+
+/* The same, where NULL means the default, an empty object. */
+Jsonb *
+coord_arg_payload(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	return coord_arg_payload_or_null(fcinfo, n, name);
+}

@@ -1,0 +1,19 @@
+/*
+ * compat.h
+ *		The only place that tests PG_VERSION_NUM.
+ */
+#ifndef COORD_COMPAT_H
+#define COORD_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "coord needs PostgreSQL 15 or newer"
+#endif
+
+/* PostgreSQL 18 lets a module say its name and version. */
+#if PG_VERSION_NUM >= 180000
+#define COORD_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "coord", .version = "1.0")
+#else
+#define COORD_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+#endif							/* COORD_COMPAT_H */

@@ -1,0 +1,14 @@
+/*
+ * dependency.h
+ *		What becomes of tasks that wait for others.
+ */
+#ifndef COORD_DEPENDENCY_H
+#define COORD_DEPENDENCY_H
+
+#include "store/task_store.h"
+
+extern void coord_dependency_completed(const pg_uuid_t *task_id);
+extern void coord_dependency_failed(const pg_uuid_t *task_id, const char *state, TimestampTz now);
+extern bool coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now);
+
+#endif							/* COORD_DEPENDENCY_H */

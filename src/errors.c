@@ -1,0 +1,191 @@
+/*
+ * errors.c
+ *		The errors of the contract, each raised in one place: a message that
+ *		names the thing, a detail that gives its state, and a hint where there
+ *		is something to do.
+ */
+#include "postgres.h"
+
+#include "errors.h"
+#include "uuid7.h"
+
+void
+coord_error_no_agent(const pg_uuid_t *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("agent %s does not exist", coord_uuid_str(id)),
+			 errhint("Register it with coord.agent_register.")));
+}
+
+void
+coord_error_no_lease(const pg_uuid_t *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("lease %s does not exist", coord_uuid_str(id))));
+}
+
+void
+coord_error_no_task(const pg_uuid_t *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("task %s does not exist", coord_uuid_str(id))));
+}
+
+void
+coord_error_no_queue(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("queue \"%s\" does not exist", name),
+			 errhint("A queue comes into being with its first task, or by coord.queue_set.")));
+}
+
+void
+coord_error_task_claimed(const pg_uuid_t *id, const pg_uuid_t *agent_id, TimestampTz until)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("task %s is already claimed", coord_uuid_str(id)),
+			 errdetail("It is claimed by agent %s until %s.",
+					   coord_uuid_str(agent_id), timestamptz_to_str(until))));
+}
+
+void
+coord_error_task_busy(const pg_uuid_t *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("task %s is being changed by another transaction", coord_uuid_str(id)),
+			 errhint("Try again when that transaction has ended.")));
+}
+
+void
+coord_error_resource_held(const char *resource_key, const pg_uuid_t *agent_id, TimestampTz until)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("resource \"%s\" is held", resource_key),
+			 errdetail("It is held by agent %s until %s.",
+					   coord_uuid_str(agent_id), timestamptz_to_str(until))));
+}
+
+void
+coord_error_resource_busy(const char *resource_key)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("resource \"%s\" is being changed by another transaction", resource_key),
+			 errhint("Try again when that transaction has ended.")));
+}
+
+void
+coord_error_name_busy(const char *what, const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("%s \"%s\" is being created by another transaction", what, name),
+			 errhint("Try again when that transaction has ended.")));
+}
+
+void
+coord_error_queue_busy(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("queue \"%s\" is being changed by another transaction", name),
+			 errhint("Try again when that transaction has ended.")));
+}
+
+void
+coord_error_queue_full(const char *name, int max_claimed)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("queue \"%s\" has as many claimed tasks as it may have", name),
+			 errdetail("Its max_claimed is %d.", max_claimed)));
+}
+
+void
+coord_error_stale_token(const pg_uuid_t *task_id, int64 token, const char *state)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("fencing token " INT64_FORMAT " does not hold task %s",
+					token, coord_uuid_str(task_id)),
+			 errdetail("The task is %s.", state),
+			 errhint("The claim was lost; stop working on the task.")));
+}
+
+void
+coord_error_claim_ran_out(const pg_uuid_t *task_id, TimestampTz since, bool agent_inactive)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the claim on task %s has run out", coord_uuid_str(task_id)),
+			 agent_inactive ?
+			 errdetail("Its agent became inactive at %s.", timestamptz_to_str(since)) :
+			 errdetail("Its lease expired at %s.", timestamptz_to_str(since)),
+			 errhint("The claim was lost; stop working on the task.")));
+}
+
+void
+coord_error_lease_ended(const pg_uuid_t *id, const char *how)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("lease %s is no longer active", coord_uuid_str(id)),
+			 errdetail("It was %s.", how),
+			 errhint("Acquire the resource again.")));
+}
+
+void
+coord_error_stale_resource_token(const char *resource_key, int64 token, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("fencing token " INT64_FORMAT " does not hold resource \"%s\"",
+					token, resource_key),
+			 errdetail("%s", detail)));
+}
+
+void
+coord_error_agent_not_active(const char *name, const char *status, TimestampTz since)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("agent \"%s\" is %s", name, status),
+			 errdetail("It has been so since %s.", timestamptz_to_str(since)),
+			 strcmp(status, "retired") == 0 ?
+			 errhint("Register it again with coord.agent_register.") :
+			 errhint("Call coord.agent_heartbeat first.")));
+}
+
+void
+coord_error_task_state(const pg_uuid_t *id, const char *state, const char *verb)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("task %s cannot be %s", coord_uuid_str(id), verb),
+			 errdetail("The task is %s.", state)));
+}
+
+void
+coord_error_dependency_cycle(const pg_uuid_t *id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("task %s depends on itself", coord_uuid_str(id)),
+			 errdetail("Following depends_on from it leads back to it.")));
+}
+
+void
+coord_error_not_owner(const char *agent_name, const char *owner)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for agent \"%s\"", agent_name),
+			 errdetail("It belongs to role \"%s\".", owner)));
+}

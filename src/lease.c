@@ -1,0 +1,381 @@
+/*
+ * lease.c
+ *		Leases: granting, renewing and ending them.
+ *
+ * A resource key has one row, which is its current lease or its last one.
+ * Every grant to a new holder gives it a new id and a new fencing token.  A
+ * lease is over from its expires_at on, whether or not anybody has written so;
+ * whoever meets one that has run out first (the sweep, or the next grant)
+ * writes it down and sends lock.expired.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+
+#include "agent.h"
+#include "args.h"
+#include "clock.h"
+#include "errors.h"
+#include "lease.h"
+#include "locks.h"
+#include "sequence.h"
+#include "settings.h"
+#include "store/event_store.h"
+#include "store/store.h"
+#include "uuid7.h"
+
+PG_FUNCTION_INFO_V1(coord_lease_acquire);
+PG_FUNCTION_INFO_V1(coord_lease_renew);
+PG_FUNCTION_INFO_V1(coord_lease_release);
+PG_FUNCTION_INFO_V1(coord_lease_assert);
+
+static LeaseRow *find_lease(const pg_uuid_t *id, bool *superseded);
+static LeaseOutcome renew_own(LeaseRow **lease, const LeaseRequest *request, TimestampTz now);
+static void fill_grant(LeaseRow *lease, const LeaseRequest *request, TimestampTz now);
+static void set_check_at(LeaseRow *lease, TimestampTz now);
+
+static bool
+is_active(const LeaseRow *lease, TimestampTz now)
+{
+	return lease->ended_at == DT_NOEND && lease->expires_at > now;
+}
+
+/* in words, how a lease that is not active ended */
+static const char *
+how_ended(const LeaseRow *lease)
+{
+	return lease->ended_at != DT_NOEND && lease->released ?
+		psprintf("released at %s", timestamptz_to_str(lease->ended_at)) :
+		psprintf("expired at %s", timestamptz_to_str(lease->expires_at));
+}
+
+/* lease_acquire(resource_key, agent_id, ttl, auto_renew, max_hold) */
+Datum
+coord_lease_acquire(PG_FUNCTION_ARGS)
+{
+	LeaseRequest request = {
+		.resource_key = coord_arg_name(fcinfo, 0, "resource_key"),
+		.agent_id = coord_arg_uuid(fcinfo, 1, "agent_id"),
+		.ttl = coord_arg_ttl(fcinfo, 2, "ttl", (int64) coord_default_lease_ttl * 1000),
+		.auto_renew = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3),
+		.max_hold = coord_arg_duration(fcinfo, 4, "max_hold", -1),
+	};
+	StoreScope	scope;
+	LeaseRow   *lease;
+	TimestampTz now;
+
+	InitMaterializedSRF(fcinfo, 0);
+	store_open(&scope);
+	now = coord_now();
+	(void) coord_active_agent(request.agent_id, now);
+	if (coord_lease_grant(&request, now, &lease) == LEASE_GRANTED)
+	{
+		(void) store_lease_result(lease);
+		store_results(fcinfo);
+	}
+	store_close(&scope);
+	return (Datum) 0;
+}
+
+/* lease_renew(lease_id, ttl) */
+Datum
+coord_lease_renew(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = coord_arg_uuid(fcinfo, 0, "lease_id");
+	int64		ttl = coord_arg_ttl(fcinfo, 1, "ttl", -1);
+	StoreScope	scope;
+	LeaseRow   *lease;
+	bool		superseded;
+	TimestampTz now;
+	TimestampTz expires_at;
+
+	store_open(&scope);
+	lease = find_lease(id, &superseded);
+	if (superseded)
+		coord_error_lease_ended(id, "followed by another lease on its resource");
+	(void) coord_owned_agent(&lease->agent_id, STORE_NO_LOCK);
+	now = coord_now();
+	if (!is_active(lease, now))
+		coord_error_lease_ended(id, how_ended(lease));
+
+	expires_at = now + (ttl < 0 ? lease->ttl : ttl);
+	if (lease->task_id != NULL)
+		expires_at = Max(expires_at, lease->expires_at);	/* its claim needs it so long */
+	coord_lease_extend(lease, expires_at, now);
+	PG_RETURN_DATUM(store_close_with(&scope, store_lease_result(lease)));
+}
+
+/* lease_release(lease_id) */
+Datum
+coord_lease_release(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = coord_arg_uuid(fcinfo, 0, "lease_id");
+	StoreScope	scope;
+	LeaseRow   *lease;
+	bool		superseded;
+	bool		active = false;
+	TimestampTz now;
+
+	store_open(&scope);
+	lease = find_lease(id, &superseded);
+	if (!superseded)
+	{
+		(void) coord_owned_agent(&lease->agent_id, STORE_NO_LOCK);
+		now = coord_now();
+		active = is_active(lease, now);
+		if (active && lease->task_id != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("lease %s belongs to a claim", coord_uuid_str(id)),
+					 errdetail("Task %s is claimed with it.", coord_uuid_str(lease->task_id)),
+					 errhint("Complete, fail or release the task.")));
+		if (active)
+			coord_lease_end(lease, now);
+	}
+	store_close(&scope);
+	PG_RETURN_BOOL(active);
+}
+
+/*
+ * lease_assert(resource_key, fencing_token)
+ *
+ * FOR KEY SHARE keeps the row from being granted, but lets its holder (and the
+ * server, for auto_renew) renew it.
+ */
+Datum
+coord_lease_assert(PG_FUNCTION_ARGS)
+{
+	char	   *resource_key = coord_arg_name(fcinfo, 0, "resource_key");
+	int64		token = coord_arg_int64(fcinfo, 1, "fencing_token");
+	StoreScope	scope;
+	LeaseRow   *lease;
+
+	store_open(&scope);
+	lease = store_lease_on(resource_key);
+	if (lease != NULL && lease->fencing_token == token && store_lease_hold_still(lease->slot))
+		lease = store_lease_on(resource_key);
+
+	if (lease == NULL)
+		coord_error_stale_resource_token(resource_key, token, "Nobody has ever held it.");
+	if (lease->fencing_token != token)
+		coord_error_stale_resource_token(resource_key, token, "The token is not that of its latest lease.");
+	if (!is_active(lease, coord_now()))
+		coord_error_stale_resource_token(resource_key, token,
+										 psprintf("Its lease was %s.", how_ended(lease)));
+	store_close(&scope);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Give a resource to an agent, for itself or for a task's claim.
+ *
+ * On LEASE_HELD, *lease is whose it is.  A lease that the agent holds by itself
+ * also serves a claim of its own, and stays the agent's afterwards; one that
+ * serves a claim does not serve another.  Never waits, and a refusal writes
+ * nothing.
+ */
+LeaseOutcome
+coord_lease_grant(const LeaseRequest *request, TimestampTz now, LeaseRow **lease)
+{
+	for (;;)
+	{
+		*lease = store_lease_on(request->resource_key);
+
+		if (*lease == NULL)
+		{
+			if (!coord_try_lock_new_name("resource", request->resource_key))
+				return LEASE_BUSY;
+			*lease = palloc0(sizeof(LeaseRow));
+			(*lease)->slot = store_lease_new_slot();
+			(*lease)->resource_key = pstrdup(request->resource_key);
+			(*lease)->check_at = DT_NOEND;
+			fill_grant(*lease, request, now);
+			if (store_lease_insert(*lease))
+				return LEASE_GRANTED;
+			continue;			/* somebody was faster */
+		}
+
+		if (is_active(*lease, now))
+		{
+			if (!coord_uuid_equal(&(*lease)->agent_id, request->agent_id) ||
+				(request->task_id != NULL && (*lease)->task_id != NULL))
+				return LEASE_HELD;
+			return renew_own(lease, request, now);
+		}
+
+		*lease = store_lease_on_for_grant(request->resource_key);
+		if (*lease == NULL)
+			return LEASE_BUSY;
+		if (is_active(*lease, now))
+			continue;			/* somebody was faster */
+		if ((*lease)->ended_at == DT_NOEND)
+			store_event_lock_expired(*lease, now);
+		fill_grant(*lease, request, now);
+		store_lease_update(*lease);
+		return LEASE_GRANTED;
+	}
+}
+
+/* Renew an active, locked lease until "expires_at". */
+void
+coord_lease_extend(LeaseRow *lease, TimestampTz expires_at, TimestampTz now)
+{
+	lease->renewed_at = now;
+	lease->expires_at = expires_at;
+	set_check_at(lease, now);
+	store_lease_update(lease);
+}
+
+/*
+ * End a locked lease that was not seen to end: as expired when its time is
+ * over, as released otherwise.
+ */
+void
+coord_lease_end(LeaseRow *lease, TimestampTz now)
+{
+	Assert(lease->ended_at == DT_NOEND);
+	lease->released = lease->expires_at > now;
+	lease->ended_at = Min(lease->expires_at, now);
+	if (!lease->released)
+		store_event_lock_expired(lease, now);
+	store_lease_update(lease);
+}
+
+/* The lease of that id, whether it has ended or not; NULL when there is none. */
+LeaseRow *
+coord_lease_by_id(const pg_uuid_t *id, StoreLock lock)
+{
+	LeaseRow   *lease = NULL;
+	int64		slot;
+
+	if (coord_lease_slot(id, &slot))
+		lease = store_lease_at(slot, lock);
+	return lease != NULL && coord_uuid_equal(&lease->id, id) ? lease : NULL;
+}
+
+/* Release what an agent holds. */
+void
+coord_leases_release_all(const pg_uuid_t *agent_id, TimestampTz now)
+{
+	int			n;
+	LeaseRow  **leases = store_leases_of(agent_id, now, &n);
+
+	for (int i = 0; i < n; i++)
+		coord_lease_end(leases[i], now);
+}
+
+/*
+ * The sweep's look at a locked lease whose check_at has come.  True when it has
+ * expired; *renewed when the server renewed it.
+ */
+bool
+coord_lease_look(LeaseRow *lease, TimestampTz now, bool *renewed)
+{
+	AgentRow   *agent;
+
+	*renewed = false;
+	if (lease->ended_at != DT_NOEND)
+	{
+		lease->check_at = DT_NOEND;
+		store_lease_update(lease);
+		return false;
+	}
+	if (lease->expires_at <= now)
+	{
+		lease->check_at = DT_NOEND;
+		coord_lease_end(lease, now);
+		return true;
+	}
+
+	if (lease->auto_renew && lease->renewed_at + lease->ttl / 3 <= now &&
+		(lease->max_hold < 0 || lease->acquired_at + lease->max_hold > now))
+	{
+		agent = store_agent(&lease->agent_id, STORE_NO_LOCK);
+		*renewed = agent != NULL && coord_agent_ends_at(agent) > now;
+	}
+	if (*renewed)
+		coord_lease_extend(lease, Max(lease->expires_at, now + lease->ttl), now);
+	else
+	{
+		set_check_at(lease, now);
+		store_lease_update(lease);
+	}
+	return false;
+}
+
+/*
+ * The row of a lease, locked; error when there is no such lease.  *superseded
+ * when the row has gone on to another lease, so that this one has ended.
+ */
+static LeaseRow *
+find_lease(const pg_uuid_t *id, bool *superseded)
+{
+	LeaseRow   *lease = NULL;
+	int64		slot;
+
+	if (coord_lease_slot(id, &slot))
+		lease = store_lease_at(slot, STORE_LOCK_WAIT);
+	if (lease == NULL)
+		coord_error_no_lease(id);
+	*superseded = !coord_uuid_equal(&lease->id, id);
+	return lease;
+}
+
+/* Renew a lease that the agent was just seen to hold. */
+static LeaseOutcome
+renew_own(LeaseRow **lease, const LeaseRequest *request, TimestampTz now)
+{
+	pg_uuid_t	id = (*lease)->id;
+
+	*lease = store_lease_at((*lease)->slot, STORE_LOCK_SKIP);
+	if (*lease == NULL || !coord_uuid_equal(&(*lease)->id, &id) || !is_active(*lease, now))
+		return LEASE_BUSY;
+
+	if (request->task_id != NULL || (*lease)->task_id != NULL)
+		coord_lease_extend(*lease, Max((*lease)->expires_at, now + request->ttl), now);
+	else
+	{
+		(*lease)->ttl = request->ttl;
+		(*lease)->auto_renew = request->auto_renew;
+		(*lease)->max_hold = request->max_hold;
+		coord_lease_extend(*lease, now + request->ttl, now);
+	}
+	return LEASE_GRANTED;
+}
+
+static void
+fill_grant(LeaseRow *lease, const LeaseRequest *request, TimestampTz now)
+{
+	coord_lease_id(&lease->id, lease->slot);
+	lease->agent_id = *request->agent_id;
+	lease->task_id = (pg_uuid_t *) request->task_id;
+	lease->fencing_token = coord_next_fencing_token();
+	lease->ttl = request->ttl;
+	lease->auto_renew = request->auto_renew;
+	lease->max_hold = request->max_hold;
+	lease->acquired_at = now;
+	lease->renewed_at = now;
+	lease->expires_at = now + request->ttl;
+	lease->ended_at = DT_NOEND;
+	lease->released = false;
+	set_check_at(lease, now);
+}
+
+/*
+ * Set when the sweep must look at the lease next: at its end, or before that
+ * when the server must renew it.  A renewal whose time has come and that was
+ * not made is never made.  An earlier instant that is set already stays, since
+ * changing it is an index write.
+ */
+static void
+set_check_at(LeaseRow *lease, TimestampTz now)
+{
+	TimestampTz renewal = lease->renewed_at + lease->ttl / 3;
+	TimestampTz due = lease->expires_at;
+
+	if (lease->auto_renew && renewal > now)
+		due = Min(due, renewal);
+	if (lease->check_at <= now || lease->check_at > due)
+		lease->check_at = due;
+}

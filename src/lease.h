@@ -1,0 +1,35 @@
+/*
+ * lease.h
+ *		Leases: granting, renewing and ending them.
+ */
+#ifndef COORD_LEASE_H
+#define COORD_LEASE_H
+
+#include "store/lease_store.h"
+
+typedef enum LeaseOutcome
+{
+	LEASE_GRANTED,				/* or renewed, for who held it already */
+	LEASE_HELD,					/* by another */
+	LEASE_BUSY					/* another transaction is changing it */
+} LeaseOutcome;
+
+/* what somebody asks for */
+typedef struct LeaseRequest
+{
+	const char *resource_key;
+	const pg_uuid_t *agent_id;
+	const pg_uuid_t *task_id;	/* NULL: not for a claim */
+	int64		ttl;			/* microseconds */
+	bool		auto_renew;
+	int64		max_hold;		/* microseconds, -1: no limit */
+} LeaseRequest;
+
+extern LeaseOutcome coord_lease_grant(const LeaseRequest *request, TimestampTz now, LeaseRow **lease);
+extern void coord_lease_extend(LeaseRow *lease, TimestampTz expires_at, TimestampTz now);
+extern void coord_lease_end(LeaseRow *lease, TimestampTz now);
+extern LeaseRow *coord_lease_by_id(const pg_uuid_t *id, StoreLock lock);
+extern void coord_leases_release_all(const pg_uuid_t *agent_id, TimestampTz now);
+extern bool coord_lease_look(LeaseRow *lease, TimestampTz now, bool *renewed);
+
+#endif							/* COORD_LEASE_H */

@@ -1,0 +1,87 @@
+/*
+ * locks.c
+ *		Advisory locks, for what is wider than a row; the one place that
+ *		derives their keys.
+ *
+ * They are two-key advisory locks whose first key is the OID of table
+ * coord.task_live, which no other use of advisory locks in the database has a
+ * reason to take.  (DESIGN: "class = the extension's OID"; a table's OID is as
+ * unique and costs no catalog scan.)  The second key is a hash of what the
+ * lock is about.
+ *
+ * The order in which coord takes locks, rows included:
+ *
+ *	1. the row of an agent;
+ *	2. the row of a task, then those of its dependants;
+ *	3. the row of a queue slot;
+ *	4. the row of a lease;
+ *	5. a new name, the delivery;
+ *	6. a sequence, held only for the time of setting it.
+ *
+ * Rows that other agents may have locked are taken with SKIP LOCKED and names
+ * and the delivery by trying, so that no cycle of waiting can close.  Waited
+ * for are only rows that belong to the caller's own agent.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "utils/lsyscache.h"
+
+#include "locks.h"
+
+static void
+make_tag(LOCKTAG *tag, uint32 key)
+{
+	Oid			class = get_relname_relid("task_live", get_namespace_oid("coord", false));
+
+	/* the last field is 2 for advisory locks with two keys */
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, class, key, 2);
+}
+
+static bool
+try_lock(uint32 key)
+{
+	LOCKTAG		tag;
+
+	make_tag(&tag, key);
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/*
+ * Lock a name that is about to be inserted into a unique index, until the end
+ * of the transaction.  False when another transaction is doing so: inserting
+ * would wait for it to end.
+ */
+bool
+coord_try_lock_new_name(const char *what, const char *name)
+{
+	uint32		kind = hash_bytes((const unsigned char *) what, strlen(what));
+
+	return try_lock(hash_combine(kind, hash_bytes((const unsigned char *) name, strlen(name))));
+}
+
+/*
+ * Lock the giving of positions to events, until the end of the transaction: so
+ * positions become visible in their order.
+ */
+bool
+coord_try_lock_delivery(void)
+{
+	return try_lock(hash_bytes((const unsigned char *) "delivery", 8));
+}
+
+/* Lock the setting of a sequence, waiting, until coord_unlock(). */
+void
+coord_lock_sequence(LOCKTAG *tag, Oid relid)
+{
+	make_tag(tag, hash_combine(hash_bytes((const unsigned char *) "sequence", 8), relid));
+	(void) LockAcquire(tag, ExclusiveLock, false, false);
+}
+
+void
+coord_unlock(LOCKTAG *tag)
+{
+	LockRelease(tag, ExclusiveLock, false);
+}

@@ -1,0 +1,15 @@
+/*
+ * locks.h
+ *		Advisory locks, for what is wider than a row.
+ */
+#ifndef COORD_LOCKS_H
+#define COORD_LOCKS_H
+
+#include "storage/lock.h"
+
+extern bool coord_try_lock_new_name(const char *what, const char *name);
+extern bool coord_try_lock_delivery(void);
+extern void coord_lock_sequence(LOCKTAG *tag, Oid relid);
+extern void coord_unlock(LOCKTAG *tag);
+
+#endif							/* COORD_LOCKS_H */

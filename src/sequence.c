@@ -1,0 +1,87 @@
+/*
+ * sequence.c
+ *		Numbers that never go back: fencing tokens and event positions.
+ *
+ * A PostgreSQL sequence survives a crash, but goes back when history forks: on
+ * a standby that had not received the last commits, or in a restored database.
+ * So a number has the epoch in its high bits:
+ *
+ *		bits 62..51		the timeline, which every promotion and every
+ *						point-in-time recovery raises (4,095 at most)
+ *		bits 50..0		a counter, which starts at the microseconds from 2025
+ *						to the start of this incarnation, and grows by one
+ *
+ * An incarnation begins when the server starts or when the extension is
+ * created in this database, whichever came last.  As long as fewer than a
+ * million numbers are drawn in a second, every number is below the microsecond
+ * in which it is drawn, so a later incarnation of the same timeline (a restart
+ * from a file system snapshot, a restored dump) starts above all numbers of the
+ * former one.  A dump carries the sequence's value, and with it the timeline of
+ * the cluster that it came from.  The counter has room until 2096.
+ *
+ * Nothing is stored for this but the sequences themselves: a number below the
+ * floor of the present incarnation shows that the sequence has yet to be raised.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "commands/sequence.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "locks.h"
+#include "sequence.h"
+#include "store/installation.h"
+
+#define COUNTER_BITS 51
+#define MAX_TIMELINE 4095
+
+/* microseconds from 2000-01-01, PostgreSQL's epoch, to 2025-01-01 */
+#define COUNTER_EPOCH (INT64CONST(9132) * USECS_PER_DAY)
+
+/* The smallest number that may follow "last" in this incarnation. */
+static int64
+incarnation_floor(int64 last)
+{
+	int64		timeline = Min(GetWALInsertionTimeLine(), MAX_TIMELINE);
+	int64		started_at = Max(PgStartTime, store_installed_at());
+
+	timeline = Max(timeline, last >> COUNTER_BITS);
+	return (timeline << COUNTER_BITS) | Max(started_at - COUNTER_EPOCH, 0);
+}
+
+static int64
+next_number(const char *sequence)
+{
+	Oid			relid = get_relname_relid(sequence, get_namespace_oid("coord", false));
+	int64		number = nextval_internal(relid, false);
+	LOCKTAG		tag;
+
+	if (number >= incarnation_floor(number))
+		return number;
+
+	/* Once in an incarnation: raise the sequence, unless somebody just has. */
+	coord_lock_sequence(&tag, relid);
+	number = nextval_internal(relid, false);
+	if (number < incarnation_floor(number))
+	{
+		number = incarnation_floor(number);
+		DirectFunctionCall2(setval_oid, ObjectIdGetDatum(relid), Int64GetDatum(number));
+	}
+	coord_unlock(&tag);
+	return number;
+}
+
+int64
+coord_next_fencing_token(void)
+{
+	return next_number("fencing_token");
+}
+
+int64
+coord_next_event_position(void)
+{
+	return next_number("event_position");
+}

@@ -1,0 +1,11 @@
+/*
+ * sequence.h
+ *		Numbers that never go back: fencing tokens and event positions.
+ */
+#ifndef COORD_SEQUENCE_H
+#define COORD_SEQUENCE_H
+
+extern int64 coord_next_fencing_token(void);
+extern int64 coord_next_event_position(void);
+
+#endif							/* COORD_SEQUENCE_H */

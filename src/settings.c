@@ -1,0 +1,90 @@
+/*
+ * settings.c
+ *		The configuration parameters, all of them.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "settings.h"
+
+int			coord_default_lease_ttl;
+int			coord_min_lease_ttl;
+int			coord_max_lease_ttl;
+int			coord_heartbeat_timeout;
+int			coord_event_retention;
+int			coord_task_retention;
+int			coord_max_databases;
+
+/*
+ * Define the parameters.  "preloading" tells whether the library is being
+ * loaded by shared_preload_libraries: what sizes shared memory exists only
+ * then.
+ */
+void
+coord_settings_define(bool preloading)
+{
+	DefineCustomIntVariable("coord.default_lease_ttl",
+							"How long a lease or a claim lasts when neither the call nor the queue says.",
+							NULL, &coord_default_lease_ttl,
+							30 * 1000, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("coord.min_lease_ttl",
+							"The shortest TTL, and the shortest heartbeat timeout, that a call may ask for.",
+							NULL, &coord_min_lease_ttl,
+							100, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("coord.max_lease_ttl",
+							"The longest TTL, and the longest heartbeat timeout, that a call may ask for.",
+							NULL, &coord_max_lease_ttl,
+							24 * 60 * 60 * 1000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("coord.heartbeat_timeout",
+							"How long after its last heartbeat an agent becomes inactive, when its registration does not say.",
+							NULL, &coord_heartbeat_timeout,
+							30 * 1000, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("coord.event_retention",
+							"How long events are kept.",
+							NULL, &coord_event_retention,
+							7 * 24 * 60 * 60, 0, INT_MAX, PGC_SUSET, GUC_UNIT_S,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("coord.task_retention",
+							"How long finished tasks are kept, in queues that do not say.",
+							NULL, &coord_task_retention,
+							7 * 24 * 60 * 60, 0, INT_MAX, PGC_SUSET, GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	if (preloading)
+		DefineCustomIntVariable("coord.max_databases",
+								"How many databases can have a coord worker at once.",
+								NULL, &coord_max_databases,
+								64, 1, 10000, PGC_POSTMASTER, 0,
+								NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("coord");
+}
+
+PG_FUNCTION_INFO_V1(coord_setting);
+
+/* coord.setting(name): a parameter that is a duration, as an interval */
+Datum
+coord_setting(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	if (strcmp(name, "default_lease_ttl") == 0)
+		PG_RETURN_INTERVAL_P(coord_usec_to_interval((int64) coord_default_lease_ttl * 1000));
+	if (strcmp(name, "task_retention") == 0)
+		PG_RETURN_INTERVAL_P(coord_usec_to_interval((int64) coord_task_retention * USECS_PER_SEC));
+
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("coord has no duration setting named \"%s\"", name)));
+}

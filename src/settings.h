@@ -1,0 +1,18 @@
+/*
+ * settings.h
+ *		The configuration parameters.
+ */
+#ifndef COORD_SETTINGS_H
+#define COORD_SETTINGS_H
+
+extern int	coord_default_lease_ttl;	/* milliseconds */
+extern int	coord_min_lease_ttl;	/* milliseconds */
+extern int	coord_max_lease_ttl;	/* milliseconds */
+extern int	coord_heartbeat_timeout;	/* milliseconds */
+extern int	coord_event_retention;	/* seconds */
+extern int	coord_task_retention;	/* seconds */
+extern int	coord_max_databases;
+
+extern void coord_settings_define(bool preloading);
+
+#endif							/* COORD_SETTINGS_H */

@@ -1,0 +1,179 @@
+/*
+ * agent_store.c
+ *		Stored agents: coord.agent_data.
+ *
+ * A heartbeat changes heartbeat_at alone, which no index has.  check_at is the
+ * end of the timeout as it was when the row was last looked at.
+ */
+#include "postgres.h"
+
+#include "store/agent_store.h"
+#include "store/store.h"
+#include "worker/wakeup.h"
+
+#define AGENT_COLUMNS \
+	"id, name, owner, heartbeat_timeout, heartbeat_at, inactive_since, retired_at, check_at"
+
+static AgentRow *
+read_agent(uint64 row)
+{
+	AgentRow   *agent = palloc(sizeof(AgentRow));
+
+	agent->id = *store_uuid(row, 1);
+	agent->name = store_text(row, 2);
+	agent->owner = store_text(row, 3);
+	agent->timeout = store_interval(row, 4, 0);
+	agent->heartbeat_at = store_time(row, 5, 0);
+	agent->inactive_since = store_time(row, 6, DT_NOEND);
+	agent->retired_at = store_time(row, 7, DT_NOEND);
+	agent->check_at = store_time(row, 8, DT_NOEND);
+	return agent;
+}
+
+static StoreArg
+arg_check_at(const AgentRow *agent)
+{
+	return arg_time_or_null(agent->check_at == DT_NOEND, agent->check_at);
+}
+
+/* An agent, or NULL when there is none, or when it is locked and to be skipped. */
+AgentRow *
+store_agent(const pg_uuid_t *id, StoreLock lock)
+{
+	static StorePlan plans[] = {
+		[STORE_NO_LOCK] = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE id = $1"},
+		[STORE_LOCK_WAIT] = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE id = $1"
+		" FOR NO KEY UPDATE"},
+		[STORE_LOCK_SKIP] = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE id = $1"
+		" FOR NO KEY UPDATE SKIP LOCKED"},
+	};
+
+	return store_run(&plans[lock], STORE_ARGS(arg_uuid(id))) ? read_agent(0) : NULL;
+}
+
+AgentRow *
+store_agent_named(const char *name, StoreLock lock)
+{
+	static StorePlan plans[] = {
+		[STORE_NO_LOCK] = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE name = $1"},
+		[STORE_LOCK_WAIT] = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE name = $1"
+		" FOR NO KEY UPDATE"},
+	};
+
+	return store_run(&plans[lock], STORE_ARGS(arg_text(name))) ? read_agent(0) : NULL;
+}
+
+/* Agents that the sweep must look at, locked; those that are locked already are not among them. */
+AgentRow **
+store_agents_due(TimestampTz now, int limit, int *n)
+{
+	static StorePlan plan = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE check_at <= $1"
+	" ORDER BY check_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"};
+	AgentRow  **agents;
+
+	*n = (int) store_run(&plan, STORE_ARGS(arg_time(now), arg_int4(limit)));
+	agents = palloc(sizeof(AgentRow *) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		agents[i] = read_agent(i);
+	return agents;
+}
+
+/* Add an agent as active from its heartbeat_at. */
+void
+store_agent_insert(const AgentRow *agent, const char *type, Jsonb *metadata)
+{
+	static StorePlan plan = {.sql = "INSERT INTO coord.agent_data (id, name, type, owner, metadata,"
+	" heartbeat_timeout, heartbeat_at, registered_at, check_at)"
+	" VALUES ($1, $2, $3, $4::name, $5, $6, $7, $7, $7 + $6)"};
+
+	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_text(agent->name), arg_text(type),
+								arg_text(agent->owner), arg_jsonb(metadata),
+								arg_interval(agent->timeout), arg_time(agent->heartbeat_at)));
+	coord_wake_at(agent->heartbeat_at + agent->timeout);
+}
+
+/* Make a registered agent what it is registered as now, active from its heartbeat_at. */
+void
+store_agent_update(const AgentRow *agent, const char *type, Jsonb *metadata)
+{
+	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET type = $2, metadata = $3,"
+	" heartbeat_timeout = $4, heartbeat_at = $5, inactive_since = NULL, retired_at = NULL,"
+	" check_at = $5 + $4 WHERE id = $1"};
+
+	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_text(type), arg_jsonb(metadata),
+								arg_interval(agent->timeout), arg_time(agent->heartbeat_at)));
+	coord_wake_at(agent->heartbeat_at + agent->timeout);
+}
+
+/* A heartbeat, which makes an inactive agent active. */
+void
+store_agent_beat(AgentRow *agent, TimestampTz now)
+{
+	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET heartbeat_at = $2, inactive_since = NULL,"
+	" check_at = $3 WHERE id = $1"};
+
+	agent->heartbeat_at = now;
+	agent->inactive_since = DT_NOEND;
+	if (agent->check_at == DT_NOEND)
+	{
+		agent->check_at = now + agent->timeout;
+		coord_wake_at(agent->check_at);
+	}
+	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now), arg_check_at(agent)));
+}
+
+/*
+ * The heartbeat that a claim is.  When another transaction has the row, it is
+ * beating for the agent, or is about to end it: either way we need not wait.
+ */
+void
+store_agent_beat_unless_locked(const AgentRow *agent, TimestampTz now)
+{
+	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET heartbeat_at = $2 WHERE id ="
+	" (SELECT id FROM coord.agent_data WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED)"
+	" AND heartbeat_at < $2 AND inactive_since IS NULL AND retired_at IS NULL"};
+
+	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now)));
+}
+
+void
+store_agent_set_inactive(AgentRow *agent, TimestampTz since)
+{
+	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET inactive_since = $2, check_at = NULL"
+	" WHERE id = $1"};
+
+	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(since)));
+	agent->inactive_since = since;
+	agent->check_at = DT_NOEND;
+}
+
+void
+store_agent_set_retired(AgentRow *agent, TimestampTz now)
+{
+	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET retired_at = $2, check_at = NULL"
+	" WHERE id = $1"};
+
+	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now)));
+	agent->retired_at = now;
+	agent->check_at = DT_NOEND;
+}
+
+void
+store_agent_set_check_at(AgentRow *agent, TimestampTz check_at)
+{
+	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET check_at = $2 WHERE id = $1"};
+
+	agent->check_at = check_at;
+	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_check_at(agent)));
+	coord_wake_at(check_at);
+}
+
+/* The agent as users see it. */
+Datum
+store_agent_result(const pg_uuid_t *id)
+{
+	static StorePlan plan = {.sql = "SELECT a FROM coord.agent a WHERE a.id = $1"};
+
+	store_run(&plan, STORE_ARGS(arg_uuid(id)));
+	return store_result();
+}

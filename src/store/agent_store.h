@@ -1,0 +1,44 @@
+/*
+ * agent_store.h
+ *		Stored agents: coord.agent_data.
+ */
+#ifndef COORD_STORE_AGENT_STORE_H
+#define COORD_STORE_AGENT_STORE_H
+
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+typedef struct AgentRow
+{
+	pg_uuid_t	id;
+	char	   *name;
+	char	   *owner;
+	int64		timeout;		/* of heartbeats, microseconds */
+	TimestampTz heartbeat_at;
+	TimestampTz inactive_since; /* DT_NOEND: not marked as inactive */
+	TimestampTz retired_at;		/* DT_NOEND: not retired */
+	TimestampTz check_at;		/* DT_NOEND: not to be looked at */
+} AgentRow;
+
+/* whether to lock the row, and whether to wait for it */
+typedef enum StoreLock
+{
+	STORE_NO_LOCK,
+	STORE_LOCK_WAIT,
+	STORE_LOCK_SKIP
+} StoreLock;
+
+extern AgentRow *store_agent(const pg_uuid_t *id, StoreLock lock);
+extern AgentRow *store_agent_named(const char *name, StoreLock lock);
+extern AgentRow **store_agents_due(TimestampTz now, int limit, int *n);
+extern void store_agent_insert(const AgentRow *agent, const char *type, Jsonb *metadata);
+extern void store_agent_update(const AgentRow *agent, const char *type, Jsonb *metadata);
+extern void store_agent_beat(AgentRow *agent, TimestampTz now);
+extern void store_agent_beat_unless_locked(const AgentRow *agent, TimestampTz now);
+extern void store_agent_set_inactive(AgentRow *agent, TimestampTz since);
+extern void store_agent_set_retired(AgentRow *agent, TimestampTz now);
+extern void store_agent_set_check_at(AgentRow *agent, TimestampTz check_at);
+extern Datum store_agent_result(const pg_uuid_t *id);
+
+#endif							/* COORD_STORE_AGENT_STORE_H */

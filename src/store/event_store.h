@@ -1,0 +1,36 @@
+/*
+ * event_store.h
+ *		Stored events: coord.event_inbox and coord.event_log.
+ */
+#ifndef COORD_STORE_EVENT_STORE_H
+#define COORD_STORE_EVENT_STORE_H
+
+#include "fmgr.h"
+#include "store/agent_store.h"
+#include "store/lease_store.h"
+#include "store/task_store.h"
+
+/* what an event is delivered with */
+typedef struct EventHead
+{
+	pg_uuid_t  *recipient_id;	/* NULL: none */
+	char	   *channel;		/* NULL: none */
+	char	   *notice;			/* the notification's payload */
+} EventHead;
+
+extern Datum store_event_insert(const pg_uuid_t *id, const char *type, const char *severity,
+								const pg_uuid_t *sender_id, const pg_uuid_t *recipient_id,
+								const char *channel, Jsonb *payload, TimestampTz now);
+extern void store_event_agent(const char *type, const AgentRow *agent, TimestampTz now);
+extern void store_event_lock_expired(const LeaseRow *lease, TimestampTz now);
+extern void store_event_task_requeued(const TaskRow *task, const char *reason,
+									  TimestampTz run_at, TimestampTz now);
+extern void store_event_task_dead(const TaskRow *task, const char *error, TimestampTz now);
+
+extern bool store_events_waiting(void);
+extern int	store_events_take(int limit, EventHead **heads);
+extern void store_event_list(FunctionCallInfo fcinfo, const pg_uuid_t *recipient_id,
+							 const char *channel, const char *type, int64 after,
+							 int max_events, Oid reader);
+
+#endif							/* COORD_STORE_EVENT_STORE_H */

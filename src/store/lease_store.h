@@ -1,0 +1,40 @@
+/*
+ * lease_store.h
+ *		Stored leases: coord.lease_data, one row for each resource key.
+ */
+#ifndef COORD_STORE_LEASE_STORE_H
+#define COORD_STORE_LEASE_STORE_H
+
+#include "store/agent_store.h"
+
+typedef struct LeaseRow
+{
+	int64		slot;
+	char	   *resource_key;
+	pg_uuid_t	id;
+	pg_uuid_t	agent_id;
+	pg_uuid_t  *task_id;		/* NULL: not taken by a claim */
+	int64		fencing_token;
+	int64		ttl;			/* microseconds */
+	bool		auto_renew;
+	int64		max_hold;		/* microseconds, -1: no limit */
+	TimestampTz acquired_at;
+	TimestampTz renewed_at;
+	TimestampTz expires_at;
+	TimestampTz ended_at;		/* DT_NOEND: its end has not been seen */
+	bool		released;
+	TimestampTz check_at;		/* DT_NOEND: not to be looked at */
+} LeaseRow;
+
+extern LeaseRow *store_lease_on(const char *resource_key);
+extern LeaseRow *store_lease_on_for_grant(const char *resource_key);
+extern LeaseRow *store_lease_at(int64 slot, StoreLock lock);
+extern LeaseRow **store_leases_due(TimestampTz now, int limit, int *n);
+extern LeaseRow **store_leases_of(const pg_uuid_t *agent_id, TimestampTz now, int *n);
+extern bool store_lease_hold_still(int64 slot);
+extern int64 store_lease_new_slot(void);
+extern bool store_lease_insert(const LeaseRow *lease);
+extern void store_lease_update(const LeaseRow *lease);
+extern Datum store_lease_result(const LeaseRow *lease);
+
+#endif							/* COORD_STORE_LEASE_STORE_H */

@@ -1,0 +1,146 @@
+/*
+ * queue_store.c
+ *		Stored queues: their settings and slots.
+ *
+ * A queue that has max_claimed has that many slots, and a claim occupies one:
+ * the limit is exact and claimers need not wait for each other to count.
+ */
+#include "postgres.h"
+
+#include "store/queue_store.h"
+#include "store/store.h"
+
+#define QUEUE_COLUMNS \
+	"paused, max_attempts, lease_ttl, backoff_base, backoff_max, max_claimed, retention"
+
+static QueueRow *
+read_queue(const char *name, bool exists)
+{
+	QueueRow   *queue = palloc(sizeof(QueueRow));
+
+	/* the defaults are those of queue_data's columns */
+	queue->name = pstrdup(name);
+	queue->exists = exists;
+	queue->paused = exists && store_bool(0, 1);
+	queue->max_attempts = exists ? store_int4(0, 2, 0) : 5;
+	queue->lease_ttl = exists ? store_interval(0, 3, -1) : -1;
+	queue->backoff_base = exists ? store_interval(0, 4, 0) : USECS_PER_SEC;
+	queue->backoff_max = exists ? store_interval(0, 5, 0) : 5 * USECS_PER_MINUTE;
+	queue->max_claimed = exists ? store_int4(0, 6, 0) : 0;
+	queue->retention = exists ? store_interval(0, 7, -1) : -1;
+	return queue;
+}
+
+/* A queue's settings, which are the defaults when none are stored. */
+QueueRow *
+store_queue(const char *name)
+{
+	static StorePlan plan = {.sql = "SELECT " QUEUE_COLUMNS " FROM coord.queue_data WHERE name = $1"};
+
+	return read_queue(name, store_run(&plan, STORE_ARGS(arg_text(name))) == 1);
+}
+
+/* The same, locked when they are stored and nobody else has locked them. */
+QueueRow *
+store_queue_locked(const char *name)
+{
+	static StorePlan plan = {.sql = "SELECT " QUEUE_COLUMNS " FROM coord.queue_data WHERE name = $1"
+	" FOR UPDATE SKIP LOCKED"};
+
+	return read_queue(name, store_run(&plan, STORE_ARGS(arg_text(name))) == 1);
+}
+
+/* Store a queue with the default settings, if it is not stored already. */
+void
+store_queue_insert(const char *name)
+{
+	static StorePlan plan = {.sql = "INSERT INTO coord.queue_data (name) VALUES ($1) ON CONFLICT (name) DO NOTHING"};
+
+	store_run(&plan, STORE_ARGS(arg_text(name)));
+}
+
+void
+store_queue_update(const QueueRow *queue)
+{
+	static StorePlan plan = {.sql = "UPDATE coord.queue_data SET paused = $2, max_attempts = $3, lease_ttl = $4,"
+	" backoff_base = $5, backoff_max = $6, max_claimed = $7, retention = $8 WHERE name = $1"};
+
+	store_run(&plan, STORE_ARGS(arg_text(queue->name), arg_bool(queue->paused),
+								arg_int4(queue->max_attempts), arg_interval_or_null(queue->lease_ttl),
+								arg_interval(queue->backoff_base), arg_interval(queue->backoff_max),
+								arg_int4_or_null(queue->max_claimed == 0, queue->max_claimed),
+								arg_interval_or_null(queue->retention)));
+}
+
+/* The queue as users see it. */
+Datum
+store_queue_result(const char *name)
+{
+	static StorePlan plan = {.sql = "SELECT q FROM coord.queue q WHERE q.name = $1"};
+
+	store_run(&plan, STORE_ARGS(arg_text(name)));
+	return store_result();
+}
+
+/*
+ * Make the slots of a locked queue as many as its max_claimed says.  Slots in
+ * use above the limit go when they are freed; claims that have no slot, since
+ * there was no limit when they were made, get one each.
+ */
+void
+store_slots_resize(const QueueRow *queue)
+{
+	static StorePlan shrink = {.sql = "DELETE FROM coord.queue_slot WHERE queue = $1 AND slot IN"
+		" (SELECT slot FROM coord.queue_slot WHERE queue = $1 AND slot > $2 AND task_id IS NULL"
+	"  FOR UPDATE SKIP LOCKED)"};
+	static StorePlan grow = {.sql = "INSERT INTO coord.queue_slot (queue, slot)"
+	" SELECT $1, generate_series(1, $2) ON CONFLICT DO NOTHING"};
+	static StorePlan without = {.sql = "SELECT id FROM coord.task_live WHERE queue = $1 AND state = 'claimed'"
+	" AND queue_slot IS NULL FOR NO KEY UPDATE SKIP LOCKED"};
+	static StorePlan above = {.sql = "INSERT INTO coord.queue_slot (queue, slot, task_id)"
+	" SELECT $1, max(slot) + 1, $2 FROM coord.queue_slot WHERE queue = $1 RETURNING slot"};
+	static StorePlan assign = {.sql = "UPDATE coord.task_live SET queue_slot = $2 WHERE id = $1"};
+	UuidList	claims;
+
+	store_run(&shrink, STORE_ARGS(arg_text(queue->name), arg_int4(queue->max_claimed)));
+	if (queue->max_claimed == 0)
+		return;
+	store_run(&grow, STORE_ARGS(arg_text(queue->name), arg_int4(queue->max_claimed)));
+
+	store_run(&without, STORE_ARGS(arg_text(queue->name)));
+	claims = store_uuids();
+	for (int i = 0; i < claims.n; i++)
+	{
+		int			slot = store_slot_take(queue->name, &claims.ids[i]);
+
+		if (slot < 0)
+		{
+			store_run(&above, STORE_ARGS(arg_text(queue->name), arg_uuid(&claims.ids[i])));
+			slot = store_int4(0, 1, -1);
+		}
+		store_run(&assign, STORE_ARGS(arg_uuid(&claims.ids[i]), arg_int4(slot)));
+	}
+}
+
+/* Occupy a free slot; -1 when there is none. */
+int
+store_slot_take(const char *queue, const pg_uuid_t *task_id)
+{
+	static StorePlan plan = {.sql = "UPDATE coord.queue_slot SET task_id = $2 WHERE queue = $1 AND slot ="
+		" (SELECT slot FROM coord.queue_slot WHERE queue = $1 AND task_id IS NULL"
+	"  ORDER BY slot LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) RETURNING slot"};
+
+	return store_run(&plan, STORE_ARGS(arg_text(queue), arg_uuid(task_id))) == 1 ? store_int4(0, 1, -1) : -1;
+}
+
+/* Free a slot, or drop it when it is above the queue's limit. */
+void
+store_slot_free(const char *queue, int slot)
+{
+	static StorePlan drop = {.sql = "DELETE FROM coord.queue_slot WHERE queue = $1 AND slot = $2"
+	" AND slot > (SELECT max_claimed FROM coord.queue_data WHERE name = $1)"};
+	static StorePlan free = {.sql = "UPDATE coord.queue_slot SET task_id = NULL WHERE queue = $1 AND slot = $2"};
+
+	if (store_run(&drop, STORE_ARGS(arg_text(queue), arg_int4(slot))) == 0)
+		store_run(&free, STORE_ARGS(arg_text(queue), arg_int4(slot)));
+}

@@ -1,0 +1,301 @@
+/*
+ * store.c
+ *		Running kept plans as the stored relations' owner.
+ *
+ * coord's functions are not SECURITY DEFINER: the C code must know who calls,
+ * and switches to the owner only around its own statements.  While a scope is
+ * open, search_path is pinned, so that no name in a statement can mean an
+ * object of the caller's; and sequential scans are not planned where an index
+ * serves, since plans are kept while relations grow from nothing.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/tuplestore.h"
+
+#include "store/store.h"
+
+#define MAX_ARGS 32
+
+static Oid	caller = InvalidOid;
+
+/* A relation that tells whether the extension is there, and whose it is. */
+static Oid
+anchor_relation(void)
+{
+	Oid			nspid = get_namespace_oid("coord", true);
+
+	return OidIsValid(nspid) ? get_relname_relid("task_live", nspid) : InvalidOid;
+}
+
+bool
+store_extension_exists(void)
+{
+	return OidIsValid(anchor_relation());
+}
+
+static Oid
+store_owner(void)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(anchor_relation()));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"coord\" is not installed in this database")));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+static void
+set_for_scope(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Open a scope.  An error inside needs no store_close(): the end of the
+ * (sub)transaction restores the user and the settings, and ends SPI.
+ */
+void
+store_open(StoreScope *scope)
+{
+	Oid			owner = store_owner();
+
+	caller = GetUserId();
+	SPI_connect();
+	GetUserIdAndSecContext(&scope->userid, &scope->sec_context);
+	scope->guc_level = NewGUCNestLevel();
+	set_for_scope("search_path", "pg_catalog, pg_temp");
+	set_for_scope("enable_seqscan", "off");
+	set_for_scope("jit", "off");
+	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+}
+
+void
+store_close(StoreScope *scope)
+{
+	AtEOXact_GUC(true, scope->guc_level);
+	SetUserIdAndSecContext(scope->userid, scope->sec_context);
+	SPI_finish();
+}
+
+/* Who called, before the scope was opened. */
+Oid
+store_caller(void)
+{
+	return caller;
+}
+
+static void
+prepare(StorePlan *plan, int nargs, const StoreArg *args)
+{
+	Oid			types[MAX_ARGS];
+	SPIPlanPtr	made;
+
+	for (int i = 0; i < nargs; i++)
+		types[i] = args[i].type;
+	made = SPI_prepare(plan->sql, nargs, types);
+	if (made == NULL || SPI_keepplan(made) != 0)
+		elog(ERROR, "could not prepare \"%s\": %s", plan->sql, SPI_result_code_string(SPI_result));
+	plan->plan = made;
+}
+
+static void
+split_args(int nargs, const StoreArg *args, Datum *values, char *nulls)
+{
+	for (int i = 0; i < nargs; i++)
+	{
+		values[i] = args[i].value;
+		nulls[i] = args[i].isnull ? 'n' : ' ';
+	}
+}
+
+/* Run a statement and return how many rows it gave, or touched. */
+uint64
+store_run(StorePlan *plan, int nargs, const StoreArg *args)
+{
+	Datum		values[MAX_ARGS];
+	char		nulls[MAX_ARGS];
+	int			result;
+
+	Assert(nargs <= MAX_ARGS);
+	if (plan->plan == NULL)
+		prepare(plan, nargs, args);
+	split_args(nargs, args, values, nulls);
+
+	result = SPI_execute_plan(plan->plan, values, nulls, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", plan->sql, SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+/* The same, for a statement whose rows are fetched as they are needed. */
+Portal
+store_cursor(StorePlan *plan, int nargs, const StoreArg *args)
+{
+	Datum		values[MAX_ARGS];
+	char		nulls[MAX_ARGS];
+	Portal		portal;
+
+	if (plan->plan == NULL)
+		prepare(plan, nargs, args);
+	split_args(nargs, args, values, nulls);
+
+	portal = SPI_cursor_open(NULL, plan->plan, values, nulls, false);
+	if (portal == NULL)
+		elog(ERROR, "could not open \"%s\": %s", plan->sql, SPI_result_code_string(SPI_result));
+	return portal;
+}
+
+/* A column of the last result; columns count from 1, rows from 0. */
+Datum
+store_value(uint64 row, int column, bool *isnull)
+{
+	Assert(row < SPI_processed);
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+}
+
+/* NULL for NULL */
+pg_uuid_t *
+store_uuid(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = store_value(row, column, &isnull);
+	pg_uuid_t  *copy;
+
+	if (isnull)
+		return NULL;
+	copy = palloc(sizeof(pg_uuid_t));
+	memcpy(copy, DatumGetUUIDP(value), sizeof(pg_uuid_t));
+	return copy;
+}
+
+/* NULL for NULL */
+char *
+store_text(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+TimestampTz
+store_time(uint64 row, int column, TimestampTz if_null)
+{
+	bool		isnull;
+	Datum		value = store_value(row, column, &isnull);
+
+	return isnull ? if_null : DatumGetTimestampTz(value);
+}
+
+int64
+store_int8(uint64 row, int column, int64 if_null)
+{
+	bool		isnull;
+	Datum		value = store_value(row, column, &isnull);
+
+	return isnull ? if_null : DatumGetInt64(value);
+}
+
+int32
+store_int4(uint64 row, int column, int32 if_null)
+{
+	bool		isnull;
+	Datum		value = store_value(row, column, &isnull);
+
+	return isnull ? if_null : DatumGetInt32(value);
+}
+
+bool
+store_bool(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = store_value(row, column, &isnull);
+
+	return !isnull && DatumGetBool(value);
+}
+
+/* microseconds */
+int64
+store_interval(uint64 row, int column, int64 if_null)
+{
+	bool		isnull;
+	Datum		value = store_value(row, column, &isnull);
+	int64		usec;
+
+	if (isnull || !coord_interval_to_usec(DatumGetIntervalP(value), &usec))
+		return if_null;
+	return usec;
+}
+
+/* The last result's first column. */
+UuidList
+store_uuids(void)
+{
+	UuidList	list;
+
+	list.n = (int) SPI_processed;
+	list.ids = palloc(sizeof(pg_uuid_t) * Max(list.n, 1));
+	for (int i = 0; i < list.n; i++)
+	{
+		bool		isnull;
+
+		memcpy(&list.ids[i], DatumGetUUIDP(store_value(i, 1, &isnull)), sizeof(pg_uuid_t));
+	}
+	return list;
+}
+
+/* The one row, of one column, that the last statement gave. */
+Datum
+store_result(void)
+{
+	bool		isnull;
+	Datum		row;
+
+	if (SPI_processed != 1)
+		elog(ERROR, "expected one row, got " UINT64_FORMAT, SPI_processed);
+	row = store_value(0, 1, &isnull);
+	Assert(!isnull);
+	return row;
+}
+
+/* Close the scope and keep "row", a datum of variable length, for the caller. */
+Datum
+store_close_with(StoreScope *scope, Datum row)
+{
+	Datum		kept = SPI_datumTransfer(row, false, -1);
+
+	store_close(scope);
+	return kept;
+}
+
+/* Add the last statement's rows, of one composite column, to a SETOF result. */
+void
+store_results(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		HeapTupleHeader row = DatumGetHeapTupleHeader(store_value(i, 1, &isnull));
+		HeapTupleData tuple;
+
+		Assert(!isnull);
+		tuple.t_len = HeapTupleHeaderGetDatumLength(row);
+		tuple.t_data = row;
+		ItemPointerSetInvalid(&tuple.t_self);
+		tuple.t_tableOid = InvalidOid;
+		tuplestore_puttuple(rsinfo->setResult, &tuple);
+	}
+}

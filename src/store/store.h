@@ -1,0 +1,158 @@
+/*
+ * store.h
+ *		Access to the stored relations: running kept plans as their owner.
+ *
+ * src/store/ is the only place that knows tables, columns and plans.  A
+ * SQL-callable function opens a scope, calls the store's functions and closes
+ * the scope; SPI is connected in between, and what the store's functions return
+ * lives until the scope is closed.
+ */
+#ifndef COORD_STORE_H
+#define COORD_STORE_H
+
+#include "catalog/pg_type_d.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "clock.h"
+
+typedef struct StoreScope
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} StoreScope;
+
+/* A statement, prepared at its first use and kept. */
+typedef struct StorePlan
+{
+	const char *sql;
+	SPIPlanPtr	plan;
+} StorePlan;
+
+/* An argument of a statement. */
+typedef struct StoreArg
+{
+	Oid			type;
+	Datum		value;
+	bool		isnull;
+} StoreArg;
+
+#define STORE_ARGS(...) \
+	lengthof(((StoreArg[]) {__VA_ARGS__})), (StoreArg[]) {__VA_ARGS__}
+
+typedef struct UuidList
+{
+	int			n;
+	pg_uuid_t  *ids;
+} UuidList;
+
+extern void store_open(StoreScope *scope);
+extern void store_close(StoreScope *scope);
+extern Oid	store_caller(void);
+extern bool store_extension_exists(void);
+
+extern uint64 store_run(StorePlan *plan, int nargs, const StoreArg *args);
+extern Portal store_cursor(StorePlan *plan, int nargs, const StoreArg *args);
+
+/* reading the last result */
+extern Datum store_value(uint64 row, int column, bool *isnull);
+extern pg_uuid_t *store_uuid(uint64 row, int column);
+extern char *store_text(uint64 row, int column);
+extern TimestampTz store_time(uint64 row, int column, TimestampTz if_null);
+extern int64 store_int8(uint64 row, int column, int64 if_null);
+extern int32 store_int4(uint64 row, int column, int32 if_null);
+extern bool store_bool(uint64 row, int column);
+extern int64 store_interval(uint64 row, int column, int64 if_null);
+extern UuidList store_uuids(void);
+
+/* handing rows of a user's relation to the caller */
+extern Datum store_result(void);
+extern Datum store_close_with(StoreScope *scope, Datum row);
+extern void store_results(FunctionCallInfo fcinfo);
+
+static inline StoreArg
+arg_uuid(const pg_uuid_t *id)
+{
+	return (StoreArg) {UUIDOID, UUIDPGetDatum(id), id == NULL};
+}
+
+static inline StoreArg
+arg_text(const char *text)
+{
+	return (StoreArg) {TEXTOID, text ? CStringGetTextDatum(text) : (Datum) 0, text == NULL};
+}
+
+static inline StoreArg
+arg_time(TimestampTz instant)
+{
+	return (StoreArg) {TIMESTAMPTZOID, TimestampTzGetDatum(instant), false};
+}
+
+static inline StoreArg
+arg_time_or_null(bool isnull, TimestampTz instant)
+{
+	return (StoreArg) {TIMESTAMPTZOID, TimestampTzGetDatum(instant), isnull};
+}
+
+static inline StoreArg
+arg_int8(int64 value)
+{
+	return (StoreArg) {INT8OID, Int64GetDatum(value), false};
+}
+
+static inline StoreArg
+arg_int4(int32 value)
+{
+	return (StoreArg) {INT4OID, Int32GetDatum(value), false};
+}
+
+static inline StoreArg
+arg_int4_or_null(bool isnull, int32 value)
+{
+	return (StoreArg) {INT4OID, Int32GetDatum(value), isnull};
+}
+
+static inline StoreArg
+arg_oid(Oid value)
+{
+	return (StoreArg) {OIDOID, ObjectIdGetDatum(value), false};
+}
+
+static inline StoreArg
+arg_bool(bool value)
+{
+	return (StoreArg) {BOOLOID, BoolGetDatum(value), false};
+}
+
+static inline StoreArg
+arg_interval(int64 usec)
+{
+	return (StoreArg) {INTERVALOID, IntervalPGetDatum(coord_usec_to_interval(usec)), false};
+}
+
+/* a negative duration stands for NULL */
+static inline StoreArg
+arg_interval_or_null(int64 usec)
+{
+	return (StoreArg) {INTERVALOID, usec < 0 ? (Datum) 0 : IntervalPGetDatum(coord_usec_to_interval(usec)), usec < 0};
+}
+
+static inline StoreArg
+arg_jsonb(Jsonb *value)
+{
+	return (StoreArg) {JSONBOID, value ? JsonbPGetDatum(value) : (Datum) 0, value == NULL};
+}
+
+static inline StoreArg
+arg_array(Oid type, ArrayType *value)
+{
+	return (StoreArg) {type, PointerGetDatum(value), value == NULL};
+}
+
+#endif							/* COORD_STORE_H */

@@ -1,0 +1,98 @@
+/*
+ * task_store.h
+ *		Stored tasks: coord.task_live and what belongs to it.
+ */
+#ifndef COORD_STORE_TASK_STORE_H
+#define COORD_STORE_TASK_STORE_H
+
+#include "fmgr.h"
+#include "store/agent_store.h"
+#include "store/store.h"
+#include "utils/array.h"
+
+/* a task that has not finished; what is of the claim is NULL without one */
+typedef struct TaskRow
+{
+	pg_uuid_t	id;
+	char	   *queue;
+	char	   *state;			/* blocked, pending, claimed */
+	TimestampTz run_at;
+	int			attempts;
+	int			max_attempts;
+	char	   *resource_key;	/* NULL: none */
+	pg_uuid_t  *agent_id;
+	pg_uuid_t  *lease_id;		/* NULL: claimed without a resource */
+	char	   *claimed_key;
+	int64		fencing_token;
+	int64		lease_ttl;		/* microseconds */
+	TimestampTz lease_expires_at;
+	TimestampTz check_at;
+	int			queue_slot;		/* -1: none */
+} TaskRow;
+
+/* a task to be created */
+typedef struct TaskSpec
+{
+	pg_uuid_t	id;
+	bool		has_id;			/* the caller chose it */
+	char	   *queue;
+	char	   *type;
+	Jsonb	   *payload;
+	int			priority;
+	TimestampTz run_at;
+	int			max_attempts;
+	char	   *unique_key;		/* NULL: none */
+	char	   *resource_key;	/* NULL: none */
+	int			ndepends;
+	pg_uuid_t  *depends_on;
+} TaskSpec;
+
+/* creating and reading */
+extern void store_task_insert(const TaskSpec *spec, bool blocked, TimestampTz now);
+extern pg_uuid_t *store_task_with_unique_key(const char *queue, const char *unique_key);
+extern char *store_task_state(const pg_uuid_t *id);
+extern TaskRow *store_task(const pg_uuid_t *id, StoreLock lock);
+extern TaskRow *store_task_to_finish(const pg_uuid_t *id, StoreLock lock);
+extern bool store_task_completed_with(const pg_uuid_t *id, int64 fencing_token);
+extern Datum store_task_result(const pg_uuid_t *id);
+extern void store_task_results(FunctionCallInfo fcinfo, const UuidList *tasks);
+
+/* claiming, in the queue's order */
+extern bool store_next_priority(const char *queue, int64 below, int *priority);
+extern Portal store_claimable(const char *queue, int priority, const pg_uuid_t *agent_id,
+							  const char *resource_key, TimestampTz now);
+extern int	store_claimable_fetch(Portal portal, int max, TaskRow ***tasks);
+extern void store_task_claim(const TaskRow *task, TimestampTz now);
+extern void store_claim_renew(const TaskRow *task, Jsonb *progress);
+extern void store_claim_set_check_at(TaskRow *task, TimestampTz check_at);
+
+/* the end of a claim, and of a task */
+extern void store_task_unclaim(const TaskRow *task, TimestampTz run_at, int attempts, const char *error);
+extern void store_task_complete(const TaskRow *task, Jsonb *result, TimestampTz now);
+extern void store_task_cancel(const TaskRow *task, const char *error, TimestampTz now);
+extern void store_task_bury(const TaskRow *task, const char *error, TimestampTz now);
+extern pg_uuid_t *store_task_after_dead(const pg_uuid_t *id);
+extern int64 store_redrive(const pg_uuid_t *id, const char *queue, TimestampTz now);
+
+/* what the sweep looks for */
+extern UuidList store_claims_due(TimestampTz now, int limit);
+extern UuidList store_claims_due_in(const char *queue, TimestampTz now, int limit);
+extern UuidList store_claims_of(const pg_uuid_t *agent_ids, int n);
+extern void store_claim_forget(const TaskRow *task);
+
+/* dependencies */
+extern void store_dependency_insert(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);
+extern UuidList store_dependants(const pg_uuid_t *depends_on);
+extern UuidList store_dependencies(const pg_uuid_t *task_id);
+extern void store_dependency_met(const pg_uuid_t *depends_on);
+extern void store_dependency_drop(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);
+extern void store_dependencies_forget(const pg_uuid_t *task_id);
+extern void store_task_unblock(const pg_uuid_t *id);
+extern void store_check_insert(const pg_uuid_t *task_id);
+extern UuidList store_checks(int limit);
+extern void store_check_done(const pg_uuid_t *task_id);
+extern bool store_task_can_be_locked(const pg_uuid_t *id);
+
+extern TimestampTz store_next_deadline(void);
+
+#endif							/* COORD_STORE_TASK_STORE_H */

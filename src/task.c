@@ -1,0 +1,316 @@
+/*
+ * task.c
+ *		Tasks: creating, cancelling and redriving them.  What claims are is in
+ *		claim.c, what tasks that wait for others are in dependency.c.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/tuplestore.h"
+
+#include "args.h"
+#include "claim.h"
+#include "clock.h"
+#include "dependency.h"
+#include "errors.h"
+#include "locks.h"
+#include "store/queue_store.h"
+#include "task.h"
+#include "uuid7.h"
+
+#define MAX_DEPENDENCIES 10000
+
+/* how many claims that have run out task_redrive looks at first */
+#define SETTLE_BATCH 10000
+
+PG_FUNCTION_INFO_V1(coord_task_create);
+PG_FUNCTION_INFO_V1(coord_task_create_many);
+PG_FUNCTION_INFO_V1(coord_task_cancel);
+PG_FUNCTION_INFO_V1(coord_task_redrive);
+
+static pg_uuid_t create(TaskSpec *spec, TimestampTz now);
+static pg_uuid_t *find_by_unique_key(const TaskSpec *spec, TimestampTz now);
+static void check_new_id(const TaskSpec *spec);
+static void check_state_is_dead(const pg_uuid_t *id, TimestampTz now);
+
+/* task_create(type, payload, queue, priority, run_at, max_attempts, unique_key, depends_on, resource_key, id) */
+Datum
+coord_task_create(PG_FUNCTION_ARGS)
+{
+	TaskSpec	spec = {
+		.type = coord_arg_name(fcinfo, 0, "type"),
+		.payload = coord_arg_payload(fcinfo, 1, "payload"),
+		.queue = coord_arg_name_or_null(fcinfo, 2, "queue"),
+		.priority = PG_ARGISNULL(3) ? 0 : PG_GETARG_INT32(3),
+		.run_at = PG_ARGISNULL(4) ? DT_NOBEGIN : coord_check_instant(PG_GETARG_TIMESTAMPTZ(4), "run_at"),
+		.max_attempts = coord_arg_int_between(fcinfo, 5, "max_attempts", 0, 1, COORD_MAX_ATTEMPTS),
+		.unique_key = coord_arg_name_or_null(fcinfo, 6, "unique_key"),
+		.resource_key = coord_arg_name_or_null(fcinfo, 8, "resource_key"),
+		.has_id = !PG_ARGISNULL(9),
+	};
+	StoreScope	scope;
+	pg_uuid_t	id;
+
+	if (!PG_ARGISNULL(7))
+	{
+		Datum	   *elements;
+		bool	   *nulls;
+
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(7), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR,
+						  &elements, &nulls, &spec.ndepends);
+		spec.depends_on = palloc(sizeof(pg_uuid_t) * Max(spec.ndepends, 1));
+		for (int i = 0; i < spec.ndepends; i++)
+		{
+			if (nulls[i])
+				ereport(ERROR,
+						(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						 errmsg("argument \"depends_on\" must not contain null")));
+			spec.depends_on[i] = *DatumGetUUIDP(elements[i]);
+		}
+	}
+	if (spec.has_id)
+		spec.id = *PG_GETARG_UUID_P(9);
+
+	store_open(&scope);
+	id = create(&spec, coord_now());
+	PG_RETURN_DATUM(store_close_with(&scope, store_task_result(&id)));
+}
+
+/* task_create_many(tasks) */
+Datum
+coord_task_create_many(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	StoreScope	scope;
+	TaskSpec   *specs;
+	pg_uuid_t  *ids;
+	int		   *order;
+	int			n;
+	TimestampTz now;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"tasks\" must not be null")));
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+
+	store_open(&scope);
+	specs = coord_task_specs(PG_GETARG_JSONB_P(0), &n);
+	order = coord_task_order(specs, n);
+	ids = palloc(sizeof(pg_uuid_t) * Max(n, 1));
+	now = coord_now();
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ids[order[i]] = create(&specs[order[i]], now);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		Datum		value = UUIDPGetDatum(&ids[i]);
+		bool		isnull = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
+	}
+	store_close(&scope);
+	return (Datum) 0;
+}
+
+/* task_cancel(task_id) */
+Datum
+coord_task_cancel(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = coord_arg_uuid(fcinfo, 0, "task_id");
+	StoreScope	scope;
+	TaskRow    *task;
+	TimestampTz now;
+
+	store_open(&scope);
+	now = coord_now();
+	task = store_task_to_finish(id, STORE_LOCK_SKIP);
+	if (task != NULL && coord_claim_settle(task, now))
+		task = store_task_to_finish(id, STORE_LOCK_SKIP);
+	if (task != NULL)
+	{
+		coord_claim_end(task, STORE_LOCK_SKIP, now);
+		store_task_cancel(task, "cancelled", now);
+		store_dependencies_forget(id);
+		coord_dependency_failed(id, "cancelled", now);
+	}
+	else
+	{
+		char	   *state = store_task_state(id);
+
+		if (state == NULL)
+			coord_error_no_task(id);
+		if (store_task(id, STORE_NO_LOCK) != NULL)
+			coord_error_task_busy(id);
+		if (strcmp(state, "cancelled") != 0)
+			coord_error_task_state(id, state, "cancelled");
+	}
+	PG_RETURN_DATUM(store_close_with(&scope, store_task_result(id)));
+}
+
+/* task_redrive(task_id, queue) */
+Datum
+coord_task_redrive(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = coord_arg_uuid_or_null(fcinfo, 0);
+	char	   *queue = coord_arg_name_or_null(fcinfo, 1, "queue");
+	StoreScope	scope;
+	UuidList	due;
+	TimestampTz now;
+	int64		n;
+
+	store_open(&scope);
+	now = coord_now();
+	if (id != NULL)
+		check_state_is_dead(id, now);
+	else
+	{
+		if (queue != NULL && !store_queue(queue)->exists && strcmp(queue, "default") != 0)
+			coord_error_no_queue(queue);
+		due = queue != NULL ? store_claims_due_in(queue, now, SETTLE_BATCH) : store_claims_due(now, SETTLE_BATCH);
+		for (int i = 0; i < due.n; i++)
+			(void) coord_claim_look(&due.ids[i], now);
+	}
+	n = store_redrive(id, queue, now);
+	store_close(&scope);
+	PG_RETURN_INT64(n);
+}
+
+/*
+ * Create a task, or find the one that has its unique key.  Nothing here waits
+ * for another transaction: names that another one is inserting are an error.
+ */
+static pg_uuid_t
+create(TaskSpec *spec, TimestampTz now)
+{
+	QueueRow   *queue;
+	pg_uuid_t  *existing;
+	pg_uuid_t  *failed = NULL;
+	char	   *failed_state = NULL;
+	pg_uuid_t  *waits_for = palloc(sizeof(pg_uuid_t) * Max(spec->ndepends, 1));
+	int			nwaits = 0;
+
+	if (spec->queue == NULL)
+		spec->queue = "default";
+	queue = store_queue(spec->queue);
+	if (!queue->exists && coord_try_lock_new_name("queue", spec->queue))
+		store_queue_insert(spec->queue);
+	if (spec->max_attempts == 0)
+		spec->max_attempts = queue->max_attempts;
+	if (spec->run_at == DT_NOBEGIN)
+		spec->run_at = now;
+
+	if (spec->unique_key != NULL && (existing = find_by_unique_key(spec, now)) != NULL)
+		return *existing;
+	if (spec->has_id)
+		check_new_id(spec);
+	else
+		coord_uuid7(&spec->id);
+
+	if (spec->ndepends > MAX_DEPENDENCIES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"depends_on\" has too many elements"),
+				 errdetail("It has %d; %d are allowed.", spec->ndepends, MAX_DEPENDENCIES)));
+	for (int i = 0; i < spec->ndepends; i++)
+	{
+		pg_uuid_t  *dependency = &spec->depends_on[i];
+		char	   *state;
+
+		if (coord_uuid_equal(dependency, &spec->id))
+			coord_error_dependency_cycle(&spec->id);
+		state = store_task_state(dependency);
+		if (state == NULL)
+			coord_error_no_task(dependency);
+		if (strcmp(state, "completed") == 0)
+			continue;
+		if (strcmp(state, "dead") == 0 || strcmp(state, "cancelled") == 0)
+		{
+			failed = dependency;
+			failed_state = state;
+		}
+		waits_for[nwaits++] = *dependency;
+	}
+
+	store_task_insert(spec, nwaits > 0, now);
+	if (failed != NULL)
+		store_task_cancel(store_task(&spec->id, STORE_NO_LOCK),
+						  psprintf("dependency %s is %s", coord_uuid_str(failed), failed_state), now);
+	else if (nwaits > 0)
+	{
+		for (int i = 0; i < nwaits; i++)
+			store_dependency_insert(&spec->id, &waits_for[i]);
+		store_check_insert(&spec->id);
+	}
+	return spec->id;
+}
+
+/*
+ * The unfinished task that has the unique key.  When there is none the key is
+ * locked until the end of the transaction, for the new task.
+ */
+static pg_uuid_t *
+find_by_unique_key(const TaskSpec *spec, TimestampTz now)
+{
+	pg_uuid_t  *id = store_task_with_unique_key(spec->queue, spec->unique_key);
+	TaskRow    *task;
+
+	if (id == NULL)
+	{
+		if (!coord_try_lock_new_name("unique key", psprintf("%s\n%s", spec->queue, spec->unique_key)))
+			coord_error_name_busy("unique key", spec->unique_key);
+		id = store_task_with_unique_key(spec->queue, spec->unique_key);	/* made meanwhile */
+		if (id == NULL)
+			return NULL;
+	}
+
+	/* a claim that has run out for the last time has finished its task */
+	if (strcmp(store_task_state(id), "dead") == 0)
+	{
+		task = store_task(id, STORE_LOCK_SKIP);
+		if (task == NULL)
+			coord_error_task_busy(id);
+		(void) coord_claim_settle(task, now);
+		return find_by_unique_key(spec, now);
+	}
+	return id;
+}
+
+/* Error when the id that the caller chose is taken. */
+static void
+check_new_id(const TaskSpec *spec)
+{
+	if (!coord_try_lock_new_name("task", coord_uuid_str(&spec->id)))
+		coord_error_name_busy("task", coord_uuid_str(&spec->id));
+	if (store_task_state(&spec->id) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("task %s exists already", coord_uuid_str(&spec->id))));
+}
+
+/* Error unless the task is a dead letter that can be driven again. */
+static void
+check_state_is_dead(const pg_uuid_t *id, TimestampTz now)
+{
+	TaskRow    *task = store_task(id, STORE_LOCK_SKIP);
+	char	   *state;
+	pg_uuid_t  *follower;
+
+	if (task != NULL)
+		(void) coord_claim_settle(task, now);
+	state = store_task_state(id);
+	if (state == NULL)
+		coord_error_no_task(id);
+	if (strcmp(state, "dead") != 0)
+		coord_error_task_state(id, state, "redriven");
+	follower = store_task_after_dead(id);
+	if (follower != NULL)
+		coord_error_task_state(id, psprintf("dead, and its unique key has gone to task %s",
+											coord_uuid_str(follower)), "redriven");
+}

@@ -1,0 +1,232 @@
+/*
+ * task_batch.c
+ *		The array that task_create_many takes: reading it, and the order in
+ *		which its tasks can be created.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
+#include "utils/numeric.h"
+
+#include "args.h"
+#include "errors.h"
+#include "task.h"
+
+static void read_spec(JsonbContainer *object, int number, TaskSpec *spec);
+static void read_member(TaskSpec *spec, const char *key, JsonbValue *value, int number);
+
+static void
+bad_member(int number, const char *key, const char *expected)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("argument \"tasks\" is not valid"),
+			 errdetail("Member \"%s\" of task %d must be %s.", key, number, expected)));
+}
+
+/* The tasks that a JSON array of objects describes. */
+TaskSpec *
+coord_task_specs(Jsonb *tasks, int *n)
+{
+	TaskSpec   *specs;
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	element;
+	int			i = 0;
+
+	if (!JB_ROOT_IS_ARRAY(tasks) || JB_ROOT_IS_SCALAR(tasks))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"tasks\" must be a JSON array")));
+	*n = JB_ROOT_COUNT(tasks);
+	specs = palloc_extended(sizeof(TaskSpec) * Max(*n, 1), MCXT_ALLOC_ZERO | MCXT_ALLOC_HUGE);
+
+	iterator = JsonbIteratorInit(&tasks->root);
+	(void) JsonbIteratorNext(&iterator, &element, true);
+	while ((token = JsonbIteratorNext(&iterator, &element, true)) == WJB_ELEM)
+	{
+		if (element.type != jbvBinary || !JsonContainerIsObject(element.val.binary.data))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("argument \"tasks\" is not valid"),
+					 errdetail("Task %d is not an object.", i + 1)));
+		read_spec(element.val.binary.data, i + 1, &specs[i]);
+		i++;
+	}
+	return specs;
+}
+
+static void
+read_spec(JsonbContainer *object, int number, TaskSpec *spec)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(object);
+	JsonbValue	key;
+	JsonbValue	value;
+
+	spec->run_at = DT_NOBEGIN;
+	(void) JsonbIteratorNext(&iterator, &key, true);
+	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
+	{
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		if (value.type != jbvNull)
+			read_member(spec, pnstrdup(key.val.string.val, key.val.string.len), &value, number);
+	}
+
+	if (spec->type == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"tasks\" is not valid"),
+				 errdetail("Task %d has no \"type\".", number)));
+	if (spec->payload == NULL)
+		spec->payload = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+}
+
+static char *
+string_member(JsonbValue *value, const char *key, int number)
+{
+	if (value->type != jbvString)
+		bad_member(number, key, "a string");
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+static int
+int_member(JsonbValue *value, const char *key, int number)
+{
+	bool		error = true;
+	int			result = 0;
+
+	if (value->type == jbvNumeric)
+	{
+		Datum		number_value = NumericGetDatum(value->val.numeric);
+		Datum		truncated = DirectFunctionCall2(numeric_trunc, number_value, Int32GetDatum(0));
+
+		if (DatumGetBool(DirectFunctionCall2(numeric_eq, number_value, truncated)))
+			result = numeric_int4_opt_error(value->val.numeric, &error);
+	}
+	if (error)
+		bad_member(number, key, "an integer");
+	return result;
+}
+
+static pg_uuid_t
+uuid_member(JsonbValue *value, const char *key, int number)
+{
+	return *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(string_member(value, key, number))));
+}
+
+static void
+read_depends_on(TaskSpec *spec, JsonbValue *value, int number)
+{
+	JsonbIterator *iterator;
+	JsonbValue	element;
+
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		bad_member(number, "depends_on", "an array of task ids");
+	spec->depends_on = palloc(sizeof(pg_uuid_t) * Max(JsonContainerSize(value->val.binary.data), 1));
+	iterator = JsonbIteratorInit(value->val.binary.data);
+	(void) JsonbIteratorNext(&iterator, &element, true);
+	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
+		spec->depends_on[spec->ndepends++] = uuid_member(&element, "depends_on", number);
+}
+
+/* Take one member of a task's object, which is not null. */
+static void
+read_member(TaskSpec *spec, const char *key, JsonbValue *value, int number)
+{
+	if (strcmp(key, "type") == 0)
+		spec->type = coord_check_name(string_member(value, key, number), key);
+	else if (strcmp(key, "payload") == 0)
+		spec->payload = coord_check_payload(JsonbValueToJsonb(value), key);
+	else if (strcmp(key, "queue") == 0)
+		spec->queue = coord_check_name(string_member(value, key, number), key);
+	else if (strcmp(key, "priority") == 0)
+		spec->priority = int_member(value, key, number);
+	else if (strcmp(key, "run_at") == 0)
+		spec->run_at = coord_check_instant(DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+																				   CStringGetDatum(string_member(value, key, number)),
+																				   ObjectIdGetDatum(InvalidOid),
+																				   Int32GetDatum(-1))), key);
+	else if (strcmp(key, "max_attempts") == 0)
+	{
+		spec->max_attempts = int_member(value, key, number);
+		if (spec->max_attempts < 1 || spec->max_attempts > COORD_MAX_ATTEMPTS)
+			bad_member(number, key, psprintf("between 1 and %d", COORD_MAX_ATTEMPTS));
+	}
+	else if (strcmp(key, "unique_key") == 0)
+		spec->unique_key = coord_check_name(string_member(value, key, number), key);
+	else if (strcmp(key, "depends_on") == 0)
+		read_depends_on(spec, value, number);
+	else if (strcmp(key, "resource_key") == 0)
+		spec->resource_key = coord_check_name(string_member(value, key, number), key);
+	else if (strcmp(key, "id") == 0)
+	{
+		spec->id = uuid_member(value, key, number);
+		spec->has_id = true;
+	}
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"tasks\" is not valid"),
+				 errdetail("Task %d has the unknown member \"%s\".", number, key)));
+}
+
+typedef struct BatchEntry
+{
+	pg_uuid_t	id;
+	int			index;
+} BatchEntry;
+
+/*
+ * An order in which every task comes after those of the array that it depends
+ * on, which may come later in the array; otherwise the array's own.  Error when
+ * there is none.
+ */
+int *
+coord_task_order(const TaskSpec *specs, int n)
+{
+	HASHCTL		ctl = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(BatchEntry), .hcxt = CurrentMemoryContext};
+	HTAB	   *by_id = hash_create("tasks of a batch", Max(n, 16), &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	int		   *order = palloc_extended(sizeof(int) * Max(n, 1), MCXT_ALLOC_HUGE);
+	bool	   *placed = palloc_extended(sizeof(bool) * Max(n, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	int			nplaced = 0;
+	int			before;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (specs[i].has_id)
+			((BatchEntry *) hash_search(by_id, &specs[i].id, HASH_ENTER, NULL))->index = i;
+	}
+
+	/* one pass places all but what depends on something further on */
+	do
+	{
+		before = nplaced;
+		for (int i = 0; i < n; i++)
+		{
+			bool		ready = !placed[i];
+
+			for (int j = 0; ready && j < specs[i].ndepends; j++)
+			{
+				BatchEntry *entry = hash_search(by_id, &specs[i].depends_on[j], HASH_FIND, NULL);
+
+				ready = entry == NULL || placed[entry->index];
+			}
+			if (ready)
+			{
+				placed[i] = true;
+				order[nplaced++] = i;
+			}
+		}
+	} while (nplaced < n && nplaced > before);
+
+	for (int i = 0; i < n && nplaced < n; i++)
+	{
+		if (!placed[i])
+			coord_error_dependency_cycle(&specs[i].id);
+	}
+	hash_destroy(by_id);
+	return order;
+}

@@ -1,0 +1,282 @@
+/*
+ * shared.c
+ *		What the launcher, the workers and the backends share.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+#include "utils/wait_event.h"
+
+#include "clock.h"
+#include "settings.h"
+#include "worker/shared.h"
+
+/* how long a reader waits for a pass, and a command for a worker to end */
+#define PASS_TIMEOUT_MS 1000
+#define HOLD_TIMEOUT_MS 10000
+
+CoordShared *coord_shared = NULL;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+PG_FUNCTION_INFO_V1(coord_worker_status);
+
+static Size
+shared_size(void)
+{
+	return offsetof(CoordShared, databases) + mul_size(coord_max_databases, sizeof(CoordDatabase));
+}
+
+static void
+request_shmem(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(shared_size());
+	RequestNamedLWLockTranche("coord", 1);
+}
+
+static void
+startup_shmem(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	coord_shared = ShmemInitStruct("coord", shared_size(), &found);
+	if (!found)
+	{
+		memset(coord_shared, 0, shared_size());
+		coord_shared->lock = &GetNamedLWLockTranche("coord")->lock;
+		coord_shared->ndatabases = coord_max_databases;
+		ConditionVariableInit(&coord_shared->state_cv);
+		for (int i = 0; i < coord_max_databases; i++)
+		{
+			CoordDatabase *db = &coord_shared->databases[i];
+
+			pg_atomic_init_u64(&db->sleeps_until, (uint64) DT_NOEND);
+			pg_atomic_init_u32(&db->checks_wait, 0);
+			pg_atomic_init_u64(&db->passes_asked, 0);
+			pg_atomic_init_u64(&db->passes_done, 0);
+			ConditionVariableInit(&db->pass_cv);
+		}
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* While the library is being preloaded: ask for shared memory. */
+void
+coord_shared_init(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+}
+
+bool
+coord_is_preloaded(void)
+{
+	return coord_shared != NULL;
+}
+
+/*
+ * The slot of a database, or NULL.  Without the lock the answer holds as long as
+ * something keeps the slot: for one's own database, that somebody is connected.
+ */
+CoordDatabase *
+coord_find_database(Oid dbid)
+{
+	for (int i = 0; i < coord_shared->ndatabases; i++)
+	{
+		CoordDatabase *db = &coord_shared->databases[i];
+
+		if (db->dbid == dbid && db->state != WORKER_NONE)
+			return db;
+	}
+	return NULL;
+}
+
+void
+coord_wake_launcher(void)
+{
+	LWLockAcquire(coord_shared->lock, LW_SHARED);
+	if (coord_shared->launcher_latch != NULL)
+		SetLatch(coord_shared->launcher_latch);
+	LWLockRelease(coord_shared->lock);
+}
+
+/*
+ * A database may have got or lost the extension: wake its worker, which looks,
+ * or have one started, which looks.
+ */
+void
+coord_want_worker(Oid dbid)
+{
+	CoordDatabase *db;
+	bool		full = false;
+
+	LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
+	db = coord_find_database(dbid);
+	for (int i = 0; db == NULL && i < coord_shared->ndatabases; i++)
+	{
+		CoordDatabase *slot = &coord_shared->databases[i];
+
+		if (slot->state == WORKER_NONE)
+		{
+			db = slot;
+			db->dbid = dbid;
+			db->state = WORKER_WANTED;
+			db->start_at = 0;
+			db->failures = 0;
+			db->holds = 0;
+			pg_atomic_write_u64(&db->sleeps_until, (uint64) DT_NOEND);
+		}
+	}
+	if (db == NULL)
+		full = true;
+	else if (db->pid != 0)
+		SetLatch(db->latch);
+	else
+		db->start_at = 0;
+	LWLockRelease(coord_shared->lock);
+
+	if (full)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("coord has no worker for this database"),
+				 errhint("Raise coord.max_databases, and restart the server.")));
+	coord_wake_launcher();
+}
+
+/* Whether a database's worker may be connected, or about to be. */
+static bool
+worker_may_run(Oid dbid)
+{
+	CoordDatabase *db;
+	bool		result;
+
+	LWLockAcquire(coord_shared->lock, LW_SHARED);
+	db = coord_find_database(dbid);
+	result = db != NULL && db->state == WORKER_STARTED;
+	LWLockRelease(coord_shared->lock);
+	return result;
+}
+
+/*
+ * End a database's worker, and start none until coord_unhold_worker(): a command
+ * needs that nobody is connected to the database.
+ */
+void
+coord_hold_worker(Oid dbid)
+{
+	CoordDatabase *db;
+	TimestampTz give_up_at = coord_now() + HOLD_TIMEOUT_MS * INT64CONST(1000);
+
+	LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
+	db = coord_find_database(dbid);
+	if (db != NULL)
+	{
+		db->holds++;
+		if (db->pid != 0)
+			SetLatch(db->latch);
+	}
+	LWLockRelease(coord_shared->lock);
+
+	ConditionVariablePrepareToSleep(&coord_shared->state_cv);
+	while (worker_may_run(dbid) && coord_now() < give_up_at)
+		(void) ConditionVariableTimedSleep(&coord_shared->state_cv, HOLD_TIMEOUT_MS, PG_WAIT_EXTENSION);
+	ConditionVariableCancelSleep();
+}
+
+void
+coord_unhold_worker(Oid dbid)
+{
+	CoordDatabase *db;
+
+	LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
+	db = coord_find_database(dbid);
+	if (db != NULL && db->holds > 0)
+		db->holds--;
+	LWLockRelease(coord_shared->lock);
+	coord_wake_launcher();
+}
+
+/*
+ * Wait until the worker has made a pass that began after this call, and so has
+ * delivered every event that was committed before it; no longer than a second,
+ * in case that the worker does not get on.
+ */
+void
+coord_wait_for_delivery(void)
+{
+	CoordDatabase *db = coord_find_database(MyDatabaseId);
+	TimestampTz give_up_at = coord_now() + PASS_TIMEOUT_MS * INT64CONST(1000);
+	uint64		pass;
+
+	if (db == NULL)
+		return;
+	pass = pg_atomic_add_fetch_u64(&db->passes_asked, 1);
+	coord_want_worker(MyDatabaseId);
+
+	ConditionVariablePrepareToSleep(&db->pass_cv);
+	while (pg_atomic_read_u64(&db->passes_done) < pass && coord_now() < give_up_at)
+		(void) ConditionVariableTimedSleep(&db->pass_cv, PASS_TIMEOUT_MS, PG_WAIT_EXTENSION);
+	ConditionVariableCancelSleep();
+}
+
+/* what coord.worker shows: always one row, all NULL but the database without a worker */
+Datum
+coord_worker_status(PG_FUNCTION_ARGS)
+{
+#define WORKER_COLUMNS 11
+	Datum		values[WORKER_COLUMNS] = {0};
+	bool		nulls[WORKER_COLUMNS];
+	TupleDesc	tupdesc;
+	CoordDatabase copy = {0};
+	NameData	database;
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	memset(nulls, true, sizeof(nulls));
+	namestrcpy(&database, get_database_name(MyDatabaseId));
+	values[1] = NameGetDatum(&database);
+	nulls[1] = false;
+
+	if (coord_shared != NULL)
+	{
+		CoordDatabase *db;
+
+		LWLockAcquire(coord_shared->lock, LW_SHARED);
+		db = coord_find_database(MyDatabaseId);
+		if (db != NULL)
+			copy = *db;
+		LWLockRelease(coord_shared->lock);
+	}
+	if (copy.pid != 0)
+	{
+		memset(nulls, false, sizeof(nulls));
+		values[0] = Int32GetDatum(copy.pid);
+		values[2] = TimestampTzGetDatum(copy.started_at);
+		values[3] = TimestampTzGetDatum(copy.last_wakeup_at);
+		nulls[3] = copy.last_wakeup_at == 0;
+		values[4] = TimestampTzGetDatum(copy.next_deadline_at);
+		nulls[4] = copy.next_deadline_at == 0 || copy.next_deadline_at == DT_NOEND;
+		values[5] = Int64GetDatum(copy.counts.leases_expired);
+		values[6] = Int64GetDatum(copy.counts.agents_expired);
+		values[7] = Int64GetDatum(copy.counts.tasks_requeued);
+		values[8] = Int64GetDatum(copy.counts.leases_renewed);
+		values[9] = Int64GetDatum(copy.counts.events_delivered);
+		values[10] = IntervalPGetDatum(coord_usec_to_interval(copy.counts.lag_max));
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls)));
+}
