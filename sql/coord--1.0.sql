@@ -500,18 +500,333 @@ BEGIN
 END
 $$;
 
--- COMMENTS_HERE
+----------------------------------------------------------------------------
+-- Comments
+----------------------------------------------------------------------------
+
+COMMENT ON SCHEMA coord IS 'Coordination of workers and agents: leases, task claims, agents with heartbeats, events.';
+
+-- Relations
+
+COMMENT ON VIEW coord.agent IS 'Agents, true at the instant of reading: one whose heartbeat timeout has passed is inactive, swept or not. status: active, inactive, retired.';
+COMMENT ON COLUMN coord.agent.id IS 'Stays the same for a name.';
+COMMENT ON COLUMN coord.agent.name IS 'Unique.';
+COMMENT ON COLUMN coord.agent.type IS 'As registered; means nothing to coord.';
+COMMENT ON COLUMN coord.agent.status IS 'active, inactive (no heartbeat for heartbeat_timeout) or retired.';
+COMMENT ON COLUMN coord.agent.owner IS 'The role that registered it; it and its members may act for the agent.';
+COMMENT ON COLUMN coord.agent.metadata IS 'As registered; means nothing to coord.';
+COMMENT ON COLUMN coord.agent.heartbeat_timeout IS 'How long after its last heartbeat it becomes inactive.';
+COMMENT ON COLUMN coord.agent.last_heartbeat_at IS 'Its last sign of life: registration, heartbeat, claim or renewal of a claim.';
+COMMENT ON COLUMN coord.agent.registered_at IS 'When the name was first registered.';
+COMMENT ON COLUMN coord.agent.inactive_since IS 'When its heartbeat timeout passed; NULL while it is active.';
+
+COMMENT ON VIEW coord.lease IS 'Leases, true at the instant of reading: for each resource key its current lease or its last one. state: active, released, expired.';
+COMMENT ON COLUMN coord.lease.id IS 'New with each grant; the same through renewals.';
+COMMENT ON COLUMN coord.lease.resource_key IS 'What is leased. Find a lease by this column: it is indexed, the id is not.';
+COMMENT ON COLUMN coord.lease.agent_id IS 'The holder.';
+COMMENT ON COLUMN coord.lease.task_id IS 'The task whose claim took the lease; NULL for one taken by lease_acquire.';
+COMMENT ON COLUMN coord.lease.state IS 'active, released or expired.';
+COMMENT ON COLUMN coord.lease.fencing_token IS 'Greater than that of every earlier lease and claim in the database.';
+COMMENT ON COLUMN coord.lease.ttl IS 'By which a renewal that does not say otherwise extends it.';
+COMMENT ON COLUMN coord.lease.auto_renew IS 'Whether the server renews it at every TTL/3 while its agent is active.';
+COMMENT ON COLUMN coord.lease.acquired_at IS 'When it was granted.';
+COMMENT ON COLUMN coord.lease.renewed_at IS 'When it was last renewed, or granted.';
+COMMENT ON COLUMN coord.lease.expires_at IS 'From this instant on it is not held.';
+COMMENT ON COLUMN coord.lease.ended_at IS 'When it was released or expired; NULL while it is active.';
+
+COMMENT ON VIEW coord.task IS 'Tasks, true at the instant of reading: one whose claim has run out is pending or dead, swept or not. state: blocked, pending, claimed, completed, dead, cancelled.';
+COMMENT ON COLUMN coord.task.id IS 'UUID version 7, unless the creator chose it.';
+COMMENT ON COLUMN coord.task.queue IS 'The queue that it is claimed from.';
+COMMENT ON COLUMN coord.task.type IS 'What kind of work; means nothing to coord.';
+COMMENT ON COLUMN coord.task.payload IS 'What the worker needs to know.';
+COMMENT ON COLUMN coord.task.priority IS 'Higher ones are claimed first.';
+COMMENT ON COLUMN coord.task.state IS 'blocked (waits for depends_on), pending (claimable from run_at on), claimed, completed, dead (attempts used up), cancelled.';
+COMMENT ON COLUMN coord.task.run_at IS 'Not claimable before this instant; a retry moves it.';
+COMMENT ON COLUMN coord.task.attempts IS 'How often it was claimed, releases not counted.';
+COMMENT ON COLUMN coord.task.max_attempts IS 'A failure or run-out claim after so many attempts makes it dead.';
+COMMENT ON COLUMN coord.task.agent_id IS 'Who has claimed it; after completion, who had.';
+COMMENT ON COLUMN coord.task.lease_id IS 'The lease on its resource, when the claim has one.';
+COMMENT ON COLUMN coord.task.fencing_token IS 'Of the claim: renew, complete, fail and release need it.';
+COMMENT ON COLUMN coord.task.lease_expires_at IS 'When the claim runs out, unless it is renewed.';
+COMMENT ON COLUMN coord.task.resource_key IS 'The resource that a claim takes with it: the task''s own, or the one that the claimant gave.';
+COMMENT ON COLUMN coord.task.unique_key IS 'No other unfinished task of the queue has it.';
+COMMENT ON COLUMN coord.task.depends_on IS 'The tasks that must be completed before it is claimable.';
+COMMENT ON COLUMN coord.task.progress IS 'What the worker last said by task_renew.';
+COMMENT ON COLUMN coord.task.result IS 'What the worker said by task_complete.';
+COMMENT ON COLUMN coord.task.error IS 'Why it failed last, or was cancelled.';
+COMMENT ON COLUMN coord.task.created_at IS 'When it was created.';
+COMMENT ON COLUMN coord.task.claimed_at IS 'When its claim was made.';
+COMMENT ON COLUMN coord.task.finished_at IS 'When it was completed, cancelled or became dead.';
+
+COMMENT ON VIEW coord.dead_letter IS 'The tasks of coord.task whose state is dead: attempts used up. task_redrive makes them pending again.';
+COMMENT ON VIEW coord.task_unfinished IS 'Internal: the part of coord.task that has not finished, or that only a sweep has yet to finish.';
+
+COMMENT ON VIEW coord.event IS 'Events. position is NULL until the event is delivered, which is right after its transaction commits.';
+COMMENT ON COLUMN coord.event.id IS 'UUID version 7; in a transaction, in the order of sending.';
+COMMENT ON COLUMN coord.event.position IS 'The order of delivery. It grows, with gaps, and never goes back.';
+COMMENT ON COLUMN coord.event.type IS 'What happened; coord''s own are lock.expired, agent.inactive, agent.active, task.requeued, task.dead.';
+COMMENT ON COLUMN coord.event.severity IS 'debug, info, warning, error or critical.';
+COMMENT ON COLUMN coord.event.sender_id IS 'The agent that sent it; NULL when it was not said, and for coord''s own.';
+COMMENT ON COLUMN coord.event.recipient_id IS 'The agent that it is for; NULL when it is for none in particular.';
+COMMENT ON COLUMN coord.event.channel IS 'The channel that it is for; with neither recipient nor channel it is for everyone.';
+COMMENT ON COLUMN coord.event.payload IS 'As sent.';
+COMMENT ON COLUMN coord.event.created_at IS 'When it was sent.';
+
+COMMENT ON VIEW coord.queue IS 'Queues: their settings and how many tasks they have in which state. Reading it counts the unfinished and dead tasks.';
+COMMENT ON COLUMN coord.queue.name IS 'A queue comes into being with its first task, or by queue_set. "default" always is.';
+COMMENT ON COLUMN coord.queue.paused IS 'While true, nothing is claimed from it.';
+COMMENT ON COLUMN coord.queue.max_attempts IS 'Of new tasks that do not say.';
+COMMENT ON COLUMN coord.queue.lease_ttl IS 'Of claims that do not say.';
+COMMENT ON COLUMN coord.queue.backoff_base IS 'The wait after the first failure; each further one doubles it.';
+COMMENT ON COLUMN coord.queue.backoff_max IS 'The longest wait after a failure.';
+COMMENT ON COLUMN coord.queue.max_claimed IS 'How many of its tasks may be claimed at once; NULL for no limit.';
+COMMENT ON COLUMN coord.queue.retention IS 'How long its finished tasks are kept.';
+COMMENT ON COLUMN coord.queue.pending IS 'Tasks that are claimable now.';
+COMMENT ON COLUMN coord.queue.scheduled IS 'Pending tasks whose run_at has yet to come.';
+COMMENT ON COLUMN coord.queue.blocked IS 'Tasks that wait for others.';
+COMMENT ON COLUMN coord.queue.claimed IS 'Tasks that are being worked on.';
+COMMENT ON COLUMN coord.queue.dead IS 'Dead letters.';
+COMMENT ON COLUMN coord.queue.oldest_pending_age IS 'For how long the one that has been claimable longest has been so; NULL when there is none.';
+
+COMMENT ON VIEW coord.worker IS 'One row: the background worker of this database and what it has done since it started. pid is NULL when there is none.';
+COMMENT ON COLUMN coord.worker.pid IS 'Its process, as in pg_stat_activity.';
+COMMENT ON COLUMN coord.worker.database IS 'This database.';
+COMMENT ON COLUMN coord.worker.started_at IS 'When it started.';
+COMMENT ON COLUMN coord.worker.last_wakeup_at IS 'When it last woke.';
+COMMENT ON COLUMN coord.worker.next_deadline_at IS 'Until when it sleeps, unless a commit wakes it; NULL when there is nothing to wait for.';
+COMMENT ON COLUMN coord.worker.leases_expired IS 'Leases that it saw expire.';
+COMMENT ON COLUMN coord.worker.agents_expired IS 'Agents that it saw become inactive.';
+COMMENT ON COLUMN coord.worker.tasks_requeued IS 'Tasks that it gave back, or made dead, because their claim ran out.';
+COMMENT ON COLUMN coord.worker.leases_renewed IS 'Renewals that it made for auto_renew.';
+COMMENT ON COLUMN coord.worker.events_delivered IS 'Events that it delivered.';
+COMMENT ON COLUMN coord.worker.sweep_lag_max IS 'The longest time from an expiry to its sweep.';
+
+-- Stored relations
+
+COMMENT ON TABLE coord.installation IS 'Stored: when the extension was created in this database. Not dumped.';
+COMMENT ON TABLE coord.agent_data IS 'Stored: agents. Read coord.agent instead.';
+COMMENT ON TABLE coord.lease_data IS 'Stored: for each resource key its current or last lease. Read coord.lease instead.';
+COMMENT ON TABLE coord.queue_data IS 'Stored: settings of queues. Read coord.queue instead.';
+COMMENT ON TABLE coord.queue_slot IS 'Stored: as many slots as max_claimed says, for queues that have it; a claim occupies one.';
+COMMENT ON TABLE coord.task_live IS 'Stored: unfinished tasks. Read coord.task instead.';
+COMMENT ON TABLE coord.claim_deadline IS 'Stored: for each claim, when the sweep must look at it.';
+COMMENT ON TABLE coord.task_dependency IS 'Stored: what blocked tasks wait for.';
+COMMENT ON TABLE coord.dependency_check IS 'Stored: blocked tasks whose dependencies the sweep must look at.';
+COMMENT ON TABLE coord.task_finished IS 'Stored: completed and cancelled tasks. Read coord.task instead.';
+COMMENT ON TABLE coord.task_finished_default IS 'Stored: the partition of task_finished for what no other one takes.';
+COMMENT ON TABLE coord.task_dead IS 'Stored: dead letters. Read coord.dead_letter instead.';
+COMMENT ON TABLE coord.event_inbox IS 'Stored: events that have yet to be delivered. Read coord.event instead.';
+COMMENT ON TABLE coord.event_log IS 'Stored: delivered events. Read coord.event instead.';
+COMMENT ON TABLE coord.event_log_default IS 'Stored: the partition of event_log for what no other one takes.';
+COMMENT ON SEQUENCE coord.fencing_token IS 'Fencing tokens, as far as a sequence can be trusted with them; see src/sequence.c.';
+COMMENT ON SEQUENCE coord.event_position IS 'Event positions, as far as a sequence can be trusted with them; see src/sequence.c.';
+COMMENT ON SEQUENCE coord.task_seq IS 'The age of tasks.';
+COMMENT ON SEQUENCE coord.lease_slot IS 'The places of resource keys in lease_data.';
+
+-- Functions: what the arguments are, with units; what comes back; errors.
+
+COMMENT ON FUNCTION coord.agent_register(text, text, interval, jsonb, uuid) IS
+$$Registers an agent, or registers it anew, and makes it active.
+name: 1 to 512 bytes, unique. type: any word for its kind. heartbeat_timeout: how long after its last heartbeat it becomes inactive, within coord.min_lease_ttl and coord.max_lease_ttl; NULL is coord.heartbeat_timeout. metadata: any JSON up to 1 MiB. id: an id of the caller's choice; NULL makes one.
+Returns the agent. A name that the same owner registered before keeps its id.
+Errors: 22004, 22023 bad argument, or an id that is another agent's; 42501 the name belongs to another role; 55P03 an open transaction is registering the name; 54000 metadata too large.$$;
+
+COMMENT ON FUNCTION coord.agent_heartbeat(uuid) IS
+$$Tells that an agent is alive, and makes it active if it was inactive.
+agent_id: the agent.
+Returns the agent. One that had become inactive has lost its claims: task.requeued events tell it which.
+Errors: P0002 no such agent; 55000 it is retired; 42501 it belongs to another role.$$;
+
+COMMENT ON FUNCTION coord.agent_retire(uuid) IS
+$$Ends an agent for good: releases its leases and gives its tasks back at once, their attempts not counted.
+agent_id: the agent.
+Returns the agent; retiring it again changes nothing.
+Errors: P0002 no such agent; 42501 it belongs to another role.$$;
+
+COMMENT ON FUNCTION coord.lease_acquire(text, uuid, interval, boolean, interval) IS
+$$Takes a resource for an agent, for a while. Never waits.
+resource_key: 1 to 512 bytes. agent_id: an active agent. ttl: how long, from now, within coord.min_lease_ttl and coord.max_lease_ttl; NULL is coord.default_lease_ttl. auto_renew: whether the server renews the lease at every ttl/3 while the agent is active. max_hold: how long after it was acquired auto_renew stops; NULL is never.
+Returns the lease, or no row when another agent holds the resource or an open transaction is changing it. Held by this agent already: renewed, the same id and fencing_token. Otherwise a new id and a higher fencing_token.
+Errors: 22004, 22023 bad argument; P0002 no such agent; 55000 it is not active; 42501 it belongs to another role.$$;
+
+COMMENT ON FUNCTION coord.lease_renew(uuid, interval) IS
+$$Renews a lease, from now.
+lease_id: the lease. ttl: by how much; NULL is the lease's own.
+Returns the lease.
+Errors: P0002 no such lease; 55000 it is no longer active; 22023 ttl out of bounds; 42501 its agent belongs to another role.$$;
+
+COMMENT ON FUNCTION coord.lease_release(uuid) IS
+$$Ends a lease now.
+lease_id: the lease.
+Returns true, or false when it had ended already.
+Errors: P0002 no such lease; 55000 it belongs to a claimed task, which must be completed, failed or released instead; 42501 its agent belongs to another role.$$;
+
+COMMENT ON FUNCTION coord.lease_assert(text, bigint) IS
+$$Makes sure that a token holds a resource now, and that nobody else is granted the resource before this transaction ends: a write in the same transaction cannot be made by a holder that has lost its lease.
+resource_key: the resource. fencing_token: the token of its lease.
+Returns nothing.
+Errors: 55000 the token does not hold the resource.$$;
+
+COMMENT ON FUNCTION coord.task_create(text, jsonb, text, integer, timestamptz, integer, text, uuid[], text, uuid) IS
+$$Creates a task, in this transaction.
+type: the kind of work, 1 to 512 bytes. payload: any JSON up to 1 MiB. queue: comes into being with its first task. priority: higher ones are claimed first. run_at: not claimable before; NULL is now. max_attempts: 1 to 1,000,000; NULL is the queue's. unique_key: while a task of the queue with this key has not finished, that one is returned, unchanged. depends_on: tasks that must be completed first; if one ends dead or cancelled, so does this one, cancelled. resource_key: a lease that each claim of it takes too, so that no two tasks with the key are worked on at once. id: an id of the caller's choice; NULL makes one.
+Returns the task.
+Errors: 22004, 22023 bad argument, an id that exists, a task that depends on itself; P0002 a dependency does not exist; 55P03 an open transaction is creating a task with the unique_key or id; 54000 payload too large.$$;
+
+COMMENT ON FUNCTION coord.task_create_many(jsonb) IS
+$$Creates many tasks, all or none.
+tasks: a JSON array of objects whose members are named as the arguments of task_create, up to 1 MiB of payload each. A task may depend on another one of the array, by its id.
+Returns the ids, in the order of the array.
+Errors: as task_create; 22023 also for an unknown member and for dependencies that form a cycle.$$;
+
+COMMENT ON FUNCTION coord.task_claim(uuid, text, uuid, text, interval, integer) IS
+$$Claims tasks for an agent: nobody else gets them before the claim ends. Never waits. Also a heartbeat.
+agent_id: an active agent. queue: where to claim from, when task_id is NULL. task_id: that task and no other. resource_key: a lease to take with the claim, for tasks that have none of their own. lease_ttl: how long the claim lasts, unless it is renewed; NULL is the queue's. max_tasks: 1 to 10,000, when task_id is NULL.
+Returns the tasks, highest priority first, then earliest run_at, then oldest, each with its fencing_token and lease_expires_at; no row when none is claimable. Tasks whose resource is held are passed over.
+Errors: 22004, 22023 bad argument; P0002 no such agent or task; 55000 the agent is not active; 42501 it belongs to another role. With task_id also: 55P03 the task is claimed, its resource is held, an open transaction is changing either, or the queue is at max_claimed; 55000 it is not claimable.$$;
+
+COMMENT ON FUNCTION coord.task_renew(uuid, bigint, interval, jsonb) IS
+$$Renews a claim, from now, and tells how far the work is. Also a heartbeat.
+task_id: the task. fencing_token: the claim's. lease_ttl: by how much; NULL is the claim's own. progress: any JSON up to 1 MiB; NULL leaves it.
+Returns the task.
+Errors: P0002 no such task; 55000 the token does not hold it; 22023 lease_ttl out of bounds; 42501 its agent belongs to another role; 54000 progress too large.$$;
+
+COMMENT ON FUNCTION coord.task_complete(uuid, bigint, jsonb) IS
+$$Completes a task, releases the lease that its claim took, and unblocks what depends on it.
+task_id: the task. fencing_token: the claim's. result: any JSON up to 1 MiB.
+Returns the task. Repeating a completion that succeeded changes nothing and is no error.
+Errors: P0002 no such task; 55000 the token does not hold it; 42501 its agent belongs to another role; 54000 result too large.$$;
+
+COMMENT ON FUNCTION coord.task_fail(uuid, bigint, text, interval) IS
+$$Ends a claim as failed: the task is pending again after a backoff, or dead when max_attempts is used up.
+task_id: the task. fencing_token: the claim's. error: why. retry_in: how long until it is claimable again; NULL is the queue's backoff_base * 2^(attempts-1), at most backoff_max, less up to a quarter.
+Returns the task.
+Errors: P0002 no such task; 55000 the token does not hold it; 22023 retry_in is negative; 42501 its agent belongs to another role; 54000 error too large.$$;
+
+COMMENT ON FUNCTION coord.task_release(uuid, bigint) IS
+$$Gives a task back at once, the attempt not counted.
+task_id: the task. fencing_token: the claim's.
+Returns the task.
+Errors: P0002 no such task; 55000 the token does not hold it; 42501 its agent belongs to another role.$$;
+
+COMMENT ON FUNCTION coord.task_cancel(uuid) IS
+$$Cancels a task that has not finished, claimed or not, and what depends on it.
+task_id: the task.
+Returns the task; cancelling it again changes nothing.
+Errors: P0002 no such task; 55000 it is completed or dead; 55P03 an open transaction is changing it.$$;
+
+COMMENT ON FUNCTION coord.task_redrive(uuid, text) IS
+$$Makes dead letters pending again, with no attempts.
+task_id: that one. queue: those of that queue. Both NULL: all.
+Returns how many. Those whose unique_key a new task has are left.
+Errors: P0002 no such task or queue; 55000 the task is not dead, or its unique_key is in use.$$;
+
+COMMENT ON FUNCTION coord.queue_set(text, boolean, integer, interval, interval, interval, integer, interval) IS
+$$Creates a queue, or changes its settings; NULL leaves a setting as it is.
+name: 1 to 512 bytes. paused: while true, nothing is claimed from it. max_attempts: of new tasks, 1 to 1,000,000. lease_ttl: of claims. backoff_base, backoff_max: the first and the longest wait after a failure. max_claimed: how many tasks may be claimed at once, 1 to 10,000; 0 is no limit. retention: how long finished tasks are kept.
+Returns the queue.
+Errors: 22004, 22023 bad argument; 55P03 an open transaction is changing the queue.$$;
+
+COMMENT ON FUNCTION coord.queue_pause(text) IS
+$$Lets nothing be claimed from a queue.
+name: the queue.
+Returns the queue.
+Errors: P0002 no such queue; 55P03 an open transaction is changing it.$$;
+
+COMMENT ON FUNCTION coord.queue_resume(text) IS
+$$Ends queue_pause.
+name: the queue.
+Returns the queue.
+Errors: P0002 no such queue; 55P03 an open transaction is changing it.$$;
+
+COMMENT ON FUNCTION coord.event_send(text, jsonb, uuid, text, text, uuid) IS
+$$Sends an event, in this transaction. It is delivered when the transaction has committed.
+type: what happened, 1 to 512 bytes. payload: any JSON up to 1 MiB. recipient_id: the agent that it is for; when NULL, the agent named by payload.to, if there is one. channel: the channel that it is for, 1 to 512 bytes. With neither it is for everyone. severity: debug, info, warning, error or critical. sender_id: the agent that sends it.
+Returns the event, which has no position yet.
+Errors: 22004, 22023 bad argument; P0002 no such recipient or sender; 42501 the sender belongs to another role; 54000 payload too large.$$;
+
+COMMENT ON FUNCTION coord.event_listen(uuid, text) IS
+$$Does LISTEN on this connection for events to an agent, on a channel, or (both NULL) to everyone. Needs a session of its own, as LISTEN does.
+recipient_id: the agent. channel: the channel. Not both at once.
+Returns the name of the NOTIFY channel. A notification's payload is a JSON object with id, position, type, severity, recipient_id and channel.
+Errors: 22023 both given; P0002 no such agent; 42501 it belongs to another role.$$;
+
+COMMENT ON FUNCTION coord.event_unlisten(uuid, text) IS
+$$Ends event_listen.
+recipient_id, channel: as given to event_listen.
+Returns the name of the NOTIFY channel.
+Errors: 22023 both given.$$;
+
+COMMENT ON FUNCTION coord.listen_name(uuid, text) IS
+$$The name of the NOTIFY channel for events to an agent, on a channel, or (both NULL) to everyone, for a client that does LISTEN by itself.
+recipient_id: the agent. channel: the channel. Not both at once.
+Returns coord:agent:<id>, coord:channel:<channel> or coord:all; for a channel whose name would not fit in 63 bytes, coord:sha256: and the base64url of its SHA-256, without padding.
+Errors: 22023 both given.$$;
+
+COMMENT ON FUNCTION coord.event_list(uuid, text, text, bigint, integer) IS
+$$Delivered events in the order of their positions. A reader that goes on from the last position that it saw misses none, whatever commits late.
+recipient_id: only those to that agent. channel: only those on that channel. type: only those of that type. after: only those after that position; NULL is from the first one kept. max_events: 1 to 10,000.
+Returns the events, without those addressed to agents of other roles.
+Errors: 22023 bad argument; P0002 no such agent; 42501 it belongs to another role.$$;
+
+COMMENT ON FUNCTION coord.sweep() IS
+$$Does now, in this transaction, what the background worker does: expires leases and agents, gives back what they held, renews leases, delivers events. Needed where there is no worker; harmless beside one. Takes no arguments.
+Returns how many: leases_expired, agents_expired, tasks_requeued, leases_renewed, events_delivered.
+Errors: none of its own.$$;
+
+COMMENT ON FUNCTION coord.version() IS
+$$The version of the loaded library. Takes no arguments.
+Returns, for example, 1.0.$$;
+
+COMMENT ON FUNCTION coord.grant_agent(name) IS
+$$Lets a role call the functions of agents: all but those that grant and revoke.
+role: the role.
+Returns nothing.
+Errors: 42704 no such role; 42501 the caller is not the extension's owner.$$;
+
+COMMENT ON FUNCTION coord.grant_monitor(name) IS
+$$Lets a role read the relations agent, lease, task, dead_letter, event, queue and worker.
+role: the role.
+Returns nothing.
+Errors: 42704 no such role; 42501 the caller is not the extension's owner.$$;
+
+COMMENT ON FUNCTION coord.revoke_all(name) IS
+$$Takes away what grant_agent and grant_monitor gave.
+role: the role.
+Returns nothing.
+Errors: 42704 no such role.$$;
+
+COMMENT ON FUNCTION coord.setting(text) IS
+$$Internal: a setting of coord that is a duration.
+name: default_lease_ttl or task_retention.
+Returns it as an interval.$$;
+
+COMMENT ON FUNCTION coord.backoff(interval, interval, integer, uuid) IS
+$$Internal: how long a task waits after a failure.
+backoff_base, backoff_max: the queue's. attempts: how many the task has made. task_id: whose hash is the jitter.
+Returns an interval.$$;
+
+COMMENT ON FUNCTION coord.worker_status() IS
+$$Internal: the row of coord.worker. Takes no arguments.
+Returns one row.$$;
 
 ----------------------------------------------------------------------------
 -- What pg_dump keeps: every stored row, and where the sequences are.
 ----------------------------------------------------------------------------
 
-SELECT pg_catalog.pg_extension_config_dump(c.oid, '')
-FROM pg_catalog.pg_class c
-WHERE c.relnamespace = 'coord'::regnamespace
-	AND c.relkind IN ('r', 'S')
-	AND c.relname <> 'installation'
-ORDER BY c.relname;
+DO $$
+DECLARE
+	stored regclass;
+BEGIN
+	FOR stored IN
+		SELECT oid FROM pg_catalog.pg_class
+		WHERE relnamespace = 'coord'::regnamespace AND relkind IN ('r', 'S') AND relname <> 'installation'
+		ORDER BY relname
+	LOOP
+		PERFORM pg_catalog.pg_extension_config_dump(stored, '');
+	END LOOP;
+END
+$$;
 
 ----------------------------------------------------------------------------
 -- Rights: PUBLIC has nothing.
