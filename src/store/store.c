@@ -14,8 +14,11 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension_d.h"
+#include "commands/extension.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -27,7 +30,7 @@
 
 static Oid	caller = InvalidOid;
 
-/* A relation that tells whether the extension is there, and whose it is. */
+/* A relation that tells whose the extension is. */
 static Oid
 anchor_relation(void)
 {
@@ -36,10 +39,20 @@ anchor_relation(void)
 	return OidIsValid(nspid) ? get_relname_relid("task_live", nspid) : InvalidOid;
 }
 
+/*
+ * Keep the extension from being dropped until the end of the transaction; false
+ * when there is none.  DROP EXTENSION locks the extension before its relations,
+ * so this also keeps a sweep from deadlocking with it.
+ */
 bool
-store_extension_exists(void)
+store_hold_extension(void)
 {
-	return OidIsValid(anchor_relation());
+	Oid			extension = get_extension_oid("coord", true);
+
+	if (!OidIsValid(extension))
+		return false;
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	return get_extension_oid("coord", true) == extension;
 }
 
 static Oid

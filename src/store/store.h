@@ -55,7 +55,7 @@ typedef struct UuidList
 extern void store_open(StoreScope *scope);
 extern void store_close(StoreScope *scope);
 extern Oid	store_caller(void);
-extern bool store_extension_exists(void);
+extern bool store_hold_extension(void);
 
 extern uint64 store_run(StorePlan *plan, int nargs, const StoreArg *args);
 extern Portal store_cursor(StorePlan *plan, int nargs, const StoreArg *args);

@@ -191,7 +191,7 @@ begin_batch(StoreScope *scope, const char *activity)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (!store_extension_exists())
+	if (!store_hold_extension())
 	{
 		PopActiveSnapshot();
 		CommitTransactionCommand();
