@@ -20,9 +20,9 @@
 #include "clock.h"
 #include "errors.h"
 #include "lease.h"
-#include "locks.h"
 #include "settings.h"
 #include "store/event_store.h"
+#include "store/new_key.h"
 #include "store/store.h"
 #include "uuid7.h"
 
@@ -30,6 +30,7 @@ PG_FUNCTION_INFO_V1(coord_agent_register);
 PG_FUNCTION_INFO_V1(coord_agent_heartbeat);
 PG_FUNCTION_INFO_V1(coord_agent_retire);
 
+static void insert_agent(const AgentRow *agent, const char *type, Jsonb *metadata);
 static void revive(AgentRow *agent, TimestampTz now);
 
 static bool
@@ -50,6 +51,8 @@ coord_agent_register(PG_FUNCTION_ARGS)
 	Jsonb	   *metadata = coord_arg_payload(fcinfo, 3, "metadata");
 	pg_uuid_t  *id = coord_arg_uuid_or_null(fcinfo, 4);
 	StoreScope	scope;
+	StoreReservation new_name;
+	StoreKeyState state;
 	AgentRow   *agent;
 	TimestampTz now = coord_now();
 
@@ -57,11 +60,14 @@ coord_agent_register(PG_FUNCTION_ARGS)
 		type = "worker";
 
 	store_open(&scope);
-	agent = store_agent_named(name, STORE_LOCK_WAIT);
-	if (agent == NULL && !coord_try_lock_new_name("agent", name))
-		coord_error_name_busy("agent", name);
-	if (agent == NULL)
-		agent = store_agent_named(name, STORE_LOCK_WAIT);	/* made meanwhile */
+	while ((agent = store_agent_named(name, STORE_LOCK_WAIT)) == NULL)
+	{
+		state = store_reserve(&new_name, STORE_KEY_AGENT_NAME, name, NULL);
+		if (state == STORE_KEY_IN_FLIGHT)
+			coord_error_name_busy("agent", name);
+		if (state == STORE_KEY_FREE)
+			break;				/* else it was made meanwhile */
+	}
 
 	if (agent != NULL)
 	{
@@ -79,23 +85,16 @@ coord_agent_register(PG_FUNCTION_ARGS)
 	else
 	{
 		agent = palloc0(sizeof(AgentRow));
-		if (id == NULL)
-			coord_uuid7(&agent->id);
-		else
-		{
-			if (!coord_try_lock_new_name("agent id", coord_uuid_str(id)))
-				coord_error_name_busy("agent", coord_uuid_str(id));
-			if (store_agent(id, STORE_NO_LOCK) != NULL)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("agent id %s is in use under another name", coord_uuid_str(id))));
+		if (id != NULL)
 			agent->id = *id;
-		}
+		else
+			coord_uuid7(&agent->id);
 		agent->name = name;
 		agent->owner = GetUserNameFromId(store_caller(), false);
 		agent->timeout = timeout;
 		agent->heartbeat_at = now;
-		store_agent_insert(agent, type, metadata);
+		insert_agent(agent, type, metadata);
+		store_key_inserted(&new_name);
 	}
 	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(&agent->id)));
 }
@@ -210,6 +209,26 @@ coord_agents_lapse(AgentRow **agents, int n, TimestampTz now)
 		ids[i] = agents[i]->id;
 	}
 	return coord_claims_lose_of(ids, n, now);
+}
+
+/* Add an agent, whose name is reserved, unless its id is another's. */
+static void
+insert_agent(const AgentRow *agent, const char *type, Jsonb *metadata)
+{
+	StoreReservation new_id;
+
+	switch (store_reserve_id(&new_id, STORE_KEY_AGENT_ID, &agent->id))
+	{
+		case STORE_KEY_IN_FLIGHT:
+			coord_error_name_busy("agent", coord_uuid_str(&agent->id));
+		case STORE_KEY_EXISTS:
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("agent id %s is in use under another name", coord_uuid_str(&agent->id))));
+		case STORE_KEY_FREE:
+			store_agent_insert(agent, type, metadata);
+			store_key_inserted(&new_id);
+	}
 }
 
 /*

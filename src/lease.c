@@ -18,10 +18,10 @@
 #include "clock.h"
 #include "errors.h"
 #include "lease.h"
-#include "locks.h"
 #include "sequence.h"
 #include "settings.h"
 #include "store/event_store.h"
+#include "store/new_key.h"
 #include "store/store.h"
 #include "uuid7.h"
 
@@ -184,16 +184,21 @@ coord_lease_grant(const LeaseRequest *request, TimestampTz now, LeaseRow **lease
 
 		if (*lease == NULL)
 		{
-			if (!coord_try_lock_new_name("resource", request->resource_key))
+			StoreReservation new_key;
+			StoreKeyState state = store_reserve(&new_key, STORE_KEY_RESOURCE, request->resource_key, NULL);
+
+			if (state == STORE_KEY_IN_FLIGHT)
 				return LEASE_BUSY;
+			if (state == STORE_KEY_EXISTS)
+				continue;		/* somebody was faster */
 			*lease = palloc0(sizeof(LeaseRow));
 			(*lease)->slot = store_lease_new_slot();
 			(*lease)->resource_key = pstrdup(request->resource_key);
 			(*lease)->check_at = DT_NOEND;
 			fill_grant(*lease, request, now);
-			if (store_lease_insert(*lease))
-				return LEASE_GRANTED;
-			continue;			/* somebody was faster */
+			store_lease_insert(*lease);
+			store_key_inserted(&new_key);
+			return LEASE_GRANTED;
 		}
 
 		if (is_active(*lease, now))

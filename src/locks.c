@@ -15,12 +15,13 @@
  *	2. the row of a task, then those of its dependants;
  *	3. the row of a queue slot;
  *	4. the row of a lease;
- *	5. a new name, the delivery;
- *	6. a sequence, held only for the time of setting it.
+ *	5. the delivery;
+ *	6. a new unique key of a task, then any other new key, and a sequence: held
+ *	   only for the time of inserting or setting it.
  *
- * Rows that other agents may have locked are taken with SKIP LOCKED and names
- * and the delivery by trying, so that no cycle of waiting can close.  Waited
- * for are only rows that belong to the caller's own agent.
+ * Rows that other agents may have locked are taken with SKIP LOCKED and the
+ * delivery by trying, so that no cycle of waiting can close.  Waited for are
+ * only rows that belong to the caller's own agent, and what is held shortly.
  */
 #include "postgres.h"
 
@@ -40,28 +41,6 @@ make_tag(LOCKTAG *tag, uint32 key)
 	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, class, key, 2);
 }
 
-static bool
-try_lock(uint32 key)
-{
-	LOCKTAG		tag;
-
-	make_tag(&tag, key);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
-}
-
-/*
- * Lock a name that is about to be inserted into a unique index, until the end
- * of the transaction.  False when another transaction is doing so: inserting
- * would wait for it to end.
- */
-bool
-coord_try_lock_new_name(const char *what, const char *name)
-{
-	uint32		kind = hash_bytes((const unsigned char *) what, strlen(what));
-
-	return try_lock(hash_combine(kind, hash_bytes((const unsigned char *) name, strlen(name))));
-}
-
 /*
  * Lock the giving of positions to events, until the end of the transaction: so
  * positions become visible in their order.
@@ -69,7 +48,18 @@ coord_try_lock_new_name(const char *what, const char *name)
 bool
 coord_try_lock_delivery(void)
 {
-	return try_lock(hash_bytes((const unsigned char *) "delivery", 8));
+	LOCKTAG		tag;
+
+	make_tag(&tag, hash_bytes((const unsigned char *) "delivery", 8));
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Lock the insertion of a key into a unique index, waiting, until coord_unlock(). */
+void
+coord_lock_new_key(LOCKTAG *tag, int kind, uint32 hash)
+{
+	make_tag(tag, hash_combine(hash_bytes_uint32(kind), hash));
+	(void) LockAcquire(tag, ExclusiveLock, false, false);
 }
 
 /* Lock the setting of a sequence, waiting, until coord_unlock(). */

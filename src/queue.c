@@ -11,7 +11,8 @@
 
 #include "args.h"
 #include "errors.h"
-#include "locks.h"
+#include "queue.h"
+#include "store/new_key.h"
 #include "store/queue_store.h"
 #include "store/store.h"
 #include "task.h"
@@ -66,6 +67,24 @@ coord_queue_resume(PG_FUNCTION_ARGS)
 	return set_paused(fcinfo, false);
 }
 
+/*
+ * Store a queue that was not found, with the default settings.  False when an
+ * open transaction is doing so.
+ */
+bool
+coord_queue_ensure(const char *name)
+{
+	StoreReservation new_name;
+	StoreKeyState state = store_reserve(&new_name, STORE_KEY_QUEUE, name, NULL);
+
+	if (state == STORE_KEY_FREE)
+	{
+		store_queue_insert(name);
+		store_key_inserted(&new_name);
+	}
+	return state != STORE_KEY_IN_FLIGHT;
+}
+
 /* A queue, locked; error when another transaction is changing it. */
 static QueueRow *
 queue_to_change(const char *name, bool create)
@@ -76,9 +95,8 @@ queue_to_change(const char *name, bool create)
 	{
 		if (!create && strcmp(name, "default") != 0)
 			coord_error_no_queue(name);
-		if (!coord_try_lock_new_name("queue", name))
+		if (!coord_queue_ensure(name))
 			coord_error_name_busy("queue", name);
-		store_queue_insert(name);
 	}
 
 	queue = store_queue_locked(name);

@@ -17,7 +17,8 @@
 #include "clock.h"
 #include "dependency.h"
 #include "errors.h"
-#include "locks.h"
+#include "queue.h"
+#include "store/new_key.h"
 #include "store/queue_store.h"
 #include "task.h"
 #include "uuid7.h"
@@ -33,9 +34,10 @@ PG_FUNCTION_INFO_V1(coord_task_cancel);
 PG_FUNCTION_INFO_V1(coord_task_redrive);
 
 static pg_uuid_t create(TaskSpec *spec, TimestampTz now);
-static pg_uuid_t *find_by_unique_key(const TaskSpec *spec, TimestampTz now);
-static void check_new_id(const TaskSpec *spec);
+static pg_uuid_t *find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key, TimestampTz now);
+static void insert_task(const TaskSpec *spec, bool blocked, TimestampTz now);
 static void check_state_is_dead(const pg_uuid_t *id, TimestampTz now);
+static bool redrive(const DeadLetter *letter, TimestampTz now);
 
 /* task_create(type, payload, queue, priority, run_at, max_attempts, unique_key, depends_on, resource_key, id) */
 Datum
@@ -162,8 +164,10 @@ coord_task_redrive(PG_FUNCTION_ARGS)
 	char	   *queue = coord_arg_name_or_null(fcinfo, 1, "queue");
 	StoreScope	scope;
 	UuidList	due;
+	DeadLetter *letters;
+	int			nletters;
+	int64		n = 0;
 	TimestampTz now;
-	int64		n;
 
 	store_open(&scope);
 	now = coord_now();
@@ -177,19 +181,26 @@ coord_task_redrive(PG_FUNCTION_ARGS)
 		for (int i = 0; i < due.n; i++)
 			(void) coord_claim_look(&due.ids[i], now);
 	}
-	n = store_redrive(id, queue, now);
+	letters = store_dead_letters(id, queue, &nletters);
+	for (int i = 0; i < nletters; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (redrive(&letters[i], now))
+			n++;
+	}
 	store_close(&scope);
 	PG_RETURN_INT64(n);
 }
 
 /*
  * Create a task, or find the one that has its unique key.  Nothing here waits
- * for another transaction: names that another one is inserting are an error.
+ * for another transaction: a key that another one is inserting is an error.
  */
 static pg_uuid_t
 create(TaskSpec *spec, TimestampTz now)
 {
 	QueueRow   *queue;
+	StoreReservation new_key;
 	pg_uuid_t  *existing;
 	pg_uuid_t  *failed = NULL;
 	char	   *failed_state = NULL;
@@ -199,18 +210,16 @@ create(TaskSpec *spec, TimestampTz now)
 	if (spec->queue == NULL)
 		spec->queue = "default";
 	queue = store_queue(spec->queue);
-	if (!queue->exists && coord_try_lock_new_name("queue", spec->queue))
-		store_queue_insert(spec->queue);
+	if (!queue->exists)
+		(void) coord_queue_ensure(spec->queue);
 	if (spec->max_attempts == 0)
 		spec->max_attempts = queue->max_attempts;
 	if (spec->run_at == DT_NOBEGIN)
 		spec->run_at = now;
 
-	if (spec->unique_key != NULL && (existing = find_by_unique_key(spec, now)) != NULL)
+	if (spec->unique_key != NULL && (existing = find_by_unique_key(spec, &new_key, now)) != NULL)
 		return *existing;
-	if (spec->has_id)
-		check_new_id(spec);
-	else
+	if (!spec->has_id)
 		coord_uuid7(&spec->id);
 
 	if (spec->ndepends > MAX_DEPENDENCIES)
@@ -238,7 +247,9 @@ create(TaskSpec *spec, TimestampTz now)
 		waits_for[nwaits++] = *dependency;
 	}
 
-	store_task_insert(spec, nwaits > 0, now);
+	insert_task(spec, nwaits > 0, now);
+	if (spec->unique_key != NULL)
+		store_key_inserted(&new_key);
 	if (failed != NULL)
 		store_task_cancel(store_task(&spec->id, STORE_NO_LOCK),
 						  psprintf("dependency %s is %s", coord_uuid_str(failed), failed_state), now);
@@ -251,47 +262,63 @@ create(TaskSpec *spec, TimestampTz now)
 	return spec->id;
 }
 
-/*
- * The unfinished task that has the unique key.  When there is none the key is
- * locked until the end of the transaction, for the new task.
- */
+/* The unfinished task that has the unique key; when there is none the key is reserved. */
 static pg_uuid_t *
-find_by_unique_key(const TaskSpec *spec, TimestampTz now)
+find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key, TimestampTz now)
 {
-	pg_uuid_t  *id = store_task_with_unique_key(spec->queue, spec->unique_key);
-	TaskRow    *task;
-
-	if (id == NULL)
+	for (;;)
 	{
-		if (!coord_try_lock_new_name("unique key", psprintf("%s\n%s", spec->queue, spec->unique_key)))
-			coord_error_name_busy("unique key", spec->unique_key);
-		id = store_task_with_unique_key(spec->queue, spec->unique_key);	/* made meanwhile */
+		pg_uuid_t  *id = store_task_with_unique_key(spec->queue, spec->unique_key);
+		TaskRow    *task;
+
 		if (id == NULL)
-			return NULL;
-	}
+		{
+			switch (store_reserve(new_key, STORE_KEY_UNIQUE, spec->queue, spec->unique_key))
+			{
+				case STORE_KEY_FREE:
+					return NULL;
+				case STORE_KEY_EXISTS:
+					continue;	/* made meanwhile */
+				case STORE_KEY_IN_FLIGHT:
+					coord_error_name_busy("unique key", spec->unique_key);
+			}
+		}
 
-	/* a claim that has run out for the last time has finished its task */
-	if (strcmp(store_task_state(id), "dead") == 0)
-	{
+		/* a claim that has run out for the last time has finished its task */
+		if (strcmp(store_task_state(id), "dead") != 0)
+			return id;
 		task = store_task(id, STORE_LOCK_SKIP);
 		if (task == NULL)
 			coord_error_task_busy(id);
 		(void) coord_claim_settle(task, now);
-		return find_by_unique_key(spec, now);
 	}
-	return id;
 }
 
-/* Error when the id that the caller chose is taken. */
+/* Add a task, unless the id that the caller chose is taken. */
 static void
-check_new_id(const TaskSpec *spec)
+insert_task(const TaskSpec *spec, bool blocked, TimestampTz now)
 {
-	if (!coord_try_lock_new_name("task", coord_uuid_str(&spec->id)))
-		coord_error_name_busy("task", coord_uuid_str(&spec->id));
-	if (store_task_state(&spec->id) != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("task %s exists already", coord_uuid_str(&spec->id))));
+	StoreReservation new_id;
+
+	if (!spec->has_id)
+	{
+		store_task_insert(spec, blocked, now);
+		return;
+	}
+
+	switch (store_task_state(&spec->id) != NULL ? STORE_KEY_EXISTS :
+			store_reserve_id(&new_id, STORE_KEY_TASK_ID, &spec->id))
+	{
+		case STORE_KEY_IN_FLIGHT:
+			coord_error_name_busy("task", coord_uuid_str(&spec->id));
+		case STORE_KEY_EXISTS:
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("task %s exists already", coord_uuid_str(&spec->id))));
+		case STORE_KEY_FREE:
+			store_task_insert(spec, blocked, now);
+			store_key_inserted(&new_id);
+	}
 }
 
 /* Error unless the task is a dead letter that can be driven again. */
@@ -313,4 +340,19 @@ check_state_is_dead(const pg_uuid_t *id, TimestampTz now)
 	if (follower != NULL)
 		coord_error_task_state(id, psprintf("dead, and its unique key has gone to task %s",
 											coord_uuid_str(follower)), "redriven");
+}
+
+/* Make a dead letter pending; false when another task has its unique key. */
+static bool
+redrive(const DeadLetter *letter, TimestampTz now)
+{
+	StoreReservation key;
+
+	if (letter->unique_key != NULL &&
+		store_reserve(&key, STORE_KEY_UNIQUE, letter->queue, letter->unique_key) != STORE_KEY_FREE)
+		return false;
+	store_redrive(&letter->id, now);
+	if (letter->unique_key != NULL)
+		store_key_inserted(&key);
+	return true;
 }

@@ -127,22 +127,21 @@ store_lease_new_slot(void)
 	return nextval_internal(get_relname_relid("lease_slot", get_namespace_oid("coord", false)), false);
 }
 
-/* Add the first lease on a resource; false when it has one already. */
-bool
+/* Add the first lease on a resource. */
+void
 store_lease_insert(const LeaseRow *lease)
 {
 	static StorePlan plan = {.sql = "INSERT INTO coord.lease_data (" LEASE_COLUMNS ")"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL, false, $13)"
-	" ON CONFLICT (resource_key) DO NOTHING"};
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL, false, $13)"};
 
 	coord_wake_at(lease->check_at);
-	return store_run(&plan, STORE_ARGS(arg_int8(lease->slot), arg_text(lease->resource_key),
-									   arg_uuid(&lease->id), arg_uuid(&lease->agent_id),
-									   arg_uuid(lease->task_id), arg_int8(lease->fencing_token),
-									   arg_interval(lease->ttl), arg_bool(lease->auto_renew),
-									   arg_interval_or_null(lease->max_hold),
-									   arg_time(lease->acquired_at), arg_time(lease->renewed_at),
-									   arg_time(lease->expires_at), arg_time(lease->check_at))) == 1;
+	store_run(&plan, STORE_ARGS(arg_int8(lease->slot), arg_text(lease->resource_key),
+								arg_uuid(&lease->id), arg_uuid(&lease->agent_id),
+								arg_uuid(lease->task_id), arg_int8(lease->fencing_token),
+								arg_interval(lease->ttl), arg_bool(lease->auto_renew),
+								arg_interval_or_null(lease->max_hold),
+								arg_time(lease->acquired_at), arg_time(lease->renewed_at),
+								arg_time(lease->expires_at), arg_time(lease->check_at)));
 }
 
 /* Write a locked lease. */

@@ -33,7 +33,7 @@ extern LeaseRow **store_leases_due(TimestampTz now, int limit, int *n);
 extern LeaseRow **store_leases_of(const pg_uuid_t *agent_id, TimestampTz now, int *n);
 extern bool store_lease_hold_still(int64 slot);
 extern int64 store_lease_new_slot(void);
-extern bool store_lease_insert(const LeaseRow *lease);
+extern void store_lease_insert(const LeaseRow *lease);
 extern void store_lease_update(const LeaseRow *lease);
 extern Datum store_lease_result(const LeaseRow *lease);
 

@@ -50,11 +50,11 @@ store_queue_locked(const char *name)
 	return read_queue(name, store_run(&plan, STORE_ARGS(arg_text(name))) == 1);
 }
 
-/* Store a queue with the default settings, if it is not stored already. */
+/* Store a queue with the default settings. */
 void
 store_queue_insert(const char *name)
 {
-	static StorePlan plan = {.sql = "INSERT INTO coord.queue_data (name) VALUES ($1) ON CONFLICT (name) DO NOTHING"};
+	static StorePlan plan = {.sql = "INSERT INTO coord.queue_data (name) VALUES ($1)"};
 
 	store_run(&plan, STORE_ARGS(arg_text(name)));
 }

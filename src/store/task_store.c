@@ -316,28 +316,43 @@ store_task_after_dead(const pg_uuid_t *id)
 }
 
 /*
- * Make dead letters pending again, with no attempts: one, or those of a queue,
- * or all.  Those whose unique_key has a new task stay, and so do those that
- * another transaction is changing.
+ * Dead letters, locked: one, or those of a queue, or all; those that are locked
+ * already are not among them.
  */
-int64
-store_redrive(const pg_uuid_t *id, const char *queue, TimestampTz now)
+DeadLetter *
+store_dead_letters(const pg_uuid_t *id, const char *queue, int *n)
 {
-#define REDRIVE(filter) \
-	"WITH driven AS (INSERT INTO coord.task_live (id, seq, queue, type, payload, priority, state, run_at, ready_at," \
-	"  attempts, max_attempts, resource_key, unique_key, depends_on, created_at, error)" \
-	" SELECT id, nextval('coord.task_seq'), queue, type, payload, priority, 'pending', $3, $3," \
-	"  0, max_attempts, resource_key, unique_key, depends_on, created_at, error" \
-	" FROM (SELECT * FROM coord.task_dead WHERE ($1 IS NULL OR id = $1) AND ($2 IS NULL OR queue = $2)" filter \
-	"  ORDER BY finished_at, id FOR UPDATE SKIP LOCKED) d" \
-	" ON CONFLICT DO NOTHING RETURNING id) " \
-	"DELETE FROM coord.task_dead d USING driven WHERE d.id = driven.id"
-	static StorePlan one = {.sql = REDRIVE(" AND id = $1")};
-	static StorePlan of_queue = {.sql = REDRIVE(" AND queue = $2")};
-	static StorePlan all = {.sql = REDRIVE("")};
+#define DEAD_LETTERS(filter) \
+	"SELECT id, queue, unique_key FROM coord.task_dead WHERE " filter \
+	" AND ($1 IS NULL OR id = $1) AND ($2 IS NULL OR queue = $2) ORDER BY finished_at, id FOR UPDATE SKIP LOCKED"
+	static StorePlan one = {.sql = DEAD_LETTERS("id = $1")};
+	static StorePlan of_queue = {.sql = DEAD_LETTERS("queue = $2")};
+	static StorePlan all = {.sql = DEAD_LETTERS("true")};
+	DeadLetter *letters;
 
-	return (int64) store_run(id != NULL ? &one : queue != NULL ? &of_queue : &all,
-							 STORE_ARGS(arg_uuid(id), arg_text(queue), arg_time(now)));
+	*n = (int) store_run(id != NULL ? &one : queue != NULL ? &of_queue : &all,
+						 STORE_ARGS(arg_uuid(id), arg_text(queue)));
+	letters = palloc_extended(sizeof(DeadLetter) * Max(*n, 1), MCXT_ALLOC_HUGE);
+	for (int i = 0; i < *n; i++)
+	{
+		letters[i].id = *store_uuid(i, 1);
+		letters[i].queue = store_text(i, 2);
+		letters[i].unique_key = store_text(i, 3);
+	}
+	return letters;
+}
+
+/* Make a locked dead letter pending, with no attempts. */
+void
+store_redrive(const pg_uuid_t *id, TimestampTz now)
+{
+	static StorePlan plan = {.sql = "WITH dead AS (DELETE FROM coord.task_dead WHERE id = $1 RETURNING *) "
+		"INSERT INTO coord.task_live (id, seq, queue, type, payload, priority, state, run_at, ready_at,"
+		" attempts, max_attempts, resource_key, unique_key, depends_on, created_at, error)"
+		" SELECT id, nextval('coord.task_seq'), queue, type, payload, priority, 'pending', $2, $2,"
+	" 0, max_attempts, resource_key, unique_key, depends_on, created_at, error FROM dead"};
+
+	store_run(&plan, STORE_ARGS(arg_uuid(id), arg_time(now)));
 }
 
 /* ---- what the sweep looks for ---- */

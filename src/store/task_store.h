@@ -47,6 +47,13 @@ typedef struct TaskSpec
 	pg_uuid_t  *depends_on;
 } TaskSpec;
 
+typedef struct DeadLetter
+{
+	pg_uuid_t	id;
+	char	   *queue;
+	char	   *unique_key;		/* NULL: none */
+} DeadLetter;
+
 /* creating and reading */
 extern void store_task_insert(const TaskSpec *spec, bool blocked, TimestampTz now);
 extern pg_uuid_t *store_task_with_unique_key(const char *queue, const char *unique_key);
@@ -72,7 +79,8 @@ extern void store_task_complete(const TaskRow *task, Jsonb *result, TimestampTz 
 extern void store_task_cancel(const TaskRow *task, const char *error, TimestampTz now);
 extern void store_task_bury(const TaskRow *task, const char *error, TimestampTz now);
 extern pg_uuid_t *store_task_after_dead(const pg_uuid_t *id);
-extern int64 store_redrive(const pg_uuid_t *id, const char *queue, TimestampTz now);
+extern DeadLetter *store_dead_letters(const pg_uuid_t *id, const char *queue, int *n);
+extern void store_redrive(const pg_uuid_t *id, TimestampTz now);
 
 /* what the sweep looks for */
 extern UuidList store_claims_due(TimestampTz now, int limit);

@@ -1,0 +1,123 @@
+/*
+ * new_key.c
+ *		Inserting into a unique index without waiting for another transaction.
+ *
+ * An INSERT whose key another open transaction has inserted waits for that one
+ * to end; coord's calls never do.  So the index is asked first, with a snapshot
+ * that sees what is in progress.  Between the answer and the insertion nobody
+ * else may insert the key: that is what the lock is for, and all that it is for.
+ * It is released right after the insertion, from when on others find the new
+ * entry in the index.  So it may be waited for, and a transaction that inserts
+ * 100,000 keys has no more than two such locks at any time.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "common/hashfn.h"
+#include "executor/tuptable.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "locks.h"
+#include "store/new_key.h"
+#include "store/store.h"
+
+static const struct
+{
+	const char *relation;
+	const char *index;
+}			key_indexes[] = {
+	[STORE_KEY_AGENT_NAME] = {"agent_data", "agent_data_name_key"},
+	[STORE_KEY_AGENT_ID] = {"agent_data", "agent_data_pkey"},
+	[STORE_KEY_RESOURCE] = {"lease_data", "lease_data_resource_key_key"},
+	[STORE_KEY_QUEUE] = {"queue_data", "queue_data_pkey"},
+	[STORE_KEY_TASK_ID] = {"task_live", "task_live_pkey"},
+	[STORE_KEY_UNIQUE] = {"task_live", "task_live_unique_key"},
+};
+
+/* Whether the index has the key, also from a transaction in progress. */
+static StoreKeyState
+probe(StoreKeyKind kind, int nkeys, ScanKey keys)
+{
+	Oid			nspid = get_namespace_oid("coord", false);
+	Relation	rel = table_open(get_relname_relid(key_indexes[kind].relation, nspid), AccessShareLock);
+	Relation	index = index_open(get_relname_relid(key_indexes[kind].index, nspid), AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	StoreKeyState state = STORE_KEY_FREE;
+	SnapshotData dirty;
+	IndexScanDesc scan;
+
+	InitDirtySnapshot(dirty);
+	scan = index_beginscan(rel, index, &dirty, nkeys, 0);
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	if (index_getnext_slot(scan, ForwardScanDirection, slot))
+		state = TransactionIdIsValid(dirty.xmin) ? STORE_KEY_IN_FLIGHT : STORE_KEY_EXISTS;
+	index_endscan(scan);
+
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return state;
+}
+
+static StoreKeyState
+reserve(StoreReservation *reservation, StoreKeyKind kind, uint32 hash, int nkeys, ScanKey keys)
+{
+	StoreKeyState state;
+
+	coord_lock_new_key(&reservation->tag, kind, hash);
+	state = probe(kind, nkeys, keys);
+	if (state != STORE_KEY_FREE)
+		coord_unlock(&reservation->tag);
+
+	/* what exists is not visible to an older snapshot, so the caller cannot find it */
+	if (state == STORE_KEY_EXISTS && IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update")));
+	return state;
+}
+
+/*
+ * Ask for a key that the caller has not found, and when it is free keep others
+ * from inserting it.  "name2" is NULL for keys of one name.
+ */
+StoreKeyState
+store_reserve(StoreReservation *reservation, StoreKeyKind kind, const char *name, const char *name2)
+{
+	const char *names[] = {name, name2};
+	int			nkeys = name2 == NULL ? 1 : 2;
+	ScanKeyData keys[2];
+	uint32		hash = 0;
+
+	for (int i = 0; i < nkeys; i++)
+	{
+		ScanKeyEntryInitialize(&keys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
+							   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(names[i]));
+		hash = hash_combine(hash, hash_bytes((const unsigned char *) names[i], strlen(names[i])));
+	}
+	return reserve(reservation, kind, hash, nkeys, keys);
+}
+
+StoreKeyState
+store_reserve_id(StoreReservation *reservation, StoreKeyKind kind, const pg_uuid_t *id)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+	return reserve(reservation, kind, hash_bytes(id->data, UUID_LEN), 1, &key);
+}
+
+/* A key that was free has been inserted, or will not be. */
+void
+store_key_inserted(StoreReservation *reservation)
+{
+	coord_unlock(&reservation->tag);
+}
