@@ -54,13 +54,13 @@ coord_agent_register(PG_FUNCTION_ARGS)
 	StoreReservation new_name;
 	StoreKeyState state;
 	AgentRow   *agent;
-	TimestampTz now = coord_now();
+	TimestampTz now;
 
 	if (type == NULL)
 		type = "worker";
 
 	store_open(&scope);
-	while ((agent = store_agent_named(name, STORE_LOCK_WAIT)) == NULL)
+	while ((agent = store_agent_named(name)) == NULL)
 	{
 		state = store_reserve(&new_name, STORE_KEY_AGENT_NAME, name, NULL);
 		if (state == STORE_KEY_IN_FLIGHT)
@@ -71,7 +71,8 @@ coord_agent_register(PG_FUNCTION_ARGS)
 
 	if (agent != NULL)
 	{
-		coord_check_owner(agent);
+		agent = coord_owned_agent(&agent->id, STORE_LOCK_WAIT);
+		now = coord_now();
 		if (id != NULL && !coord_uuid_equal(id, &agent->id))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -92,7 +93,7 @@ coord_agent_register(PG_FUNCTION_ARGS)
 		agent->name = name;
 		agent->owner = GetUserNameFromId(store_caller(), false);
 		agent->timeout = timeout;
-		agent->heartbeat_at = now;
+		agent->heartbeat_at = coord_now();
 		insert_agent(agent, type, metadata);
 		store_key_inserted(&new_name);
 	}
@@ -157,8 +158,8 @@ coord_agent_ends_at(const AgentRow *agent)
  * Error unless the caller is the agent's owner, or a member of that role.  The
  * owner is kept by name, which survives dump and restore.
  */
-void
-coord_check_owner(const AgentRow *agent)
+static void
+check_owner(const AgentRow *agent)
 {
 	Oid			owner = get_role_oid(agent->owner, true);
 
@@ -170,12 +171,12 @@ coord_check_owner(const AgentRow *agent)
 AgentRow *
 coord_owned_agent(const pg_uuid_t *id, StoreLock lock)
 {
-	AgentRow   *agent = store_agent(id, lock);
+	AgentRow   *agent = store_agent(id, STORE_NO_LOCK);
 
 	if (agent == NULL)
 		coord_error_no_agent(id);
-	coord_check_owner(agent);
-	return agent;
+	check_owner(agent);	/* first: only who may have the lock waits for it */
+	return lock == STORE_NO_LOCK ? agent : store_agent(id, lock);
 }
 
 /* An agent that the caller may act for, and that is active. */

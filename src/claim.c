@@ -209,21 +209,22 @@ coord_task_release(PG_FUNCTION_ARGS)
 }
 
 /*
- * The sweep's look at a claim whose check_at has come: give its task back if it
- * has run out, else look again when its lease expires.
+ * The sweep's look at a claim: give its task back if it has run out, and else,
+ * if that was due, look again when its lease expires.  True when it had run out;
+ * one that is locked by another transaction is left alone.
  */
-ClaimLook
+bool
 coord_claim_look(const pg_uuid_t *task_id, TimestampTz now)
 {
 	TaskRow    *task = store_task(task_id, STORE_LOCK_SKIP);
 
 	if (task == NULL)
-		return CLAIM_LOCKED;
+		return false;
 	if (coord_claim_settle(task, now))
-		return CLAIM_LOST;
+		return true;
 	if (is_claimed(task) && task->check_at <= now)
 		store_claim_set_check_at(task, task->lease_expires_at);
-	return CLAIM_HOLDS;
+	return false;
 }
 
 /* Give a locked task back if its claim has run out; true when it had. */
@@ -274,7 +275,7 @@ coord_claims_lose_of(const pg_uuid_t *agent_ids, int n, TimestampTz now)
 	for (int i = 0; i < claims.n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (coord_claim_look(&claims.ids[i], now) == CLAIM_LOST)
+		if (coord_claim_look(&claims.ids[i], now))
 			lost++;
 	}
 	return lost;
@@ -405,9 +406,9 @@ claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now)
 	claim_pass(request, queue, now, &claimed);
 	if (claimed.n < request->max_tasks)
 	{
-		due = store_claims_due_in(queue_name, now, HELP_BATCH);
+		due = store_claims_due(queue_name, now, HELP_BATCH);
 		for (int i = 0; i < due.n; i++)
-			lost |= coord_claim_look(&due.ids[i], now) == CLAIM_LOST;
+			lost |= coord_claim_look(&due.ids[i], now);
 		if (lost)
 			claim_pass(request, queue, now, &claimed);
 	}
@@ -479,18 +480,15 @@ take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue,
 	return TAKE_DONE;
 }
 
-/* The locked task that the token holds now, or the error that says why not. */
-static TaskRow *
-held_task(const pg_uuid_t *id, int64 token, bool to_finish, TimestampTz *now)
+/* Error unless the token is that of the task's claim, and the claim the caller's. */
+static void
+check_holder(const TaskRow *task, const pg_uuid_t *id, int64 token)
 {
-	TaskRow    *task = to_finish ? store_task_to_finish(id, STORE_LOCK_WAIT) : store_task(id, STORE_LOCK_WAIT);
-	TimestampTz since;
-	bool		agent_ended;
+	char	   *state;
 
 	if (task == NULL)
 	{
-		char	   *state = store_task_state(id);
-
+		state = store_task_state(id);
 		if (state == NULL)
 			coord_error_no_task(id);
 		coord_error_stale_token(id, token, state);
@@ -500,6 +498,22 @@ held_task(const pg_uuid_t *id, int64 token, bool to_finish, TimestampTz *now)
 	if (task->fencing_token != token)
 		coord_error_stale_token(id, token, "claimed with another token");
 	(void) coord_owned_agent(task->agent_id, STORE_NO_LOCK);
+}
+
+/*
+ * The locked task that the token holds now, or the error that says why not.
+ * Only who may have the lock waits for it.
+ */
+static TaskRow *
+held_task(const pg_uuid_t *id, int64 token, bool to_finish, TimestampTz *now)
+{
+	TaskRow    *task;
+	TimestampTz since;
+	bool		agent_ended;
+
+	check_holder(store_task(id, STORE_NO_LOCK), id, token);
+	task = to_finish ? store_task_to_finish(id, STORE_LOCK_WAIT) : store_task(id, STORE_LOCK_WAIT);
+	check_holder(task, id, token);
 
 	*now = coord_now();
 	since = ran_out_at(task, *now, &agent_ended);

@@ -7,15 +7,7 @@
 
 #include "store/task_store.h"
 
-/* what the sweep found when it looked at a claim */
-typedef enum ClaimLook
-{
-	CLAIM_LOCKED,				/* another transaction has it */
-	CLAIM_HOLDS,
-	CLAIM_LOST					/* the task was given back, or is dead */
-} ClaimLook;
-
-extern ClaimLook coord_claim_look(const pg_uuid_t *task_id, TimestampTz now);
+extern bool coord_claim_look(const pg_uuid_t *task_id, TimestampTz now);
 extern bool coord_claim_settle(TaskRow *task, TimestampTz now);
 extern void coord_claim_end(TaskRow *task, StoreLock lease_lock, TimestampTz now);
 extern int	coord_claims_lose_of(const pg_uuid_t *agent_ids, int n, TimestampTz now);

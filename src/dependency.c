@@ -12,7 +12,8 @@
  * dependant locks its row; who finds it locked leaves a row in
  * dependency_check, and the sweep looks once more after both have committed.  A
  * new task with dependencies leaves one as well, since one of them may be
- * finishing in a transaction that cannot see it yet.
+ * finishing in a transaction that cannot see it yet.  And who finishes a task
+ * looks for its dependants with the latest snapshot, also in REPEATABLE READ.
  *
  * No task is stranded: of two transactions that race for a dependant the second
  * leaves a check, the sweep keeps the check until no transaction is finishing

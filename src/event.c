@@ -209,7 +209,7 @@ recipient_by_name(Jsonb *payload)
 		return NULL;
 
 	name = pnstrdup(to->val.string.val, to->val.string.len);
-	agent = store_agent_named(name, STORE_NO_LOCK);
+	agent = store_agent_named(name);
 	if (agent == NULL)
 	{
 		ereport(NOTICE,

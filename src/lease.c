@@ -94,7 +94,6 @@ coord_lease_renew(PG_FUNCTION_ARGS)
 	lease = find_lease(id, &superseded);
 	if (superseded)
 		coord_error_lease_ended(id, "followed by another lease on its resource");
-	(void) coord_owned_agent(&lease->agent_id, STORE_NO_LOCK);
 	now = coord_now();
 	if (!is_active(lease, now))
 		coord_error_lease_ended(id, how_ended(lease));
@@ -121,7 +120,6 @@ coord_lease_release(PG_FUNCTION_ARGS)
 	lease = find_lease(id, &superseded);
 	if (!superseded)
 	{
-		(void) coord_owned_agent(&lease->agent_id, STORE_NO_LOCK);
 		now = coord_now();
 		active = is_active(lease, now);
 		if (active && lease->task_id != NULL)
@@ -310,8 +308,9 @@ coord_lease_look(LeaseRow *lease, TimestampTz now, bool *renewed)
 }
 
 /*
- * The row of a lease, locked; error when there is no such lease.  *superseded
- * when the row has gone on to another lease, so that this one has ended.
+ * The row of a lease that the caller may act on, locked; error when there is no
+ * such lease.  *superseded, and no lock, when the row has gone on to another
+ * lease, so that this one has ended.
  */
 static LeaseRow *
 find_lease(const pg_uuid_t *id, bool *superseded)
@@ -320,9 +319,15 @@ find_lease(const pg_uuid_t *id, bool *superseded)
 	int64		slot;
 
 	if (coord_lease_slot(id, &slot))
-		lease = store_lease_at(slot, STORE_LOCK_WAIT);
+		lease = store_lease_at(slot, STORE_NO_LOCK);
 	if (lease == NULL)
 		coord_error_no_lease(id);
+	*superseded = !coord_uuid_equal(&lease->id, id);
+	if (*superseded)
+		return lease;
+
+	(void) coord_owned_agent(&lease->agent_id, STORE_NO_LOCK);
+	lease = store_lease_at(slot, STORE_LOCK_WAIT);
 	*superseded = !coord_uuid_equal(&lease->id, id);
 	return lease;
 }

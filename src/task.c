@@ -177,7 +177,7 @@ coord_task_redrive(PG_FUNCTION_ARGS)
 	{
 		if (queue != NULL && !store_queue(queue)->exists && strcmp(queue, "default") != 0)
 			coord_error_no_queue(queue);
-		due = queue != NULL ? store_claims_due_in(queue, now, SETTLE_BATCH) : store_claims_due(now, SETTLE_BATCH);
+		due = store_claims_due(queue, now, SETTLE_BATCH);
 		for (int i = 0; i < due.n; i++)
 			(void) coord_claim_look(&due.ids[i], now);
 	}

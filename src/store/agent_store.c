@@ -52,15 +52,11 @@ store_agent(const pg_uuid_t *id, StoreLock lock)
 }
 
 AgentRow *
-store_agent_named(const char *name, StoreLock lock)
+store_agent_named(const char *name)
 {
-	static StorePlan plans[] = {
-		[STORE_NO_LOCK] = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE name = $1"},
-		[STORE_LOCK_WAIT] = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE name = $1"
-		" FOR NO KEY UPDATE"},
-	};
+	static StorePlan plan = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE name = $1"};
 
-	return store_run(&plans[lock], STORE_ARGS(arg_text(name))) ? read_agent(0) : NULL;
+	return store_run(&plan, STORE_ARGS(arg_text(name))) ? read_agent(0) : NULL;
 }
 
 /* Agents that the sweep must look at, locked; those that are locked already are not among them. */

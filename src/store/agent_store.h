@@ -30,7 +30,7 @@ typedef enum StoreLock
 } StoreLock;
 
 extern AgentRow *store_agent(const pg_uuid_t *id, StoreLock lock);
-extern AgentRow *store_agent_named(const char *name, StoreLock lock);
+extern AgentRow *store_agent_named(const char *name);
 extern AgentRow **store_agents_due(TimestampTz now, int limit, int *n);
 extern void store_agent_insert(const AgentRow *agent, const char *type, Jsonb *metadata);
 extern void store_agent_update(const AgentRow *agent, const char *type, Jsonb *metadata);

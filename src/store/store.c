@@ -21,6 +21,7 @@
 #include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
@@ -149,6 +150,28 @@ store_run(StorePlan *plan, int nargs, const StoreArg *args)
 	split_args(nargs, args, values, nulls);
 
 	result = SPI_execute_plan(plan->plan, values, nulls, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", plan->sql, SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+/*
+ * The same, for a statement that only reads and must see what has been committed
+ * by now, whatever the transaction's snapshot is.
+ */
+uint64
+store_run_latest(StorePlan *plan, int nargs, const StoreArg *args)
+{
+	Datum		values[MAX_ARGS];
+	char		nulls[MAX_ARGS];
+	int			result;
+
+	if (plan->plan == NULL)
+		prepare(plan, nargs, args);
+	split_args(nargs, args, values, nulls);
+
+	result = SPI_execute_snapshot(plan->plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot,
+								  true, false, 0);
 	if (result < 0)
 		elog(ERROR, "could not run \"%s\": %s", plan->sql, SPI_result_code_string(result));
 	return SPI_processed;

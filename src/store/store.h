@@ -58,6 +58,7 @@ extern Oid	store_caller(void);
 extern bool store_hold_extension(void);
 
 extern uint64 store_run(StorePlan *plan, int nargs, const StoreArg *args);
+extern uint64 store_run_latest(StorePlan *plan, int nargs, const StoreArg *args);
 extern Portal store_cursor(StorePlan *plan, int nargs, const StoreArg *args);
 
 /* reading the last result */

@@ -357,23 +357,22 @@ store_redrive(const pg_uuid_t *id, TimestampTz now)
 
 /* ---- what the sweep looks for ---- */
 
+/*
+ * Claimed tasks that must be looked at, locked, of one queue or of all; those
+ * that are locked already are not among them.
+ */
 UuidList
-store_claims_due(TimestampTz now, int limit)
+store_claims_due(const char *queue, TimestampTz now, int limit)
 {
-	static StorePlan plan = {.sql = "SELECT task_id FROM coord.claim_deadline WHERE check_at <= $1"
-	" ORDER BY check_at LIMIT $2"};
+#define CLAIMS_DUE(filter) \
+	"SELECT t.id FROM coord.claim_deadline c JOIN coord.task_live t ON t.id = c.task_id" \
+	" WHERE c.check_at <= $1 AND " filter " ORDER BY c.check_at, c.task_id LIMIT $3" \
+	" FOR NO KEY UPDATE OF t SKIP LOCKED"
+	static StorePlan in_queue = {.sql = CLAIMS_DUE("t.queue = $2")};
+	static StorePlan in_all = {.sql = CLAIMS_DUE("$2 IS NULL")};
 
-	store_run(&plan, STORE_ARGS(arg_time(now), arg_int4(limit)));
-	return store_uuids();
-}
-
-UuidList
-store_claims_due_in(const char *queue, TimestampTz now, int limit)
-{
-	static StorePlan plan = {.sql = "SELECT c.task_id FROM coord.claim_deadline c JOIN coord.task_live t ON t.id = c.task_id"
-	" WHERE c.check_at <= $1 AND t.queue = $2 ORDER BY c.check_at LIMIT $3"};
-
-	store_run(&plan, STORE_ARGS(arg_time(now), arg_text(queue), arg_int4(limit)));
+	store_run(queue != NULL ? &in_queue : &in_all,
+			  STORE_ARGS(arg_time(now), arg_text(queue), arg_int4(limit)));
 	return store_uuids();
 }
 
@@ -411,12 +410,17 @@ store_dependency_insert(const pg_uuid_t *task_id, const pg_uuid_t *depends_on)
 	store_run(&plan, STORE_ARGS(arg_uuid(task_id), arg_uuid(depends_on)));
 }
 
+/*
+ * What waits for a task.  A dependant that was created after the transaction's
+ * snapshot must be among them: whoever created it could not see that the task
+ * would be finished here.
+ */
 UuidList
 store_dependants(const pg_uuid_t *depends_on)
 {
 	static StorePlan plan = {.sql = "SELECT task_id FROM coord.task_dependency WHERE depends_on = $1 ORDER BY task_id"};
 
-	store_run(&plan, STORE_ARGS(arg_uuid(depends_on)));
+	store_run_latest(&plan, STORE_ARGS(arg_uuid(depends_on)));
 	return store_uuids();
 }
 

@@ -83,8 +83,7 @@ extern DeadLetter *store_dead_letters(const pg_uuid_t *id, const char *queue, in
 extern void store_redrive(const pg_uuid_t *id, TimestampTz now);
 
 /* what the sweep looks for */
-extern UuidList store_claims_due(TimestampTz now, int limit);
-extern UuidList store_claims_due_in(const char *queue, TimestampTz now, int limit);
+extern UuidList store_claims_due(const char *queue, TimestampTz now, int limit);
 extern UuidList store_claims_of(const pg_uuid_t *agent_ids, int n);
 extern void store_claim_forget(const TaskRow *task);
 

@@ -64,6 +64,7 @@ startup_shmem(void)
 			CoordDatabase *db = &coord_shared->databases[i];
 
 			pg_atomic_init_u64(&db->sleeps_until, (uint64) DT_NOEND);
+			pg_atomic_init_u32(&db->busy, 0);
 			pg_atomic_init_u32(&db->checks_wait, 0);
 			pg_atomic_init_u64(&db->passes_asked, 0);
 			pg_atomic_init_u64(&db->passes_done, 0);
@@ -234,6 +235,20 @@ coord_wait_for_delivery(void)
 	ConditionVariableCancelSleep();
 }
 
+/* Lower the instant until which a worker sleeps; false when it is as early already. */
+bool
+coord_lower_deadline(CoordDatabase *db, TimestampTz deadline)
+{
+	uint64		until = pg_atomic_read_u64(&db->sleeps_until);
+
+	while (deadline < (TimestampTz) until)
+	{
+		if (pg_atomic_compare_exchange_u64(&db->sleeps_until, &until, (uint64) deadline))
+			return true;
+	}
+	return false;
+}
+
 /* what coord.worker shows: always one row, all NULL but the database without a worker */
 Datum
 coord_worker_status(PG_FUNCTION_ARGS)
@@ -270,7 +285,7 @@ coord_worker_status(PG_FUNCTION_ARGS)
 		values[3] = TimestampTzGetDatum(copy.last_wakeup_at);
 		nulls[3] = copy.last_wakeup_at == 0;
 		values[4] = TimestampTzGetDatum(copy.next_deadline_at);
-		nulls[4] = copy.next_deadline_at == 0 || copy.next_deadline_at == DT_NOEND;
+		nulls[4] = copy.next_deadline_at == 0 || TIMESTAMP_NOT_FINITE(copy.next_deadline_at);
 		values[5] = Int64GetDatum(copy.counts.leases_expired);
 		values[6] = Int64GetDatum(copy.counts.agents_expired);
 		values[7] = Int64GetDatum(copy.counts.tasks_requeued);

@@ -48,11 +48,14 @@ typedef struct CoordDatabase
 	Latch	   *latch;			/* its latch, when pid is not 0 */
 
 	/*
-	 * The instant until which the worker sleeps, unless it is woken; DT_NOEND
-	 * while it is busy, so that every commit wakes it once more.  A commit that
-	 * brings an earlier deadline sets the latch.
+	 * The instant until which the worker sleeps.  It raises this to DT_NOEND
+	 * when it begins a pass; a commit that brings an earlier deadline lowers it,
+	 * and sets the latch if the worker is not busy.  The worker, when it has
+	 * computed its own deadline and is no longer busy, reads it once more before
+	 * it sleeps: so one of the two always sees what the other has written.
 	 */
 	pg_atomic_uint64 sleeps_until;
+	pg_atomic_uint32 busy;
 	pg_atomic_uint32 checks_wait;	/* it keeps dependency checks */
 
 	/* readers wait for a pass that began after they asked */
@@ -86,5 +89,6 @@ extern void coord_wake_launcher(void);
 extern void coord_hold_worker(Oid dbid);
 extern void coord_unhold_worker(Oid dbid);
 extern void coord_wait_for_delivery(void);
+extern bool coord_lower_deadline(CoordDatabase *db, TimestampTz deadline);
 
 #endif							/* COORD_WORKER_SHARED_H */

@@ -22,11 +22,12 @@
 #include "lease.h"
 #include "store/store.h"
 #include "worker/sweep.h"
+#include "worker/wakeup.h"
 
 #define AGENT_BATCH 100
 #define LEASE_BATCH 1000
 #define CLAIM_BATCH 1000
-#define CHECK_BATCH 1000
+#define CHECK_BATCH 100000
 #define EVENT_BATCH 1000
 
 PG_FUNCTION_INFO_V1(coord_sweep);
@@ -34,7 +35,7 @@ PG_FUNCTION_INFO_V1(coord_sweep);
 static int	sweep_agents(SweepCounts *counts, TimestampTz now);
 static int	sweep_leases(SweepCounts *counts, TimestampTz now);
 static int	sweep_claims(SweepCounts *counts, TimestampTz now);
-static int	sweep_checks(TimestampTz now, bool *wait);
+static int	sweep_checks(TimestampTz now);
 
 /* sweep(): all that is due, in the caller's transaction */
 Datum
@@ -42,11 +43,10 @@ coord_sweep(PG_FUNCTION_ARGS)
 {
 	SweepCounts counts = {0};
 	StoreScope	scope;
-	bool		checks_wait;
 	char	   *json;
 
 	store_open(&scope);
-	while (coord_sweep_batch(&counts, &checks_wait) == SWEEP_MORE)
+	while (coord_sweep_batch(&counts) == SWEEP_MORE)
 		CHECK_FOR_INTERRUPTS();
 	while (coord_deliver_batch(&counts))
 		CHECK_FOR_INTERRUPTS();
@@ -60,15 +60,15 @@ coord_sweep(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
 }
 
-/* One batch in the current transaction; *checks_wait when a dependency could not be decided. */
+/* One batch in the current transaction. */
 SweepOutcome
-coord_sweep_batch(SweepCounts *counts, bool *checks_wait)
+coord_sweep_batch(SweepCounts *counts)
 {
 	TimestampTz now = coord_now();
 	int			agents = sweep_agents(counts, now);
 	int			leases = sweep_leases(counts, now);
 	int			claims = sweep_claims(counts, now);
-	int			checks = sweep_checks(now, checks_wait);
+	int			checks = sweep_checks(now);
 
 	if (agents == AGENT_BATCH || leases == LEASE_BATCH || claims == CLAIM_BATCH || checks == CHECK_BATCH)
 		return SWEEP_MORE;
@@ -154,29 +154,28 @@ sweep_leases(SweepCounts *counts, TimestampTz now)
 static int
 sweep_claims(SweepCounts *counts, TimestampTz now)
 {
-	UuidList	due = store_claims_due(now, CLAIM_BATCH);
-	int			n = 0;
+	UuidList	due = store_claims_due(NULL, now, CLAIM_BATCH);
 
 	for (int i = 0; i < due.n; i++)
 	{
-		ClaimLook	look = coord_claim_look(&due.ids[i], now);
-
 		CHECK_FOR_INTERRUPTS();
-		if (look != CLAIM_LOCKED)
-			n++;
-		if (look == CLAIM_LOST)
+		if (coord_claim_look(&due.ids[i], now))
 			counts->tasks_requeued++;
 	}
-	return n;
+	return due.n;
 }
 
+/*
+ * The checks that cannot be decided yet are kept.  Whoever finishes a task from
+ * the first look on wakes the worker.
+ */
 static int
-sweep_checks(TimestampTz now, bool *wait)
+sweep_checks(TimestampTz now)
 {
 	UuidList	checks = store_checks(CHECK_BATCH);
 	int			n = 0;
 
-	*wait = false;
+	coord_keep_checks(checks.n > 0);
 	for (int i = 0; i < checks.n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -185,8 +184,8 @@ sweep_checks(TimestampTz now, bool *wait)
 			store_check_done(&checks.ids[i]);
 			n++;
 		}
-		else
-			*wait = true;
 	}
+	if (n == checks.n)
+		coord_keep_checks(false);
 	return n;
 }

@@ -24,7 +24,7 @@ typedef enum SweepOutcome
 	SWEEP_MORE					/* a batch was full */
 } SweepOutcome;
 
-extern SweepOutcome coord_sweep_batch(SweepCounts *counts, bool *checks_wait);
+extern SweepOutcome coord_sweep_batch(SweepCounts *counts);
 extern bool coord_deliver_batch(SweepCounts *counts);
 extern void coord_sweep_counts_add(SweepCounts *to, const SweepCounts *from);
 

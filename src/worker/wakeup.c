@@ -28,7 +28,6 @@
 #include "worker/worker.h"
 
 static TimestampTz xact_deadline = DT_NOEND;
-static bool xact_wakes = false;
 static bool xact_finished_task = false;
 static bool xact_touched_extension = false;
 
@@ -46,7 +45,7 @@ coord_wake_at(TimestampTz deadline)
 void
 coord_wake(void)
 {
-	xact_wakes = true;
+	xact_deadline = DT_NOBEGIN;
 }
 
 /* At the commit, there is if the worker keeps dependency checks. */
@@ -63,15 +62,27 @@ wake_worker(void)
 
 	if (db == NULL)
 		return;
-	pg_memory_barrier();
-	if (xact_wakes ||
-		xact_deadline < (TimestampTz) pg_atomic_read_u64(&db->sleeps_until) ||
-		(xact_finished_task && pg_atomic_read_u32(&db->checks_wait)))
+	if (xact_finished_task && pg_atomic_read_u32(&db->checks_wait))
+		xact_deadline = DT_NOBEGIN;
+	if (coord_lower_deadline(db, xact_deadline) && !pg_atomic_read_u32(&db->busy))
 	{
 		LWLockAcquire(coord_shared->lock, LW_SHARED);
 		if (db->dbid == MyDatabaseId && db->pid != 0)
 			SetLatch(db->latch);
 		LWLockRelease(coord_shared->lock);
+	}
+}
+
+/* The worker keeps dependency checks, or is about to look at some. */
+void
+coord_keep_checks(bool keep)
+{
+	CoordDatabase *db;
+
+	if (coord_is_worker() && (db = coord_find_database(MyDatabaseId)) != NULL)
+	{
+		pg_atomic_write_u32(&db->checks_wait, keep);
+		pg_memory_barrier();
 	}
 }
 
@@ -86,7 +97,7 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 			{
 				if (xact_touched_extension)
 					coord_want_worker(MyDatabaseId);
-				else if (xact_wakes || xact_finished_task || xact_deadline != DT_NOEND)
+				else if (xact_finished_task || xact_deadline != DT_NOEND)
 					wake_worker();
 			}
 			break;
@@ -97,7 +108,6 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 			return;
 	}
 	xact_deadline = DT_NOEND;
-	xact_wakes = false;
 	xact_finished_task = false;
 	xact_touched_extension = false;
 }

@@ -11,5 +11,6 @@ extern void coord_wakeup_init(void);
 extern void coord_wake_at(TimestampTz deadline);
 extern void coord_wake(void);
 extern void coord_wake_if_checks_wait(void);
+extern void coord_keep_checks(bool keep);
 
 #endif							/* COORD_WORKER_WAKEUP_H */

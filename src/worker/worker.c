@@ -5,9 +5,9 @@
  *
  * There is no polling interval.  The worker computes the earliest deadline from
  * the stored rows, publishes it and waits on its latch until then; a backend
- * whose commit brings an earlier one sets the latch.  While it is busy it
- * publishes "never", so that a commit in between is not missed.  Only when a row
- * that is due stays locked by somebody does it come back after a moment.
+ * whose commit brings an earlier one lowers it and sets the latch (shared.h has
+ * the protocol).  Only when a row that is due stays locked by somebody does it
+ * come back after a moment.
  *
  * Each batch is a transaction of its own, and none is open while it sleeps.
  */
@@ -19,6 +19,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -37,6 +38,7 @@
 static CoordDatabase *my_database = NULL;
 static WorkerExit my_exit = WORKER_FAILED;
 
+static void on_sigterm(SIGNAL_ARGS);
 static void attach(int slot);
 static void prepare_session(void);
 static bool pass(TimestampTz *next_deadline);
@@ -55,7 +57,7 @@ coord_worker_main(Datum arg)
 	volatile int failures = 0;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGTERM, on_sigterm);
 	BackgroundWorkerUnblockSignals();
 	attach(DatumGetInt32(arg));
 	BackgroundWorkerInitializeConnectionByOid(my_database->dbid, InvalidOid, 0);
@@ -70,18 +72,16 @@ coord_worker_main(Datum arg)
 		volatile bool failed = false;
 
 		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
 		if (ShutdownRequestPending || my_database->holds > 0)
-		{
-			my_exit = ShutdownRequestPending ? WORKER_FAILED : WORKER_STOPPED;
 			proc_exit(0);
-		}
+		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 
+		pg_atomic_write_u32(&my_database->busy, 1);
 		pg_atomic_write_u64(&my_database->sleeps_until, (uint64) DT_NOEND);
 		pg_memory_barrier();
 		asked = pg_atomic_read_u64(&my_database->passes_asked);
@@ -121,9 +121,19 @@ coord_worker_main(Datum arg)
 	}
 }
 
+/* End quietly between passes; as any backend would, in the middle of one. */
+static void
+on_sigterm(SIGNAL_ARGS)
+{
+	ShutdownRequestPending = true;
+	die(postgres_signal_arg);
+}
+
 static void
 detach(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 {
+	if (my_exit == WORKER_FAILED && (ShutdownRequestPending || my_database->holds > 0))
+		my_exit = WORKER_STOPPED;
 	LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
 	my_database->pid = 0;
 	my_database->latch = NULL;
@@ -227,7 +237,6 @@ pass(TimestampTz *next_deadline)
 	SweepCounts counts = {0};
 	SweepOutcome outcome;
 	StoreScope	scope;
-	bool		checks_wait = false;
 	bool		more;
 
 	do
@@ -235,17 +244,11 @@ pass(TimestampTz *next_deadline)
 		CHECK_FOR_INTERRUPTS();
 		if (!begin_batch(&scope, "coord: sweeping"))
 			return false;
-
-		/* before looking: who finishes a task from now on wakes us, if a check is kept */
-		if (checks_wait == false)
-			pg_atomic_write_u32(&my_database->checks_wait, 1);
-		pg_memory_barrier();
-		outcome = coord_sweep_batch(&counts, &checks_wait);
-		if (outcome == SWEEP_IDLE || outcome == SWEEP_SOME)
+		outcome = coord_sweep_batch(&counts);
+		if (outcome != SWEEP_MORE)
 			*next_deadline = store_next_deadline();
 		end_batch(&scope, &counts);
 	} while (outcome == SWEEP_MORE);
-	pg_atomic_write_u32(&my_database->checks_wait, checks_wait);
 
 	do
 	{
@@ -265,13 +268,17 @@ pass(TimestampTz *next_deadline)
 static void
 sleep_until(TimestampTz deadline)
 {
+	TimestampTz now = coord_now();
 	long		timeout = -1;
 
-	my_database->next_deadline_at = deadline;
-	pg_atomic_write_u64(&my_database->sleeps_until, (uint64) deadline);
+	(void) coord_lower_deadline(my_database, deadline);
+	pg_atomic_write_u32(&my_database->busy, 0);
 	pg_memory_barrier();
+	deadline = (TimestampTz) pg_atomic_read_u64(&my_database->sleeps_until);
+
+	my_database->next_deadline_at = deadline;
 	if (deadline != DT_NOEND)
-		timeout = (long) Min(TimestampDifferenceMilliseconds(coord_now(), deadline), INT_MAX);
+		timeout = deadline <= now ? 0 : (long) Min(TimestampDifferenceMilliseconds(now, deadline), INT_MAX);
 	(void) WaitLatch(MyLatch,
 					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout < 0 ? 0 : WL_TIMEOUT),
 					 timeout, PG_WAIT_EXTENSION);
