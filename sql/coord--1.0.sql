@@ -627,7 +627,7 @@ COMMENT ON SEQUENCE coord.lease_slot IS 'The places of resource keys in lease_da
 
 COMMENT ON FUNCTION coord.agent_register(text, text, interval, jsonb, uuid) IS
 $$Registers an agent, or registers it anew, and makes it active.
-name: 1 to 512 bytes, unique. type: any word for its kind. heartbeat_timeout: how long after its last heartbeat it becomes inactive, within coord.min_lease_ttl and coord.max_lease_ttl; NULL is coord.heartbeat_timeout. metadata: any JSON up to 1 MiB. id: an id of the caller's choice; NULL makes one.
+name: 1 to 512 bytes, unique. type: any word for its kind. heartbeat_timeout: how long after its last heartbeat it becomes inactive, from coord.min_lease_ttl to 366 days; NULL is coord.heartbeat_timeout. metadata: any JSON up to 1 MiB. id: an id of the caller's choice; NULL makes one.
 Returns the agent. A name that the same owner registered before keeps its id.
 Errors: 22004, 22023 bad argument, or an id that is another agent's; 42501 the name belongs to another role; 55P03 an open transaction is registering the name; 54000 metadata too large.$$;
 

@@ -128,20 +128,16 @@ duration_str(int64 usec)
 											   IntervalPGetDatum(coord_usec_to_interval(usec))));
 }
 
-/* A TTL or a heartbeat timeout, in microseconds. */
-int64
-coord_check_ttl(int64 usec, const char *name)
+static int64
+check_between(int64 usec, const char *name, int64 min, int64 max)
 {
-	int64		min = (int64) coord_min_lease_ttl * 1000;
-	int64		max = (int64) coord_max_lease_ttl * 1000;
-
 	if (usec < min || usec > max)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" is out of range", name),
 				 errdetail("It is %s; %s to %s are allowed.",
 						   duration_str(usec), duration_str(min), duration_str(max)),
-				 errhint("The bounds are coord.min_lease_ttl and coord.max_lease_ttl.")));
+				 errhint("See coord.min_lease_ttl and coord.max_lease_ttl.")));
 	return usec;
 }
 
@@ -163,12 +159,24 @@ coord_arg_duration(FunctionCallInfo fcinfo, int n, const char *name, int64 dflt)
 	return usec;
 }
 
+/* A TTL, in microseconds. */
 int64
 coord_arg_ttl(FunctionCallInfo fcinfo, int n, const char *name, int64 dflt)
 {
 	if (PG_ARGISNULL(n))
 		return dflt;
-	return coord_check_ttl(coord_arg_duration(fcinfo, n, name, 0), name);
+	return check_between(coord_arg_duration(fcinfo, n, name, 0), name,
+						 (int64) coord_min_lease_ttl * 1000, (int64) coord_max_lease_ttl * 1000);
+}
+
+/* A heartbeat timeout, in microseconds: as short as a TTL, and up to a year. */
+int64
+coord_arg_heartbeat_timeout(FunctionCallInfo fcinfo, int n, const char *name, int64 dflt)
+{
+	if (PG_ARGISNULL(n))
+		return dflt;
+	return check_between(coord_arg_duration(fcinfo, n, name, 0), name,
+						 (int64) coord_min_lease_ttl * 1000, 366 * USECS_PER_DAY);
 }
 
 TimestampTz

@@ -22,8 +22,9 @@ extern pg_uuid_t *coord_arg_uuid_or_null(FunctionCallInfo fcinfo, int n);
 extern int64 coord_arg_int64(FunctionCallInfo fcinfo, int n, const char *name);
 extern int	coord_arg_int_between(FunctionCallInfo fcinfo, int n, const char *name,
 								  int dflt, int min, int max);
-extern int64 coord_check_ttl(int64 usec, const char *name);
 extern int64 coord_arg_ttl(FunctionCallInfo fcinfo, int n, const char *name, int64 dflt);
+extern int64 coord_arg_heartbeat_timeout(FunctionCallInfo fcinfo, int n, const char *name,
+										 int64 dflt);
 extern int64 coord_arg_duration(FunctionCallInfo fcinfo, int n, const char *name, int64 dflt);
 extern TimestampTz coord_check_instant(TimestampTz instant, const char *name);
 extern Jsonb *coord_check_payload(Jsonb *value, const char *name);

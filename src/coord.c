@@ -37,7 +37,7 @@ _PG_init(void)
 
 /* version() */
 Datum
-coord_version(PG_FUNCTION_ARGS)
+coord_version(PG_FUNCTION_ARGS pg_attribute_unused())
 {
 	PG_RETURN_TEXT_P(cstring_to_text(COORD_VERSION));
 }

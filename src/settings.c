@@ -41,7 +41,7 @@ coord_settings_define(bool preloading)
 							100, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("coord.max_lease_ttl",
-							"The longest TTL, and the longest heartbeat timeout, that a call may ask for.",
+							"The longest TTL that a call may ask for.",
 							NULL, &coord_max_lease_ttl,
 							24 * 60 * 60 * 1000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);

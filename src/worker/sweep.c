@@ -39,7 +39,7 @@ static int	sweep_checks(TimestampTz now);
 
 /* sweep(): all that is due, in the caller's transaction */
 Datum
-coord_sweep(PG_FUNCTION_ARGS)
+coord_sweep(PG_FUNCTION_ARGS pg_attribute_unused())
 {
 	SweepCounts counts = {0};
 	StoreScope	scope;
