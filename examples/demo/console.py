@@ -132,7 +132,9 @@ class Listener(Session):
             self._receive(left)
 
     def _receive(self, seconds):
-        select.select([self.connection], [], [], seconds)
+        # a query on this connection may have brought some along already
+        if not self.connection.notifies:
+            select.select([self.connection], [], [], seconds)
         received = now()
         self.connection.poll()
         notifies, self.connection.notifies[:] = self.connection.notifies[:], []

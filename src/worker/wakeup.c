@@ -20,8 +20,8 @@
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "storage/ipc.h"
 #include "tcop/utility.h"
+#include "utils/memutils.h"
 
 #include "worker/shared.h"
 #include "worker/wakeup.h"
@@ -29,7 +29,8 @@
 
 static TimestampTz xact_deadline = DT_NOEND;
 static bool xact_finished_task = false;
-static bool xact_touched_extension = false;
+static Oid	xact_look_into = InvalidOid;	/* a database that may need a worker */
+static List *xact_holds = NIL;	/* databases whose workers are held until its end */
 
 static ProcessUtility_hook_type prev_ProcessUtility = NULL;
 static object_access_hook_type prev_object_access = NULL;
@@ -86,30 +87,40 @@ coord_keep_checks(bool keep)
 	}
 }
 
+/* Hold a database's worker until the end of the transaction. */
+static void
+hold_worker(Oid dbid)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	xact_holds = lappend_oid(xact_holds, dbid);
+	MemoryContextSwitchTo(old);
+	coord_hold_worker(dbid);
+}
+
 static void
 at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 {
-	switch (event)
+	ListCell   *cell;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+
+	/* the worker looks after its own batches */
+	if (event == XACT_EVENT_COMMIT && coord_shared != NULL && !coord_is_worker())
 	{
-		case XACT_EVENT_COMMIT:
-			/* the worker looks after its own batches */
-			if (coord_shared != NULL && !coord_is_worker())
-			{
-				if (xact_touched_extension)
-					coord_want_worker(MyDatabaseId);
-				else if (xact_finished_task || xact_deadline != DT_NOEND)
-					wake_worker();
-			}
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			break;
-		default:
-			return;
+		if (OidIsValid(xact_look_into))
+			coord_want_worker(xact_look_into);
+		if (xact_finished_task || xact_deadline != DT_NOEND)
+			wake_worker();
 	}
+	foreach(cell, xact_holds)
+		coord_unhold_worker(lfirst_oid(cell));
+
 	xact_deadline = DT_NOEND;
 	xact_finished_task = false;
-	xact_touched_extension = false;
+	xact_look_into = InvalidOid;
+	xact_holds = NIL;
 }
 
 static void
@@ -118,13 +129,7 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, 
 	if (prev_object_access)
 		prev_object_access(access, classId, objectId, subId, arg);
 	if (classId == ExtensionRelationId && (access == OAT_POST_CREATE || access == OAT_DROP))
-		xact_touched_extension = true;
-}
-
-static void
-unhold(int code pg_attribute_unused(), Datum dbid)
-{
-	coord_unhold_worker(DatumGetObjectId(dbid));
+		xact_look_into = MyDatabaseId;
 }
 
 static DefElem *
@@ -193,10 +198,8 @@ plan_after_utility(Node *command)
 static void
 do_after_utility(const AfterUtility *after)
 {
-	Oid			dbid = after->database != NULL ? get_database_oid(after->database, true) : InvalidOid;
-
-	if (OidIsValid(dbid))
-		coord_want_worker(dbid);
+	if (after->database != NULL)
+		xact_look_into = get_database_oid(after->database, true);
 	if (after->filled_store || after->committed_prepared)
 		coord_wake();
 	if (after->committed_prepared)
@@ -214,18 +217,8 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	Oid			dbid = name != NULL ? get_database_oid(name, true) : InvalidOid;
 
 	if (OidIsValid(dbid) && dbid != MyDatabaseId)
-	{
-		PG_ENSURE_ERROR_CLEANUP(unhold, ObjectIdGetDatum(dbid));
-		{
-			coord_hold_worker(dbid);
-			run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-		}
-		PG_END_ENSURE_ERROR_CLEANUP(unhold, ObjectIdGetDatum(dbid));
-		coord_unhold_worker(dbid);
-	}
-	else
-		run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-
+		hold_worker(dbid);
+	run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	do_after_utility(&after);
 }
 
