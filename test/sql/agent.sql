@@ -103,9 +103,10 @@ WHERE payload->>'name' = 'agent-first';
 -- What an inactive agent had claimed goes back at once; its leases run on to
 -- their own ends.
 SELECT id AS task FROM coord.task_create('t', queue => 'agent-lapse') \gset
-SELECT id AS lapser, last_heartbeat_at AS beat FROM coord.agent_register('agent-lapser', heartbeat_timeout => '400 ms') \gset
+SELECT id AS lapser FROM coord.agent_register('agent-lapser', heartbeat_timeout => '10 min') \gset
 SELECT resource_key, state FROM coord.lease_acquire('agent-lapse-key', :'lapser', '10 min');
 SELECT state, attempts FROM coord.task_claim(:'lapser', 'agent-lapse', lease_ttl => '10 min');
+SELECT status FROM coord.agent_register('agent-lapser', heartbeat_timeout => '100 ms');
 CALL pg_temp.wait_until(format('EXISTS (SELECT FROM coord.event WHERE type = %L AND recipient_id = %L)',
 	'task.requeued', :'lapser'));
 SELECT last_heartbeat_at + heartbeat_timeout AS lapsed_at FROM coord.agent WHERE id = :'lapser' \gset
