@@ -282,15 +282,16 @@ SELECT t.id, t.queue, t.type, t.payload, t.priority,
 		 ELSE lost.since + coord.backoff(coalesce(q.backoff_base, '1 s'), coalesce(q.backoff_max, '5 min'), t.attempts, t.id)
 		 END AS run_at,
 	t.attempts, t.max_attempts,
-	CASE WHEN lost.since IS NULL THEN t.agent_id END AS agent_id,
-	CASE WHEN lost.since IS NULL THEN t.lease_id END AS lease_id,
-	CASE WHEN lost.since IS NULL THEN t.fencing_token END AS fencing_token,
+	CASE WHEN lost.since IS NULL OR t.attempts >= t.max_attempts THEN t.agent_id END AS agent_id,
+	CASE WHEN lost.since IS NULL OR t.attempts >= t.max_attempts THEN t.lease_id END AS lease_id,
+	CASE WHEN lost.since IS NULL OR t.attempts >= t.max_attempts THEN t.fencing_token END AS fencing_token,
 	CASE WHEN lost.since IS NULL THEN t.lease_expires_at END AS lease_expires_at,
-	CASE WHEN lost.since IS NULL THEN coalesce(t.claimed_key, t.resource_key) ELSE t.resource_key END AS resource_key,
+	CASE WHEN lost.since IS NULL OR t.attempts >= t.max_attempts THEN coalesce(t.claimed_key, t.resource_key)
+		 ELSE t.resource_key END AS resource_key,
 	t.unique_key, t.depends_on, t.progress, NULL::jsonb AS result,
 	CASE WHEN lost.since IS NULL THEN t.error ELSE lost.reason END AS error,
 	t.created_at,
-	CASE WHEN lost.since IS NULL THEN t.claimed_at END AS claimed_at,
+	CASE WHEN lost.since IS NULL OR t.attempts >= t.max_attempts THEN t.claimed_at END AS claimed_at,
 	CASE WHEN lost.since IS NOT NULL AND t.attempts >= t.max_attempts THEN lost.since END AS finished_at
 FROM coord.task_live t
 	LEFT JOIN coord.agent_data a ON a.id = t.agent_id

@@ -20,7 +20,6 @@
 #include "clock.h"
 #include "errors.h"
 #include "lease.h"
-#include "settings.h"
 #include "store/event_store.h"
 #include "store/new_key.h"
 #include "store/store.h"
@@ -46,8 +45,7 @@ coord_agent_register(PG_FUNCTION_ARGS)
 {
 	char	   *name = coord_arg_name(fcinfo, 0, "name");
 	char	   *type = coord_arg_name_or_null(fcinfo, 1, "type");
-	int64		timeout = coord_arg_heartbeat_timeout(fcinfo, 2, "heartbeat_timeout",
-													  (int64) coord_heartbeat_timeout * 1000);
+	int64		timeout = coord_arg_heartbeat_timeout(fcinfo, 2, "heartbeat_timeout");
 	Jsonb	   *metadata = coord_arg_payload(fcinfo, 3, "metadata");
 	pg_uuid_t  *id = coord_arg_uuid_or_null(fcinfo, 4);
 	StoreScope	scope;

@@ -169,14 +169,28 @@ coord_arg_ttl(FunctionCallInfo fcinfo, int n, const char *name, int64 dflt)
 						 (int64) coord_min_lease_ttl * 1000, (int64) coord_max_lease_ttl * 1000);
 }
 
+/*
+ * The TTL, in microseconds, of a lease or a claim that does not say: "ttl", or
+ * coord.default_lease_ttl when that is negative; within the bounds, which may
+ * have been set after it.
+ */
+int64
+coord_default_ttl(int64 ttl)
+{
+	if (ttl < 0)
+		ttl = (int64) coord_default_lease_ttl * 1000;
+	return Max(Min(ttl, (int64) coord_max_lease_ttl * 1000), (int64) coord_min_lease_ttl * 1000);
+}
+
 /* A heartbeat timeout, in microseconds: as short as a TTL, and up to a year. */
 int64
-coord_arg_heartbeat_timeout(FunctionCallInfo fcinfo, int n, const char *name, int64 dflt)
+coord_arg_heartbeat_timeout(FunctionCallInfo fcinfo, int n, const char *name)
 {
+	int64		min = (int64) coord_min_lease_ttl * 1000;
+
 	if (PG_ARGISNULL(n))
-		return dflt;
-	return check_between(coord_arg_duration(fcinfo, n, name, 0), name,
-						 (int64) coord_min_lease_ttl * 1000, 366 * USECS_PER_DAY);
+		return Max((int64) coord_heartbeat_timeout * 1000, min);
+	return check_between(coord_arg_duration(fcinfo, n, name, 0), name, min, 366 * USECS_PER_DAY);
 }
 
 TimestampTz
@@ -189,11 +203,22 @@ coord_check_instant(TimestampTz instant, const char *name)
 	return instant;
 }
 
-/* A JSON value of 1 MiB at most, as it is stored uncompressed. */
+/*
+ * A JSON value of 1 MiB at most as text.  A small one need not be written out to
+ * know: no byte of it becomes more than six.
+ */
 Jsonb *
 coord_check_payload(Jsonb *value, const char *name)
 {
-	check_payload_size(VARSIZE(value), name);
+	if (VARSIZE(value) > MAX_PAYLOAD_BYTES / 8)
+	{
+		StringInfoData json;
+
+		initStringInfo(&json);
+		(void) JsonbToCString(&json, &value->root, VARSIZE(value));
+		check_payload_size(json.len, name);
+		pfree(json.data);
+	}
 	return value;
 }
 

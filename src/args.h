@@ -23,8 +23,8 @@ extern int64 coord_arg_int64(FunctionCallInfo fcinfo, int n, const char *name);
 extern int	coord_arg_int_between(FunctionCallInfo fcinfo, int n, const char *name,
 								  int dflt, int min, int max);
 extern int64 coord_arg_ttl(FunctionCallInfo fcinfo, int n, const char *name, int64 dflt);
-extern int64 coord_arg_heartbeat_timeout(FunctionCallInfo fcinfo, int n, const char *name,
-										 int64 dflt);
+extern int64 coord_arg_heartbeat_timeout(FunctionCallInfo fcinfo, int n, const char *name);
+extern int64 coord_default_ttl(int64 ttl);
 extern int64 coord_arg_duration(FunctionCallInfo fcinfo, int n, const char *name, int64 dflt);
 extern TimestampTz coord_check_instant(TimestampTz instant, const char *name);
 extern Jsonb *coord_check_payload(Jsonb *value, const char *name);

@@ -26,10 +26,10 @@
 #include "errors.h"
 #include "lease.h"
 #include "sequence.h"
-#include "settings.h"
 #include "store/event_store.h"
 #include "store/queue_store.h"
 #include "uuid7.h"
+#include "worker/shared.h"
 
 #define MAX_TASKS 10000
 
@@ -307,6 +307,8 @@ claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz n
 	QueueRow   *queue;
 	LeaseRow   *lease;
 
+	if (task == NULL && coord_wait_for_sweep())
+		task = store_task(task_id, STORE_LOCK_SKIP);
 	if (task != NULL && coord_claim_settle(task, now))
 		task = store_task(task_id, STORE_LOCK_SKIP);
 	if (task == NULL)
@@ -425,12 +427,12 @@ take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue,
 {
 	const char *resource_key = task->resource_key != NULL ? task->resource_key : request->resource_key;
 	int64		ttl = request->lease_ttl >= 0 ? request->lease_ttl :
-		queue->lease_ttl >= 0 ? queue->lease_ttl : (int64) coord_default_lease_ttl * 1000;
+		coord_default_ttl(queue->lease_ttl);
 
 	task->queue_slot = -1;
 	if (queue->max_claimed > 0)
 	{
-		task->queue_slot = store_slot_take(queue->name, &task->id);
+		task->queue_slot = store_slot_take(queue, &task->id);
 		if (task->queue_slot < 0)
 			return TAKE_QUEUE_FULL;
 	}

@@ -25,8 +25,8 @@
 #include "access/xact.h"
 #include "nodes/pg_list.h"
 
-#include "claim.h"
 #include "dependency.h"
+#include "store/new_key.h"
 #include "uuid7.h"
 #include "worker/wakeup.h"
 
@@ -94,45 +94,54 @@ coord_dependency_failed(const pg_uuid_t *task_id, const char *state, TimestampTz
 
 /*
  * The sweep's look at a task that has a check.  False when it cannot be decided
- * yet, and the check must be kept.
+ * yet, and the check must be kept.  It locks the task only to change it.
  */
 bool
 coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now)
 {
-	TaskRow    *task = store_task_to_finish(task_id, STORE_LOCK_SKIP);
 	UuidList	dependencies;
+	const pg_uuid_t *failed = NULL;
+	char	   *failed_state = NULL;
 	bool		waits = false;
 	bool		undecided = false;
+	char	   *state = store_task_state(task_id);
+	TaskRow    *task;
 
-	if (task == NULL)
-	{
-		char	   *state = store_task_state(task_id);
-
-		return state == NULL || strcmp(state, "blocked") != 0;
-	}
-	if (strcmp(task->state, "blocked") != 0)
+	if (state == NULL || strcmp(state, "blocked") != 0)
 		return true;
 
 	dependencies = store_dependencies(task_id);
-	for (int i = 0; i < dependencies.n; i++)
+	for (int i = 0; i < dependencies.n && failed == NULL; i++)
 	{
 		const pg_uuid_t *dependency = &dependencies.ids[i];
-		char	   *state = store_task_state(dependency);
 
+		state = store_task_state(dependency);
 		if (state == NULL || strcmp(state, "completed") == 0)
 			store_dependency_drop(task_id, dependency);
-		else if (store_task_can_be_locked(dependency))
-			waits = true;
+		else if (store_task_is_still(dependency))
+			waits = true;		/* who finishes it will see that this one waits */
 		else if (strcmp(state, "dead") == 0 || strcmp(state, "cancelled") == 0)
 		{
-			cancel_dependant(task, dependency, state, now);
-			coord_dependency_failed(task_id, "cancelled", now);
-			return true;
+			failed = dependency;
+			failed_state = state;
 		}
 		else
 			undecided = true;
 	}
-	if (!waits && !undecided)
+	if (failed == NULL && (waits || undecided))
+		return !undecided;
+
+	task = store_task_to_finish(task_id, STORE_LOCK_SKIP);
+	if (task == NULL)
+		return false;
+	if (strcmp(task->state, "blocked") != 0)
+		return true;
+	if (failed != NULL)
+	{
+		cancel_dependant(task, failed, failed_state, now);
+		coord_dependency_failed(task_id, "cancelled", now);
+	}
+	else
 		store_task_unblock(task_id);
-	return !undecided;
+	return true;
 }

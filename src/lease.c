@@ -19,11 +19,11 @@
 #include "errors.h"
 #include "lease.h"
 #include "sequence.h"
-#include "settings.h"
 #include "store/event_store.h"
 #include "store/new_key.h"
 #include "store/store.h"
 #include "uuid7.h"
+#include "worker/shared.h"
 
 PG_FUNCTION_INFO_V1(coord_lease_acquire);
 PG_FUNCTION_INFO_V1(coord_lease_renew);
@@ -57,7 +57,7 @@ coord_lease_acquire(PG_FUNCTION_ARGS)
 	LeaseRequest request = {
 		.resource_key = coord_arg_name(fcinfo, 0, "resource_key"),
 		.agent_id = coord_arg_uuid(fcinfo, 1, "agent_id"),
-		.ttl = coord_arg_ttl(fcinfo, 2, "ttl", (int64) coord_default_lease_ttl * 1000),
+		.ttl = coord_arg_ttl(fcinfo, 2, "ttl", coord_default_ttl(-1)),
 		.auto_renew = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3),
 		.max_hold = coord_arg_duration(fcinfo, 4, "max_hold", -1),
 	};
@@ -338,7 +338,11 @@ renew_own(LeaseRow **lease, const LeaseRequest *request, TimestampTz now)
 {
 	pg_uuid_t	id = (*lease)->id;
 
-	*lease = store_lease_at((*lease)->slot, STORE_LOCK_SKIP);
+	int64		slot = (*lease)->slot;
+
+	*lease = store_lease_at(slot, STORE_LOCK_SKIP);
+	if (*lease == NULL && coord_wait_for_sweep())
+		*lease = store_lease_at(slot, STORE_LOCK_SKIP);
 	if (*lease == NULL || !coord_uuid_equal(&(*lease)->id, &id) || !is_active(*lease, now))
 		return LEASE_BUSY;
 

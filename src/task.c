@@ -22,6 +22,7 @@
 #include "store/queue_store.h"
 #include "task.h"
 #include "uuid7.h"
+#include "worker/shared.h"
 
 #define MAX_DEPENDENCIES 10000
 
@@ -133,6 +134,8 @@ coord_task_cancel(PG_FUNCTION_ARGS)
 	store_open(&scope);
 	now = coord_now();
 	task = store_task_to_finish(id, STORE_LOCK_SKIP);
+	if (task == NULL && coord_wait_for_sweep())
+		task = store_task_to_finish(id, STORE_LOCK_SKIP);
 	if (task != NULL && coord_claim_settle(task, now))
 		task = store_task_to_finish(id, STORE_LOCK_SKIP);
 	if (task != NULL)

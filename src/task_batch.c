@@ -129,7 +129,11 @@ read_depends_on(TaskSpec *spec, JsonbValue *value, int number)
 	iterator = JsonbIteratorInit(value->val.binary.data);
 	(void) JsonbIteratorNext(&iterator, &element, true);
 	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
+	{
+		if (element.type != jbvString)
+			bad_member(number, "depends_on", "an array of task ids");
 		spec->depends_on[spec->ndepends++] = uuid_member(&element, "depends_on", number);
+	}
 }
 
 /* Take one member of a task's object, which is not null. */
@@ -179,6 +183,32 @@ typedef struct BatchEntry
 	int			index;
 } BatchEntry;
 
+/* Of tasks that could not be placed, one that depends on itself, directly or not. */
+static int
+find_in_cycle(const TaskSpec *specs, int n, const bool *placed, HTAB *by_id)
+{
+	int			i = 0;
+
+	while (placed[i])
+		i++;
+
+	/* each has a dependency that was not placed either: after n steps one is in the cycle */
+	for (int step = 0; step < n; step++)
+	{
+		for (int j = 0; j < specs[i].ndepends; j++)
+		{
+			BatchEntry *entry = hash_search(by_id, &specs[i].depends_on[j], HASH_FIND, NULL);
+
+			if (entry != NULL && !placed[entry->index])
+			{
+				i = entry->index;
+				break;
+			}
+		}
+	}
+	return i;
+}
+
 /*
  * An order in which every task comes after those of the array that it depends
  * on, which may come later in the array; otherwise the array's own.  Error when
@@ -222,11 +252,8 @@ coord_task_order(const TaskSpec *specs, int n)
 		}
 	} while (nplaced < n && nplaced > before);
 
-	for (int i = 0; i < n && nplaced < n; i++)
-	{
-		if (!placed[i])
-			coord_error_dependency_cycle(&specs[i].id);
-	}
+	if (nplaced < n)
+		coord_error_dependency_cycle(&specs[find_in_cycle(specs, n, placed, by_id)].id);
 	hash_destroy(by_id);
 	return order;
 }

@@ -9,6 +9,9 @@
  * It is released right after the insertion, from when on others find the new
  * entry in the index.  So it may be waited for, and a transaction that inserts
  * 100,000 keys has no more than two such locks at any time.
+ *
+ * The same look tells the sweep whether a task is being changed, without a lock
+ * that would get in the way of who wants to change it.
  */
 #include "postgres.h"
 
@@ -42,9 +45,12 @@ static const struct
 	[STORE_KEY_UNIQUE] = {"task_live", "task_live_unique_key"},
 };
 
-/* Whether the index has the key, also from a transaction in progress. */
+/*
+ * Whether the index has the key, also from a transaction in progress; *changing
+ * when another transaction has changed or deleted its row.
+ */
 static StoreKeyState
-probe(StoreKeyKind kind, int nkeys, ScanKey keys)
+probe(StoreKeyKind kind, int nkeys, ScanKey keys, bool *changing)
 {
 	Oid			nspid = get_namespace_oid("coord", false);
 	Relation	rel = table_open(get_relname_relid(key_indexes[kind].relation, nspid), AccessShareLock);
@@ -59,6 +65,7 @@ probe(StoreKeyKind kind, int nkeys, ScanKey keys)
 	index_rescan(scan, keys, nkeys, NULL, 0);
 	if (index_getnext_slot(scan, ForwardScanDirection, slot))
 		state = TransactionIdIsValid(dirty.xmin) ? STORE_KEY_IN_FLIGHT : STORE_KEY_EXISTS;
+	*changing = state != STORE_KEY_FREE && TransactionIdIsValid(dirty.xmax);
 	index_endscan(scan);
 
 	ExecDropSingleTupleTableSlot(slot);
@@ -71,9 +78,10 @@ static StoreKeyState
 reserve(StoreReservation *reservation, StoreKeyKind kind, uint32 hash, int nkeys, ScanKey keys)
 {
 	StoreKeyState state;
+	bool		changing;
 
 	coord_lock_new_key(&reservation->tag, kind, hash);
-	state = probe(kind, nkeys, keys);
+	state = probe(kind, nkeys, keys, &changing);
 	if (state != STORE_KEY_FREE)
 		coord_unlock(&reservation->tag);
 
@@ -113,6 +121,20 @@ store_reserve_id(StoreReservation *reservation, StoreKeyKind kind, const pg_uuid
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
 	return reserve(reservation, kind, hash_bytes(id->data, UUID_LEN), 1, &key);
+}
+
+/*
+ * Whether an unfinished task is there and no other transaction has changed or
+ * deleted its row.
+ */
+bool
+store_task_is_still(const pg_uuid_t *id)
+{
+	ScanKeyData key;
+	bool		changing;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+	return probe(STORE_KEY_TASK_ID, 1, &key, &changing) == STORE_KEY_EXISTS && !changing;
 }
 
 /* A key that was free has been inserted, or will not be. */

@@ -34,6 +34,7 @@ extern StoreKeyState store_reserve(StoreReservation *reservation, StoreKeyKind k
 								   const char *name, const char *name2);
 extern StoreKeyState store_reserve_id(StoreReservation *reservation, StoreKeyKind kind,
 									  const pg_uuid_t *id);
+extern bool store_task_is_still(const pg_uuid_t *id);
 extern void store_key_inserted(StoreReservation *reservation);
 
 #endif							/* COORD_STORE_NEW_KEY_H */

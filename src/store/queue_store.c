@@ -111,7 +111,7 @@ store_slots_resize(const QueueRow *queue)
 	claims = store_uuids();
 	for (int i = 0; i < claims.n; i++)
 	{
-		int			slot = store_slot_take(queue->name, &claims.ids[i]);
+		int			slot = store_slot_take(queue, &claims.ids[i]);
 
 		if (slot < 0)
 		{
@@ -122,15 +122,33 @@ store_slots_resize(const QueueRow *queue)
 	}
 }
 
-/* Occupy a free slot; -1 when there is none. */
+/*
+ * Occupy a free slot; -1 when there is none.
+ *
+ * While claims still run in slots above the limit, which was lowered, a free slot
+ * is only good if all claims together are below it.  Counting them is exact when
+ * one transaction at a time does it, so the others find no slot.
+ */
 int
-store_slot_take(const char *queue, const pg_uuid_t *task_id)
+store_slot_take(const QueueRow *queue, const pg_uuid_t *task_id)
 {
-	static StorePlan plan = {.sql = "UPDATE coord.queue_slot SET task_id = $2 WHERE queue = $1 AND slot ="
-		" (SELECT slot FROM coord.queue_slot WHERE queue = $1 AND task_id IS NULL"
-	"  ORDER BY slot LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) RETURNING slot"};
+#define TAKE_SLOT(condition) \
+	"UPDATE coord.queue_slot SET task_id = $2 WHERE queue = $1 AND slot =" \
+	" (SELECT slot FROM coord.queue_slot WHERE queue = $1 AND slot <= $3 AND task_id IS NULL AND " condition \
+	"  ORDER BY slot LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) RETURNING slot"
+#define IN_USE_ABOVE "SELECT FROM coord.queue_slot WHERE queue = $1 AND slot > $3"
+	static StorePlan take = {.sql = TAKE_SLOT("NOT EXISTS (" IN_USE_ABOVE ")")};
+	static StorePlan crowded = {.sql = "SELECT 1 FROM coord.queue_data WHERE name = $1"
+	" AND EXISTS (SELECT FROM coord.queue_slot WHERE queue = $1 AND slot > $2) FOR NO KEY UPDATE SKIP LOCKED"};
+	static StorePlan take_crowded = {.sql = TAKE_SLOT("$3 >"
+	" (SELECT count(*) FROM coord.queue_slot WHERE queue = $1 AND task_id IS NOT NULL)")};
 
-	return store_run(&plan, STORE_ARGS(arg_text(queue), arg_uuid(task_id))) == 1 ? store_int4(0, 1, -1) : -1;
+	if (store_run(&take, STORE_ARGS(arg_text(queue->name), arg_uuid(task_id), arg_int4(queue->max_claimed))) == 1)
+		return store_int4(0, 1, -1);
+	if (store_run(&crowded, STORE_ARGS(arg_text(queue->name), arg_int4(queue->max_claimed))) == 1 &&
+		store_run(&take_crowded, STORE_ARGS(arg_text(queue->name), arg_uuid(task_id), arg_int4(queue->max_claimed))) == 1)
+		return store_int4(0, 1, -1);
+	return -1;
 }
 
 /* Free a slot, or drop it when it is above the queue's limit. */

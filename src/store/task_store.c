@@ -497,12 +497,3 @@ store_check_done(const pg_uuid_t *task_id)
 
 	store_run(&plan, STORE_ARGS(arg_uuid(task_id)));
 }
-
-/* Whether a task has not finished and no transaction is finishing it. */
-bool
-store_task_can_be_locked(const pg_uuid_t *id)
-{
-	static StorePlan plan = {.sql = "SELECT 1 FROM coord.task_live WHERE id = $1 FOR KEY SHARE SKIP LOCKED"};
-
-	return store_run(&plan, STORE_ARGS(arg_uuid(id))) > 0;
-}

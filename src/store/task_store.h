@@ -98,7 +98,6 @@ extern void store_task_unblock(const pg_uuid_t *id);
 extern void store_check_insert(const pg_uuid_t *task_id);
 extern UuidList store_checks(int limit);
 extern void store_check_done(const pg_uuid_t *task_id);
-extern bool store_task_can_be_locked(const pg_uuid_t *id);
 
 extern TimestampTz store_next_deadline(void);
 

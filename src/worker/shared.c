@@ -9,6 +9,9 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/wait_event.h"
@@ -233,6 +236,23 @@ coord_wait_for_delivery(void)
 	while (pg_atomic_read_u64(&db->passes_done) < pass && coord_now() < give_up_at)
 		(void) ConditionVariableTimedSleep(&db->pass_cv, PASS_TIMEOUT_MS, PG_WAIT_EXTENSION);
 	ConditionVariableCancelSleep();
+}
+
+/*
+ * A row was locked: if that may have been by the worker, wait for its batch to
+ * end, which is soon and waits for nobody.  False when there was none.
+ */
+bool
+coord_wait_for_sweep(void)
+{
+	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
+	PGPROC	   *worker = db != NULL && db->pid != 0 ? BackendPidGetProc(db->pid) : NULL;
+	TransactionId xid = worker != NULL ? worker->xid : InvalidTransactionId;
+
+	if (!TransactionIdIsValid(xid) || worker == MyProc)
+		return false;
+	XactLockTableWait(xid, NULL, NULL, XLTW_None);
+	return true;
 }
 
 /* Lower the instant until which a worker sleeps; false when it is as early already. */
