@@ -482,15 +482,17 @@ take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue,
 	return TAKE_DONE;
 }
 
-/* Error unless the token is that of the task's claim, and the claim the caller's. */
+/* Error unless the token holds the task now, and the claim is the caller's. */
 static void
-check_holder(const TaskRow *task, const pg_uuid_t *id, int64 token)
+check_holder(const TaskRow *task, const pg_uuid_t *id, int64 token, TimestampTz now)
 {
-	char	   *state;
+	TimestampTz since;
+	bool		agent_ended;
 
 	if (task == NULL)
 	{
-		state = store_task_state(id);
+		char	   *state = store_task_state(id);
+
 		if (state == NULL)
 			coord_error_no_task(id);
 		coord_error_stale_token(id, token, state);
@@ -500,27 +502,24 @@ check_holder(const TaskRow *task, const pg_uuid_t *id, int64 token)
 	if (task->fencing_token != token)
 		coord_error_stale_token(id, token, "claimed with another token");
 	(void) coord_owned_agent(task->agent_id, STORE_NO_LOCK);
+	since = ran_out_at(task, now, &agent_ended);
+	if (since != DT_NOEND)
+		coord_error_claim_ran_out(id, since, agent_ended);
 }
 
 /*
  * The locked task that the token holds now, or the error that says why not.
- * Only who may have the lock waits for it.
+ * Only who holds it waits for the lock.
  */
 static TaskRow *
 held_task(const pg_uuid_t *id, int64 token, bool to_finish, TimestampTz *now)
 {
 	TaskRow    *task;
-	TimestampTz since;
-	bool		agent_ended;
 
-	check_holder(store_task(id, STORE_NO_LOCK), id, token);
+	check_holder(store_task(id, STORE_NO_LOCK), id, token, coord_now());
 	task = to_finish ? store_task_to_finish(id, STORE_LOCK_WAIT) : store_task(id, STORE_LOCK_WAIT);
-	check_holder(task, id, token);
-
 	*now = coord_now();
-	since = ran_out_at(task, *now, &agent_ended);
-	if (since != DT_NOEND)
-		coord_error_claim_ran_out(id, since, agent_ended);
+	check_holder(task, id, token, *now);
 	return task;
 }
 
