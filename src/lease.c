@@ -170,12 +170,14 @@ coord_lease_assert(PG_FUNCTION_ARGS)
  *
  * On LEASE_HELD, *lease is whose it is.  A lease that the agent holds by itself
  * also serves a claim of its own, and stays the agent's afterwards; one that
- * serves a claim does not serve another.  Never waits, and a refusal writes
- * nothing.
+ * serves a claim does not serve another.  Waits for nobody but the sweep, and a
+ * refusal writes nothing.
  */
 LeaseOutcome
 coord_lease_grant(const LeaseRequest *request, TimestampTz now, LeaseRow **lease)
 {
+	bool		waited = false;
+
 	for (;;)
 	{
 		*lease = store_lease_on(request->resource_key);
@@ -209,7 +211,13 @@ coord_lease_grant(const LeaseRequest *request, TimestampTz now, LeaseRow **lease
 
 		*lease = store_lease_on_for_grant(request->resource_key);
 		if (*lease == NULL)
-			return LEASE_BUSY;
+		{
+			/* at the instant of its expiry the sweep may have it */
+			if (waited || !coord_wait_for_sweep())
+				return LEASE_BUSY;
+			waited = true;
+			continue;
+		}
 		if (is_active(*lease, now))
 			continue;			/* somebody was faster */
 		if ((*lease)->ended_at == DT_NOEND)
