@@ -414,6 +414,9 @@ claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now)
 		if (lost)
 			claim_pass(request, queue, now, &claimed);
 	}
+	/* the sweep may just be giving a task back */
+	if (claimed.n == 0 && coord_wait_for_sweep())
+		claim_pass(request, queue, now, &claimed);
 	return claimed;
 }
 

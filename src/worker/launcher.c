@@ -94,7 +94,7 @@ coord_launcher_main(Datum arg pg_attribute_unused())
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ShutdownRequestPending)
-			proc_exit(0);
+			proc_exit(1);		/* so that it is started again, unless the server ends */
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;

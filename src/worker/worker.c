@@ -138,6 +138,9 @@ detach(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 	my_database->pid = 0;
 	my_database->latch = NULL;
 	my_database->last_exit = my_exit;
+	/* the launcher may not be the one that started this worker, and is then not told */
+	if (coord_shared->launcher_latch != NULL)
+		SetLatch(coord_shared->launcher_latch);
 	LWLockRelease(coord_shared->lock);
 	ConditionVariableBroadcast(&my_database->pass_cv);
 }

@@ -1,0 +1,98 @@
+# The life of launcher and workers: a worker comes with the extension and goes with
+# it, without a restart and without standing in anybody's way.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use CoordCluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = CoordCluster::new_node('life');
+$node->append_conf('postgresql.conf', "max_worker_processes = 20\nrestart_after_crash = on\n");
+$node->start;
+
+my $has_worker = 'SELECT pid IS NOT NULL FROM coord.worker';
+my $workers = q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'coord worker' AND datname = };
+
+sub sql { return $node->safe_psql($_[0], $_[1]); }
+
+# The worker of a database does its work: a short lease is announced as expired.
+sub works
+{
+	my ($db) = @_;
+	sql($db, q{
+		SELECT coord.agent_register('life', heartbeat_timeout => '1 h');
+		SELECT coord.lease_acquire('life ' || clock_timestamp(), id, '100 ms') FROM coord.agent WHERE name = 'life'});
+	return $node->poll_query_until($db,
+		q{SELECT bool_and(ended_at IS NOT NULL) FROM coord.lease_data} );
+}
+
+is(sql('postgres', "$workers 'postgres'"), '0', 'no extension, no worker');
+sql('postgres', 'CREATE EXTENSION coord');
+ok($node->poll_query_until('postgres', $has_worker), 'CREATE EXTENSION starts a worker');
+ok(works('postgres'), 'it works');
+
+sql('postgres', 'DROP EXTENSION coord');
+ok($node->poll_query_until('postgres', "$workers 'postgres'", '0'), 'DROP EXTENSION ends it');
+sql('postgres', 'CREATE EXTENSION coord');
+ok($node->poll_query_until('postgres', $has_worker), 'CREATE EXTENSION starts one anew');
+ok(works('postgres'), 'which works');
+
+sql('postgres', 'BEGIN; DROP EXTENSION coord; ROLLBACK');
+ok(works('postgres'), 'a rolled-back DROP EXTENSION changes nothing');
+sql('postgres', 'BEGIN; DROP EXTENSION coord; CREATE EXTENSION coord; COMMIT');
+ok(works('postgres'), 'nor does one in a transaction with a CREATE EXTENSION');
+
+# Databases.  Nobody else may be connected for these commands, and the worker gives way.
+sql('postgres', 'CREATE DATABASE one');
+sql('one', 'CREATE EXTENSION coord');
+ok($node->poll_query_until('one', $has_worker), 'another database has a worker of its own');
+sql('postgres', 'CREATE DATABASE two TEMPLATE one');
+pass('a database with a worker can be the template of another');
+ok($node->poll_query_until('two', $has_worker), 'the copy has a worker');
+ok(works($_), "the worker of database $_ works") for ('one', 'two', 'postgres');
+sql('postgres', 'ALTER DATABASE two RENAME TO three');
+ok($node->poll_query_until('three', $has_worker), 'a renamed database has its worker again');
+is(sql('three', 'SELECT database FROM coord.worker'), 'three', 'under the new name');
+sql('postgres', 'DROP DATABASE three');
+sql('postgres', 'DROP DATABASE one');
+is(sql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'coord worker'}), '1',
+	'databases with workers can be dropped');
+my ($ret, $out, $err) = $node->psql('postgres', 'DROP DATABASE nosuch');
+like($err, qr/does not exist/, 'what fails says so');
+ok(works('postgres'), 'and changes nothing');
+
+# Being ended.
+my $pid = sql('postgres', 'SELECT pid FROM coord.worker');
+sql('postgres', "SELECT pg_terminate_backend($pid)");
+ok($node->poll_query_until('postgres', "SELECT pid <> $pid FROM coord.worker"), 'a terminated worker is followed by another');
+ok(works('postgres'), 'which works');
+
+$pid = sql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'coord launcher'});
+sql('postgres', "SELECT pg_terminate_backend($pid)");
+ok($node->poll_query_until('postgres', qq{SELECT pid <> $pid FROM pg_stat_activity WHERE backend_type = 'coord launcher'}),
+	'a terminated launcher is followed by another');
+ok(works('postgres'), 'the worker has gone on');
+is(sql('postgres', "$workers 'postgres'"), '1', 'and is the only one');
+$pid = sql('postgres', 'SELECT pid FROM coord.worker');
+sql('postgres', "SELECT pg_terminate_backend($pid)");
+ok($node->poll_query_until('postgres', "SELECT pid <> $pid FROM coord.worker"), 'the new launcher looks after the worker');
+
+$node->reload;
+ok(works('postgres'), 'SIGHUP does no harm');
+
+# A worker that was killed takes the server's other processes with it, as any
+# backend does; all come back.
+$pid = sql('postgres', 'SELECT pid FROM coord.worker');
+kill('KILL', $pid);
+ok($node->poll_query_until('postgres', "SELECT pid <> $pid FROM coord.worker"), 'a killed worker is followed by another');
+ok(works('postgres'), 'which works');
+
+$node->stop('fast');
+unlike(slurp_file($node->logfile), qr/(PANIC|does not exist at character|coord worker.*exited with exit code)/,
+	'the log is free of errors');
+
+done_testing();
