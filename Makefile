@@ -27,6 +27,10 @@ SERVER_HEADERS := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)
 # own code only.  The compiler writes down which headers each object needs.
 PG_CPPFLAGS = -I$(srcdir)/src -isystem $(SERVER_HEADERS)
 PG_CFLAGS = -Wall -Wextra -MMD -MP
+# The server's own flags may be for another compiler than the one at hand.
+ifneq ($(findstring clang,$(shell $(CC) --version 2>/dev/null)),)
+PG_CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument
+endif
 EXTRA_CLEAN = $(OBJS:.o=.d) results regression.diffs regression.out output_iso test/output*
 
 # LLVM bitcode needs a clang of the server's own version, which few machines
