@@ -5,76 +5,110 @@
 
 It claims a task, works in steps, renews its claim after each, and completes or
 fails the task.  When it has lost its claim (SQLSTATE 55000) it drops the work.
-SIGTERM ends it after the task at hand; then the agent retires.  With --once it
-ends when there is nothing to do.
+With nothing to claim it waits a second, or until somebody sends an event on the
+channel "queue:" and the queue's name.  SIGTERM ends it after the task at hand;
+then the agent retires.  With --once it ends when there is nothing to do.
 """
 
 import argparse
+import os
+import select
 import signal
-import threading
+import socket
 
 import psycopg2
 import psycopg2.extras
+from psycopg2.errors import ObjectNotInPrerequisiteState as Lost     # SQLSTATE 55000
 
-stopping = threading.Event()
+stopping = False
 
 
-class LostClaim(Exception):
-    """The claim has run out or was taken away: the task is somebody else's."""
+def stop(*_):
+    global stopping
+    stopping = True
 
 
 def one(connection, query, *arguments):
     """The row that a query gives, or None."""
     with connection.cursor(cursor_factory=psycopg2.extras.NamedTupleCursor) as cursor:
-        try:
-            cursor.execute(query, arguments)
-        except psycopg2.errors.ObjectNotInPrerequisiteState as error:
-            raise LostClaim(str(error)) from error
+        cursor.execute(query, arguments)
         return cursor.fetchone()
 
 
-def work(connection, task):
+def work(task, renew):
     """The work itself: here it adds up numbers, one a step."""
     total = 0
     for done, number in enumerate(task.payload["numbers"], start=1):
         total += number
-        one(connection, "SELECT id FROM coord.task_renew(%s, %s, progress => %s)",
-            task.id, task.fencing_token, psycopg2.extras.Json({"done": done}))
+        renew({"done": done})
     return {"total": total}
 
 
-def serve(connection, me, queue, once):
-    while not stopping.is_set():
-        task = one(connection, "SELECT id, fencing_token, payload FROM coord.task_claim(%s, %s)", me, queue)
-        if task is None:
-            if once:
-                return
-            stopping.wait(1)
-            continue
+def claim(connection, me, queue):
+    query = "SELECT id, fencing_token, payload FROM coord.task_claim(%s, %s)"
+    try:
+        return one(connection, query, me, queue)
+    except Lost:                        # inactive: this process was held up for too long
+        one(connection, "SELECT id FROM coord.agent_heartbeat(%s)", me)
+        return one(connection, query, me, queue)
+
+
+def handle(connection, task):
+    held = (task.id, task.fencing_token)
+
+    def renew(progress):
+        one(connection, "SELECT id FROM coord.task_renew(%s, %s, progress => %s)",
+            *held, psycopg2.extras.Json(progress))
+
+    try:
         try:
-            result = work(connection, task)
+            result = work(task, renew)
+        except Lost:
+            raise
+        except Exception as error:
+            one(connection, "SELECT id FROM coord.task_fail(%s, %s, %s)", *held, repr(error))
+            print(f"failed {task.id}: {error!r}", flush=True)
+        else:
             one(connection, "SELECT id FROM coord.task_complete(%s, %s, %s)",
-                task.id, task.fencing_token, psycopg2.extras.Json(result))
-            print(f"completed {task.id}: {result}")
-        except LostClaim as error:
-            print(f"lost {task.id}: {error}")
-        except (KeyError, TypeError) as error:
-            one(connection, "SELECT id FROM coord.task_fail(%s, %s, %s)",
-                task.id, task.fencing_token, repr(error))
-            print(f"failed {task.id}: {error!r}")
+                *held, psycopg2.extras.Json(result))
+            print(f"completed {task.id}: {result}", flush=True)
+    except Lost as error:               # the task is somebody else's by now
+        print(f"lost {task.id}: {error.diag.message_primary}", flush=True)
+
+
+def wait(connection, seconds):
+    """Until a notification comes, or for so long."""
+    if not connection.notifies:
+        select.select([connection], [], [], seconds)
+        connection.poll()
+
+
+def serve(connection, me, queue, once):
+    one(connection, "SELECT coord.event_listen(channel => %s)", "queue:" + queue)
+    while not stopping:
+        connection.notifies.clear()
+        task = claim(connection, me, queue)
+        if task is not None:
+            handle(connection, task)
+        elif once:
+            return
+        else:
+            wait(connection, 1)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--name", default="python worker")
+    parser.add_argument("--name", default=f"worker {socket.gethostname()}:{os.getpid()}",
+                        help="unique among running workers: two of one name are one agent")
     parser.add_argument("--queue", default="default")
     parser.add_argument("--once", action="store_true")
     parser.add_argument("conninfo", nargs="?", default="")
     options = parser.parse_args()
 
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     connection = psycopg2.connect(options.conninfo)
-    connection.autocommit = True
+    connection.autocommit = True        # a claim must be committed before the work begins
     me = one(connection, "SELECT id FROM coord.agent_register(%s)", options.name).id
     serve(connection, me, options.queue, options.once)
     one(connection, "SELECT id FROM coord.agent_retire(%s)", me)

@@ -307,8 +307,11 @@ claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz n
 	QueueRow   *queue;
 	LeaseRow   *lease;
 
-	if (task == NULL && coord_wait_for_sweep())
+	if (task == NULL)
+	{
+		coord_wait_for_sweep();
 		task = store_task(task_id, STORE_LOCK_SKIP);
+	}
 	if (task != NULL && coord_claim_settle(task, now))
 		task = store_task(task_id, STORE_LOCK_SKIP);
 	if (task == NULL)
@@ -352,22 +355,27 @@ claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz n
 	}
 }
 
-/* Claim up to max_tasks of what is claimable now, priority by priority. */
-static int
+/*
+ * Claim up to max_tasks of what is claimable now, priority by priority.  False
+ * when the queue has no unfinished task at all.
+ */
+static bool
 claim_pass(const ClaimRequest *request, const QueueRow *queue, TimestampTz now, UuidList *claimed)
 {
 	int64		below = (int64) PG_INT32_MAX + 1;
 	int			priority;
-	int			before = claimed->n;
+	bool		any = false;
+	TakeOutcome outcome = TAKE_DONE;
 
-	while (claimed->n < request->max_tasks && store_next_priority(queue->name, below, &priority))
+	while (claimed->n < request->max_tasks && outcome != TAKE_QUEUE_FULL &&
+		   store_next_priority(queue->name, below, &priority))
 	{
 		Portal		portal = store_claimable(queue->name, priority, &request->agent->id,
 											 request->resource_key, now);
-		TakeOutcome outcome = TAKE_DONE;
 		TaskRow   **tasks;
 		int			n;
 
+		any = true;
 		while (claimed->n < request->max_tasks && outcome != TAKE_QUEUE_FULL &&
 			   (n = store_claimable_fetch(portal, request->max_tasks - claimed->n, &tasks)) > 0)
 		{
@@ -382,17 +390,18 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, TimestampTz now, 
 			}
 		}
 		SPI_cursor_close(portal);
-		if (outcome == TAKE_QUEUE_FULL)
-			break;
 		below = priority;
 	}
-	return claimed->n - before;
+	return any;
 }
 
 /*
- * Claim up to max_tasks of a queue.  Who finds too few looks for claims in the
- * queue that have run out and that nobody has given back, and tries again:
- * this is what makes a queue go on where no worker runs.
+ * Claim up to max_tasks of a queue.
+ *
+ * Who finds too few gives back claims in the queue that have run out, and tries
+ * again: this is what makes a queue go on where no worker runs.  Who finds none
+ * tries once more when the sweep has ended its batch: a task that it was giving
+ * back was shown as pending before.
  */
 static UuidList
 claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now)
@@ -402,21 +411,19 @@ claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now)
 	UuidList	due;
 	bool		lost = false;
 
-	if (queue->paused)
+	if (queue->paused || !claim_pass(request, queue, now, &claimed) || claimed.n == request->max_tasks)
 		return claimed;
 
-	claim_pass(request, queue, now, &claimed);
-	if (claimed.n < request->max_tasks)
-	{
-		due = store_claims_due(queue_name, now, HELP_BATCH);
-		for (int i = 0; i < due.n; i++)
-			lost |= coord_claim_look(&due.ids[i], now);
-		if (lost)
-			claim_pass(request, queue, now, &claimed);
-	}
-	/* the sweep may just be giving a task back */
-	if (claimed.n == 0 && coord_wait_for_sweep())
+	due = store_claims_due(queue_name, now, HELP_BATCH);
+	for (int i = 0; i < due.n; i++)
+		lost |= coord_claim_look(&due.ids[i], now);
+	if (lost)
 		claim_pass(request, queue, now, &claimed);
+	if (claimed.n == 0)
+	{
+		coord_wait_for_sweep();
+		claim_pass(request, queue, now, &claimed);
+	}
 	return claimed;
 }
 

@@ -212,9 +212,10 @@ coord_lease_grant(const LeaseRequest *request, TimestampTz now, LeaseRow **lease
 		*lease = store_lease_on_for_grant(request->resource_key);
 		if (*lease == NULL)
 		{
-			/* at the instant of its expiry the sweep may have it */
-			if (waited || !coord_wait_for_sweep())
+			/* at the instant of its expiry the sweep may have had it */
+			if (waited)
 				return LEASE_BUSY;
+			coord_wait_for_sweep();
 			waited = true;
 			continue;
 		}
@@ -349,8 +350,11 @@ renew_own(LeaseRow **lease, const LeaseRequest *request, TimestampTz now)
 	int64		slot = (*lease)->slot;
 
 	*lease = store_lease_at(slot, STORE_LOCK_SKIP);
-	if (*lease == NULL && coord_wait_for_sweep())
+	if (*lease == NULL)
+	{
+		coord_wait_for_sweep();
 		*lease = store_lease_at(slot, STORE_LOCK_SKIP);
+	}
 	if (*lease == NULL || !coord_uuid_equal(&(*lease)->id, &id) || !is_active(*lease, now))
 		return LEASE_BUSY;
 

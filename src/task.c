@@ -134,8 +134,11 @@ coord_task_cancel(PG_FUNCTION_ARGS)
 	store_open(&scope);
 	now = coord_now();
 	task = store_task_to_finish(id, STORE_LOCK_SKIP);
-	if (task == NULL && coord_wait_for_sweep())
+	if (task == NULL)
+	{
+		coord_wait_for_sweep();
 		task = store_task_to_finish(id, STORE_LOCK_SKIP);
+	}
 	if (task != NULL && coord_claim_settle(task, now))
 		task = store_task_to_finish(id, STORE_LOCK_SKIP);
 	if (task != NULL)

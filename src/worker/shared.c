@@ -239,20 +239,18 @@ coord_wait_for_delivery(void)
 }
 
 /*
- * A row was locked: if that may have been by the worker, wait for its batch to
- * end, which is soon and waits for nobody.  False when there was none.
+ * A row was locked, maybe by the worker: wait for its batch, if it is in one, to
+ * end, which is soon and waits for nobody.
  */
-bool
+void
 coord_wait_for_sweep(void)
 {
 	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
 	PGPROC	   *worker = db != NULL && db->pid != 0 ? BackendPidGetProc(db->pid) : NULL;
 	TransactionId xid = worker != NULL ? worker->xid : InvalidTransactionId;
 
-	if (!TransactionIdIsValid(xid) || worker == MyProc)
-		return false;
-	XactLockTableWait(xid, NULL, NULL, XLTW_None);
-	return true;
+	if (TransactionIdIsValid(xid) && worker != MyProc)
+		XactLockTableWait(xid, NULL, NULL, XLTW_None);
 }
 
 /* Lower the instant until which a worker sleeps; false when it is as early already. */

@@ -89,7 +89,7 @@ extern void coord_wake_launcher(void);
 extern void coord_hold_worker(Oid dbid);
 extern void coord_unhold_worker(Oid dbid);
 extern void coord_wait_for_delivery(void);
-extern bool coord_wait_for_sweep(void);
+extern void coord_wait_for_sweep(void);
 extern bool coord_lower_deadline(CoordDatabase *db, TimestampTz deadline);
 
 #endif							/* COORD_WORKER_SHARED_H */
