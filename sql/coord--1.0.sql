@@ -168,6 +168,7 @@ CREATE INDEX task_dependency_task_id ON coord.task_dependency (task_id);
 CREATE TABLE coord.dependency_check (
 	task_id uuid NOT NULL
 );
+CREATE INDEX dependency_check_task_id ON coord.dependency_check (task_id);
 
 -- Tasks that have finished.  task_finished has those that nobody needs again,
 -- in partitions by time that can be dropped whole.

@@ -132,10 +132,8 @@ coord_task_renew(PG_FUNCTION_ARGS)
 		lease = coord_lease_by_id(task->lease_id, STORE_LOCK_WAIT);
 	if (lease != NULL && lease->ended_at == DT_NOEND)
 	{
-		bool		of_claim = lease->task_id != NULL && coord_uuid_equal(lease->task_id, id);
-
-		/* a lease that the agent has by itself must last as long as the claim */
-		if (of_claim || lease->expires_at < task->lease_expires_at)
+		/* a lease that the agent had before must last as long as the claim */
+		if (lease->fencing_token == token || lease->expires_at < task->lease_expires_at)
 			coord_lease_extend(lease, task->lease_expires_at, now);
 	}
 	PG_RETURN_DATUM(store_close_with(&scope, store_task_result(id)));
@@ -260,9 +258,17 @@ coord_claim_end(TaskRow *task, StoreLock lease_lock, TimestampTz now)
 		store_slot_free(task->queue, task->queue_slot);
 	if (task->lease_id != NULL)
 		lease = coord_lease_by_id(task->lease_id, lease_lock);
-	if (lease != NULL && lease->ended_at == DT_NOEND &&
-		lease->task_id != NULL && coord_uuid_equal(lease->task_id, &task->id))
+	if (lease == NULL || lease->ended_at != DT_NOEND ||
+		lease->task_id == NULL || !coord_uuid_equal(lease->task_id, &task->id))
+		return;
+	if (lease->fencing_token == task->fencing_token)
 		coord_lease_end(lease, now);
+	else
+	{
+		/* the agent had it before, and keeps it */
+		lease->task_id = NULL;
+		store_lease_update(lease);
+	}
 }
 
 /* Give back what agents that have become inactive had claimed; returns how many. */
@@ -289,8 +295,16 @@ coord_claims_give_back(const pg_uuid_t *agent_id, TimestampTz now)
 
 	for (int i = 0; i < claims.n; i++)
 	{
-		TaskRow    *task = store_task(&claims.ids[i], STORE_LOCK_WAIT);
+		TaskRow    *task = store_task(&claims.ids[i], STORE_NO_LOCK);
+		bool		agent_ended;
 
+		/* one that has run out is not the agent's, so it is not waited for */
+		if (task == NULL || !is_claimed(task) || ran_out_at(task, now, &agent_ended) != DT_NOEND)
+		{
+			(void) coord_claim_look(&claims.ids[i], now);
+			continue;
+		}
+		task = store_task(&claims.ids[i], STORE_LOCK_WAIT);
 		if (task == NULL || !is_claimed(task) || !coord_uuid_equal(task->agent_id, agent_id) ||
 			coord_claim_settle(task, now))
 			continue;
@@ -438,6 +452,7 @@ take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue,
 	const char *resource_key = task->resource_key != NULL ? task->resource_key : request->resource_key;
 	int64		ttl = request->lease_ttl >= 0 ? request->lease_ttl :
 		coord_default_ttl(queue->lease_ttl);
+	TimestampTz expires_at = now + ttl;
 
 	task->queue_slot = -1;
 	if (queue->max_claimed > 0)
@@ -460,9 +475,9 @@ take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue,
 			.auto_renew = false,
 			.max_hold = -1,
 		};
-		LeaseOutcome outcome = coord_lease_grant(&lease_request, now, lease);
+		LeaseOutcome outcome = coord_lease_grant(&lease_request, lease);
 
-		if (outcome != LEASE_GRANTED)
+		if (outcome != LEASE_GRANTED && outcome != LEASE_RENEWED)
 		{
 			if (task->queue_slot >= 0)
 				store_slot_free(queue->name, task->queue_slot);
@@ -470,9 +485,12 @@ take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue,
 		}
 		task->lease_id = &(*lease)->id;
 		task->claimed_key = (*lease)->resource_key;
-		/* one grant, one token; a lease that was there before keeps its own */
-		if ((*lease)->task_id != NULL)
+		/* one grant, one token and one end; a lease that was there before keeps its own */
+		if (outcome == LEASE_GRANTED)
+		{
 			task->fencing_token = (*lease)->fencing_token;
+			expires_at = (*lease)->expires_at;
+		}
 	}
 	if (task->fencing_token == 0)
 		task->fencing_token = coord_next_fencing_token();
@@ -480,7 +498,7 @@ take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue,
 	task->agent_id = &request->agent->id;
 	task->attempts++;
 	task->lease_ttl = ttl;
-	task->lease_expires_at = now + ttl;
+	task->lease_expires_at = expires_at;
 
 	/*
 	 * The first look comes no later than the agent's end as it is known now: an

@@ -16,4 +16,11 @@
 #define COORD_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
+/* PostgreSQL 16 has one function for the ownership of all objects. */
+#if PG_VERSION_NUM >= 160000
+#define coord_owns_database(dbid) object_ownercheck(DatabaseRelationId, (dbid), GetUserId())
+#else
+#define coord_owns_database(dbid) pg_database_ownercheck((dbid), GetUserId())
+#endif
+
 #endif							/* COORD_COMPAT_H */

@@ -4,7 +4,7 @@
  *
  * A blocked task has a row in task_dependency for each task that it waits for.
  * Who completes a task removes the rows that name it, and unblocks each
- * dependant that has none left.  Who makes a task dead or cancelled cancels its
+ * dependant that has none left.  A row is removed by who has locked the dependant.  Who makes a task dead or cancelled cancels its
  * dependants, and theirs.
  *
  * Two transactions that complete two dependencies of one task do not see each
@@ -37,10 +37,6 @@ coord_dependency_completed(const pg_uuid_t *task_id)
 	UuidList	dependants = store_dependants(task_id);
 
 	coord_wake_if_checks_wait();
-	if (dependants.n == 0)
-		return;
-
-	store_dependency_met(task_id);
 	for (int i = 0; i < dependants.n; i++)
 	{
 		TaskRow    *task = store_task(&dependants.ids[i], STORE_LOCK_SKIP);
@@ -48,8 +44,12 @@ coord_dependency_completed(const pg_uuid_t *task_id)
 		/* with an older snapshot, what others have removed cannot be seen */
 		if (task == NULL || IsolationUsesXactSnapshot())
 			store_check_insert(&dependants.ids[i]);
-		else if (store_dependencies(&task->id).n == 0)
-			store_task_unblock(&task->id);
+		else
+		{
+			store_dependency_drop(&task->id, task_id);
+			if (store_dependencies(&task->id).n == 0)
+				store_task_unblock(&task->id);
+		}
 	}
 }
 
@@ -104,6 +104,8 @@ coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now)
 	char	   *failed_state = NULL;
 	bool		waits = false;
 	bool		undecided = false;
+	pg_uuid_t  *met;
+	int			nmet = 0;
 	char	   *state = store_task_state(task_id);
 	TaskRow    *task;
 
@@ -111,13 +113,14 @@ coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now)
 		return true;
 
 	dependencies = store_dependencies(task_id);
+	met = palloc(sizeof(pg_uuid_t) * Max(dependencies.n, 1));
 	for (int i = 0; i < dependencies.n && failed == NULL; i++)
 	{
 		const pg_uuid_t *dependency = &dependencies.ids[i];
 
 		state = store_task_state(dependency);
 		if (state == NULL || strcmp(state, "completed") == 0)
-			store_dependency_drop(task_id, dependency);
+			met[nmet++] = *dependency;
 		else if (store_task_is_still(dependency))
 			waits = true;		/* who finishes it will see that this one waits */
 		else if (strcmp(state, "dead") == 0 || strcmp(state, "cancelled") == 0)
@@ -128,7 +131,7 @@ coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now)
 		else
 			undecided = true;
 	}
-	if (failed == NULL && (waits || undecided))
+	if (failed == NULL && (waits || undecided) && nmet == 0)
 		return !undecided;
 
 	task = store_task_to_finish(task_id, STORE_LOCK_SKIP);
@@ -142,6 +145,11 @@ coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now)
 		coord_dependency_failed(task_id, "cancelled", now);
 	}
 	else
-		store_task_unblock(task_id);
-	return true;
+	{
+		for (int i = 0; i < nmet; i++)
+			store_dependency_drop(task_id, &met[i]);
+		if (!waits && !undecided)
+			store_task_unblock(task_id);
+	}
+	return !undecided || failed != NULL;
 }

@@ -31,7 +31,7 @@ PG_FUNCTION_INFO_V1(coord_lease_release);
 PG_FUNCTION_INFO_V1(coord_lease_assert);
 
 static LeaseRow *find_lease(const pg_uuid_t *id, bool *superseded);
-static LeaseOutcome renew_own(LeaseRow **lease, const LeaseRequest *request, TimestampTz now);
+static LeaseOutcome renew_own(LeaseRow **lease, const LeaseRequest *request);
 static void fill_grant(LeaseRow *lease, const LeaseRequest *request, TimestampTz now);
 static void set_check_at(LeaseRow *lease, TimestampTz now);
 
@@ -62,14 +62,14 @@ coord_lease_acquire(PG_FUNCTION_ARGS)
 		.max_hold = coord_arg_duration(fcinfo, 4, "max_hold", -1),
 	};
 	StoreScope	scope;
+	LeaseOutcome outcome;
 	LeaseRow   *lease;
-	TimestampTz now;
 
 	InitMaterializedSRF(fcinfo, 0);
 	store_open(&scope);
-	now = coord_now();
-	(void) coord_active_agent(request.agent_id, now);
-	if (coord_lease_grant(&request, now, &lease) == LEASE_GRANTED)
+	(void) coord_active_agent(request.agent_id, coord_now());
+	outcome = coord_lease_grant(&request, &lease);
+	if (outcome == LEASE_GRANTED || outcome == LEASE_RENEWED)
 	{
 		(void) store_lease_result(lease);
 		store_results(fcinfo);
@@ -151,7 +151,8 @@ coord_lease_assert(PG_FUNCTION_ARGS)
 
 	store_open(&scope);
 	lease = store_lease_on(resource_key);
-	if (lease != NULL && lease->fencing_token == token && store_lease_hold_still(lease->slot))
+	if (lease != NULL && lease->fencing_token == token && is_active(lease, coord_now()) &&
+		store_lease_hold_still(lease->slot))
 		lease = store_lease_on(resource_key);
 
 	if (lease == NULL)
@@ -169,14 +170,15 @@ coord_lease_assert(PG_FUNCTION_ARGS)
  * Give a resource to an agent, for itself or for a task's claim.
  *
  * On LEASE_HELD, *lease is whose it is.  A lease that the agent holds by itself
- * also serves a claim of its own, and stays the agent's afterwards; one that
- * serves a claim does not serve another.  Waits for nobody but the sweep, and a
+ * also serves a claim of its own, one at a time, and stays the agent's afterwards;
+ * one that serves a claim does not serve another.  Waits for nobody but the sweep, and a
  * refusal writes nothing.
  */
 LeaseOutcome
-coord_lease_grant(const LeaseRequest *request, TimestampTz now, LeaseRow **lease)
+coord_lease_grant(const LeaseRequest *request, LeaseRow **lease)
 {
 	bool		waited = false;
+	TimestampTz now;
 
 	for (;;)
 	{
@@ -191,6 +193,7 @@ coord_lease_grant(const LeaseRequest *request, TimestampTz now, LeaseRow **lease
 				return LEASE_BUSY;
 			if (state == STORE_KEY_EXISTS)
 				continue;		/* somebody was faster */
+			now = coord_now();
 			*lease = palloc0(sizeof(LeaseRow));
 			(*lease)->slot = store_lease_new_slot();
 			(*lease)->resource_key = pstrdup(request->resource_key);
@@ -201,12 +204,12 @@ coord_lease_grant(const LeaseRequest *request, TimestampTz now, LeaseRow **lease
 			return LEASE_GRANTED;
 		}
 
-		if (is_active(*lease, now))
+		if (is_active(*lease, coord_now()))
 		{
 			if (!coord_uuid_equal(&(*lease)->agent_id, request->agent_id) ||
 				(request->task_id != NULL && (*lease)->task_id != NULL))
 				return LEASE_HELD;
-			return renew_own(lease, request, now);
+			return renew_own(lease, request);
 		}
 
 		*lease = store_lease_on_for_grant(request->resource_key);
@@ -219,6 +222,8 @@ coord_lease_grant(const LeaseRequest *request, TimestampTz now, LeaseRow **lease
 			waited = true;
 			continue;
 		}
+		/* after the lock: a grant begins when the last one has ended, not when it was asked for */
+		now = coord_now();
 		if (is_active(*lease, now))
 			continue;			/* somebody was faster */
 		if ((*lease)->ended_at == DT_NOEND)
@@ -318,8 +323,9 @@ coord_lease_look(LeaseRow *lease, TimestampTz now, bool *renewed)
 
 /*
  * The row of a lease that the caller may act on, locked; error when there is no
- * such lease.  *superseded, and no lock, when the row has gone on to another
- * lease, so that this one has ended.
+ * such lease.  *superseded when the row has gone on to another lease, so that
+ * this one has ended.  What is not held is not locked, since another one may be
+ * taking it.
  */
 static LeaseRow *
 find_lease(const pg_uuid_t *id, bool *superseded)
@@ -336,6 +342,8 @@ find_lease(const pg_uuid_t *id, bool *superseded)
 		return lease;
 
 	(void) coord_owned_agent(&lease->agent_id, STORE_NO_LOCK);
+	if (!is_active(lease, coord_now()))
+		return lease;
 	lease = store_lease_at(slot, STORE_LOCK_WAIT);
 	*superseded = !coord_uuid_equal(&lease->id, id);
 	return lease;
@@ -343,11 +351,12 @@ find_lease(const pg_uuid_t *id, bool *superseded)
 
 /* Renew a lease that the agent was just seen to hold. */
 static LeaseOutcome
-renew_own(LeaseRow **lease, const LeaseRequest *request, TimestampTz now)
+renew_own(LeaseRow **lease, const LeaseRequest *request)
 {
 	pg_uuid_t	id = (*lease)->id;
 
 	int64		slot = (*lease)->slot;
+	TimestampTz now;
 
 	*lease = store_lease_at(slot, STORE_LOCK_SKIP);
 	if (*lease == NULL)
@@ -355,10 +364,13 @@ renew_own(LeaseRow **lease, const LeaseRequest *request, TimestampTz now)
 		coord_wait_for_sweep();
 		*lease = store_lease_at(slot, STORE_LOCK_SKIP);
 	}
+	now = coord_now();
 	if (*lease == NULL || !coord_uuid_equal(&(*lease)->id, &id) || !is_active(*lease, now))
 		return LEASE_BUSY;
 
-	if (request->task_id != NULL || (*lease)->task_id != NULL)
+	if (request->task_id != NULL)
+		(*lease)->task_id = memcpy(palloc(sizeof(pg_uuid_t)), request->task_id, sizeof(pg_uuid_t));
+	if ((*lease)->task_id != NULL)
 		coord_lease_extend(*lease, Max((*lease)->expires_at, now + request->ttl), now);
 	else
 	{
@@ -367,7 +379,7 @@ renew_own(LeaseRow **lease, const LeaseRequest *request, TimestampTz now)
 		(*lease)->max_hold = request->max_hold;
 		coord_lease_extend(*lease, now + request->ttl, now);
 	}
-	return LEASE_GRANTED;
+	return LEASE_RENEWED;
 }
 
 static void

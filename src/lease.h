@@ -9,7 +9,8 @@
 
 typedef enum LeaseOutcome
 {
-	LEASE_GRANTED,				/* or renewed, for who held it already */
+	LEASE_GRANTED,
+	LEASE_RENEWED,				/* for who held it already */
 	LEASE_HELD,					/* by another */
 	LEASE_BUSY					/* another transaction is changing it */
 } LeaseOutcome;
@@ -25,7 +26,7 @@ typedef struct LeaseRequest
 	int64		max_hold;		/* microseconds, -1: no limit */
 } LeaseRequest;
 
-extern LeaseOutcome coord_lease_grant(const LeaseRequest *request, TimestampTz now, LeaseRow **lease);
+extern LeaseOutcome coord_lease_grant(const LeaseRequest *request, LeaseRow **lease);
 extern void coord_lease_extend(LeaseRow *lease, TimestampTz expires_at, TimestampTz now);
 extern void coord_lease_end(LeaseRow *lease, TimestampTz now);
 extern LeaseRow *coord_lease_by_id(const pg_uuid_t *id, StoreLock lock);

@@ -11,8 +11,9 @@
  *		bits 50..0		a counter, which starts at the microseconds from 2025
  *						to the start of this incarnation, and grows by one
  *
- * An incarnation begins when the server starts or when the extension is
- * created in this database, whichever came last.  As long as fewer than a
+ * An incarnation begins when the server starts, when its shared memory is made
+ * anew after the crash of a backend (known if the library is preloaded), or when
+ * the extension is created in this database, whichever came last.  As long as fewer than a
  * million numbers are drawn in a second, every number is below the microsecond
  * in which it is drawn, so a later incarnation of the same timeline (a restart
  * from a file system snapshot, a restored dump) starts above all numbers of the
@@ -34,6 +35,7 @@
 #include "locks.h"
 #include "sequence.h"
 #include "store/installation.h"
+#include "worker/shared.h"
 
 #define COUNTER_BITS 51
 #define MAX_TIMELINE 4095
@@ -47,6 +49,9 @@ incarnation_floor(int64 last)
 {
 	int64		timeline = Min(GetWALInsertionTimeLine(), MAX_TIMELINE);
 	int64		started_at = Max(PgStartTime, store_installed_at());
+
+	if (coord_shared != NULL)
+		started_at = Max(started_at, coord_shared->made_at);
 
 	timeline = Max(timeline, last >> COUNTER_BITS);
 	return (timeline << COUNTER_BITS) | Max(started_at - COUNTER_EPOCH, 0);

@@ -10,6 +10,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
+#include "utils/memutils.h"
 #include "utils/tuplestore.h"
 
 #include "args.h"
@@ -35,9 +36,9 @@ PG_FUNCTION_INFO_V1(coord_task_cancel);
 PG_FUNCTION_INFO_V1(coord_task_redrive);
 
 static pg_uuid_t create(TaskSpec *spec, TimestampTz now);
-static pg_uuid_t *find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key, TimestampTz now);
+static pg_uuid_t *find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key);
 static void insert_task(const TaskSpec *spec, bool blocked, TimestampTz now);
-static void check_state_is_dead(const pg_uuid_t *id, TimestampTz now);
+static void check_state_is_dead(const pg_uuid_t *id);
 static bool redrive(const DeadLetter *letter, TimestampTz now);
 
 /* task_create(type, payload, queue, priority, run_at, max_attempts, unique_key, depends_on, resource_key, id) */
@@ -93,6 +94,8 @@ coord_task_create_many(PG_FUNCTION_ARGS)
 	pg_uuid_t  *ids;
 	int		   *order;
 	int			n;
+	MemoryContext per_task;
+	MemoryContext batch;
 	TimestampTz now;
 
 	if (PG_ARGISNULL(0))
@@ -106,11 +109,15 @@ coord_task_create_many(PG_FUNCTION_ARGS)
 	order = coord_task_order(specs, n);
 	ids = palloc(sizeof(pg_uuid_t) * Max(n, 1));
 	now = coord_now();
+	per_task = AllocSetContextCreate(CurrentMemoryContext, "coord task", ALLOCSET_DEFAULT_SIZES);
+	batch = MemoryContextSwitchTo(per_task);
 	for (int i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		ids[order[i]] = create(&specs[order[i]], now);
+		MemoryContextReset(per_task);
 	}
+	MemoryContextSwitchTo(batch);
 	for (int i = 0; i < n; i++)
 	{
 		Datum		value = UUIDPGetDatum(&ids[i]);
@@ -178,7 +185,7 @@ coord_task_redrive(PG_FUNCTION_ARGS)
 	store_open(&scope);
 	now = coord_now();
 	if (id != NULL)
-		check_state_is_dead(id, now);
+		check_state_is_dead(id);
 	else
 	{
 		if (queue != NULL && !store_queue(queue)->exists && strcmp(queue, "default") != 0)
@@ -223,7 +230,7 @@ create(TaskSpec *spec, TimestampTz now)
 	if (spec->run_at == DT_NOBEGIN)
 		spec->run_at = now;
 
-	if (spec->unique_key != NULL && (existing = find_by_unique_key(spec, &new_key, now)) != NULL)
+	if (spec->unique_key != NULL && (existing = find_by_unique_key(spec, &new_key)) != NULL)
 		return *existing;
 	if (!spec->has_id)
 		coord_uuid7(&spec->id);
@@ -270,7 +277,7 @@ create(TaskSpec *spec, TimestampTz now)
 
 /* The unfinished task that has the unique key; when there is none the key is reserved. */
 static pg_uuid_t *
-find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key, TimestampTz now)
+find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key)
 {
 	for (;;)
 	{
@@ -296,7 +303,7 @@ find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key, TimestampTz 
 		task = store_task(id, STORE_LOCK_SKIP);
 		if (task == NULL)
 			coord_error_task_busy(id);
-		(void) coord_claim_settle(task, now);
+		(void) coord_claim_settle(task, coord_now());
 	}
 }
 
@@ -305,6 +312,7 @@ static void
 insert_task(const TaskSpec *spec, bool blocked, TimestampTz now)
 {
 	StoreReservation new_id;
+	StoreKeyState state;
 
 	if (!spec->has_id)
 	{
@@ -312,8 +320,10 @@ insert_task(const TaskSpec *spec, bool blocked, TimestampTz now)
 		return;
 	}
 
-	switch (store_task_state(&spec->id) != NULL ? STORE_KEY_EXISTS :
-			store_reserve_id(&new_id, STORE_KEY_TASK_ID, &spec->id))
+	state = store_reserve_id(&new_id, STORE_KEY_TASK_ID, &spec->id);
+	if (state == STORE_KEY_FREE && store_task_id_is_used(&spec->id))
+		state = STORE_KEY_EXISTS;
+	switch (state)
 	{
 		case STORE_KEY_IN_FLIGHT:
 			coord_error_name_busy("task", coord_uuid_str(&spec->id));
@@ -329,17 +339,17 @@ insert_task(const TaskSpec *spec, bool blocked, TimestampTz now)
 
 /* Error unless the task is a dead letter that can be driven again. */
 static void
-check_state_is_dead(const pg_uuid_t *id, TimestampTz now)
+check_state_is_dead(const pg_uuid_t *id)
 {
 	TaskRow    *task = store_task(id, STORE_LOCK_SKIP);
 	char	   *state;
 	pg_uuid_t  *follower;
 
-	if (task != NULL)
-		(void) coord_claim_settle(task, now);
 	state = store_task_state(id);
 	if (state == NULL)
 		coord_error_no_task(id);
+	if (task != NULL)
+		(void) coord_claim_settle(task, coord_now());
 	if (strcmp(state, "dead") != 0)
 		coord_error_task_state(id, state, "redriven");
 	follower = store_task_after_dead(id);

@@ -126,6 +126,15 @@ prepare(StorePlan *plan, int nargs, const StoreArg *args)
 	plan->plan = made;
 }
 
+/* Free what the last statement gave; all that is kept of it has been copied. */
+static void
+free_last_result(void)
+{
+	if (SPI_tuptable != NULL)
+		SPI_freetuptable(SPI_tuptable);
+	SPI_tuptable = NULL;
+}
+
 static void
 split_args(int nargs, const StoreArg *args, Datum *values, char *nulls)
 {
@@ -148,6 +157,7 @@ store_run(StorePlan *plan, int nargs, const StoreArg *args)
 	if (plan->plan == NULL)
 		prepare(plan, nargs, args);
 	split_args(nargs, args, values, nulls);
+	free_last_result();
 
 	result = SPI_execute_plan(plan->plan, values, nulls, false, 0);
 	if (result < 0)
@@ -169,6 +179,7 @@ store_run_latest(StorePlan *plan, int nargs, const StoreArg *args)
 	if (plan->plan == NULL)
 		prepare(plan, nargs, args);
 	split_args(nargs, args, values, nulls);
+	free_last_result();
 
 	result = SPI_execute_snapshot(plan->plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot,
 								  true, false, 0);

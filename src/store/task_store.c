@@ -86,6 +86,16 @@ store_task_with_unique_key(const char *queue, const char *unique_key)
 	return store_run(&plan, STORE_ARGS(arg_text(queue), arg_text(unique_key))) ? store_uuid(0, 1) : NULL;
 }
 
+/* Whether a finished task has that id, also one that finished after the transaction's snapshot. */
+bool
+store_task_id_is_used(const pg_uuid_t *id)
+{
+	static StorePlan plan = {.sql = "SELECT 1 FROM coord.task_finished WHERE id = $1"
+	" UNION ALL SELECT 1 FROM coord.task_dead WHERE id = $1"};
+
+	return store_run_latest(&plan, STORE_ARGS(arg_uuid(id))) > 0;
+}
+
 /* A task's state as users see it; NULL when there is no such task. */
 char *
 store_task_state(const pg_uuid_t *id)
@@ -434,16 +444,7 @@ store_dependencies(const pg_uuid_t *task_id)
 	return store_uuids();
 }
 
-/* Nobody waits for a task any more. */
-void
-store_dependency_met(const pg_uuid_t *depends_on)
-{
-	static StorePlan plan = {.sql = "DELETE FROM coord.task_dependency WHERE depends_on = $1"};
-
-	store_run(&plan, STORE_ARGS(arg_uuid(depends_on)));
-}
-
-/* A task does not wait for that one any more. */
+/* A locked task does not wait for that one any more. */
 void
 store_dependency_drop(const pg_uuid_t *task_id, const pg_uuid_t *depends_on)
 {
@@ -452,7 +453,7 @@ store_dependency_drop(const pg_uuid_t *task_id, const pg_uuid_t *depends_on)
 	store_run(&plan, STORE_ARGS(arg_uuid(task_id), arg_uuid(depends_on)));
 }
 
-/* A task waits for nothing any more. */
+/* A locked task waits for nothing any more. */
 void
 store_dependencies_forget(const pg_uuid_t *task_id)
 {
@@ -480,12 +481,14 @@ store_check_insert(const pg_uuid_t *task_id)
 	coord_wake();
 }
 
+/* Tasks that have a check, in the order of their ids, after that one. */
 UuidList
-store_checks(int limit)
+store_checks(const pg_uuid_t *after, int limit)
 {
-	static StorePlan plan = {.sql = "SELECT DISTINCT task_id FROM coord.dependency_check LIMIT $1"};
+	static StorePlan plan = {.sql = "SELECT DISTINCT task_id FROM coord.dependency_check WHERE task_id > $1"
+	" ORDER BY task_id LIMIT $2"};
 
-	store_run(&plan, STORE_ARGS(arg_int4(limit)));
+	store_run(&plan, STORE_ARGS(arg_uuid(after), arg_int4(limit)));
 	return store_uuids();
 }
 

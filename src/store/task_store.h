@@ -57,6 +57,7 @@ typedef struct DeadLetter
 /* creating and reading */
 extern void store_task_insert(const TaskSpec *spec, bool blocked, TimestampTz now);
 extern pg_uuid_t *store_task_with_unique_key(const char *queue, const char *unique_key);
+extern bool store_task_id_is_used(const pg_uuid_t *id);
 extern char *store_task_state(const pg_uuid_t *id);
 extern TaskRow *store_task(const pg_uuid_t *id, StoreLock lock);
 extern TaskRow *store_task_to_finish(const pg_uuid_t *id, StoreLock lock);
@@ -91,12 +92,11 @@ extern void store_claim_forget(const TaskRow *task);
 extern void store_dependency_insert(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);
 extern UuidList store_dependants(const pg_uuid_t *depends_on);
 extern UuidList store_dependencies(const pg_uuid_t *task_id);
-extern void store_dependency_met(const pg_uuid_t *depends_on);
 extern void store_dependency_drop(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);
 extern void store_dependencies_forget(const pg_uuid_t *task_id);
 extern void store_task_unblock(const pg_uuid_t *id);
 extern void store_check_insert(const pg_uuid_t *task_id);
-extern UuidList store_checks(int limit);
+extern UuidList store_checks(const pg_uuid_t *after, int limit);
 extern void store_check_done(const pg_uuid_t *task_id);
 
 extern TimestampTz store_next_deadline(void);

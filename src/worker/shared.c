@@ -61,6 +61,7 @@ startup_shmem(void)
 		memset(coord_shared, 0, shared_size());
 		coord_shared->lock = &GetNamedLWLockTranche("coord")->lock;
 		coord_shared->ndatabases = coord_max_databases;
+		coord_shared->made_at = coord_now();
 		ConditionVariableInit(&coord_shared->state_cv);
 		for (int i = 0; i < coord_max_databases; i++)
 		{

@@ -74,6 +74,7 @@ typedef struct CoordShared
 {
 	LWLock	   *lock;
 	Latch	   *launcher_latch; /* NULL: it does not run */
+	TimestampTz made_at;		/* when this memory was */
 	ConditionVariable state_cv; /* a worker has started or ended */
 	int			ndatabases;
 	CoordDatabase databases[FLEXIBLE_ARRAY_MEMBER];

@@ -27,7 +27,7 @@
 #define AGENT_BATCH 100
 #define LEASE_BATCH 1000
 #define CLAIM_BATCH 1000
-#define CHECK_BATCH 100000
+#define CHECK_BATCH 1000
 #define EVENT_BATCH 1000
 
 PG_FUNCTION_INFO_V1(coord_sweep);
@@ -43,14 +43,23 @@ coord_sweep(PG_FUNCTION_ARGS pg_attribute_unused())
 {
 	SweepCounts counts = {0};
 	StoreScope	scope;
+	SweepOutcome outcome;
 	char	   *json;
 
-	store_open(&scope);
-	while (coord_sweep_batch(&counts) == SWEEP_MORE)
+	do
+	{
 		CHECK_FOR_INTERRUPTS();
-	while (coord_deliver_batch(&counts))
+		store_open(&scope);
+		outcome = coord_sweep_batch(&counts);
+		store_close(&scope);
+	} while (outcome == SWEEP_MORE);
+	do
+	{
 		CHECK_FOR_INTERRUPTS();
-	store_close(&scope);
+		store_open(&scope);
+		outcome = coord_deliver_batch(&counts);
+		store_close(&scope);
+	} while (outcome == SWEEP_MORE);
 
 	json = psprintf("{\"leases_expired\": " INT64_FORMAT ", \"agents_expired\": " INT64_FORMAT
 					", \"tasks_requeued\": " INT64_FORMAT ", \"leases_renewed\": " INT64_FORMAT
@@ -75,14 +84,16 @@ coord_sweep_batch(SweepCounts *counts)
 	return agents + leases + claims + checks > 0 ? SWEEP_SOME : SWEEP_IDLE;
 }
 
-/* Deliver a batch of events; true when there may be more. */
-bool
+/* Deliver a batch of events; SWEEP_LOCKED when another transaction is delivering. */
+SweepOutcome
 coord_deliver_batch(SweepCounts *counts)
 {
 	int			n = coord_events_deliver(EVENT_BATCH);
 
-	counts->events_delivered += Max(n, 0);
-	return n == EVENT_BATCH;
+	if (n < 0)
+		return SWEEP_LOCKED;
+	counts->events_delivered += n;
+	return n == EVENT_BATCH ? SWEEP_MORE : n > 0 ? SWEEP_SOME : SWEEP_IDLE;
 }
 
 void
@@ -166,16 +177,18 @@ sweep_claims(SweepCounts *counts, TimestampTz now)
 }
 
 /*
- * The checks that cannot be decided yet are kept.  Whoever finishes a task from
- * the first look on wakes the worker.
+ * The checks that cannot be decided yet are kept, and the next batch goes on after
+ * them.  Whoever finishes a task from the first look on wakes the worker.
  */
 static int
 sweep_checks(TimestampTz now)
 {
-	UuidList	checks = store_checks(CHECK_BATCH);
+	static pg_uuid_t after;		/* zero: from the first */
+	UuidList	checks = store_checks(&after, CHECK_BATCH);
 	int			n = 0;
 
-	coord_keep_checks(checks.n > 0);
+	if (checks.n > 0)
+		coord_keep_checks(true);
 	for (int i = 0; i < checks.n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -185,7 +198,14 @@ sweep_checks(TimestampTz now)
 			n++;
 		}
 	}
-	if (n == checks.n)
+
+	if (checks.n == CHECK_BATCH)
+	{
+		after = checks.ids[checks.n - 1];
+		return CHECK_BATCH;
+	}
+	memset(&after, 0, sizeof(after));
+	if (store_checks(&after, 1).n == 0)
 		coord_keep_checks(false);
 	return n;
 }

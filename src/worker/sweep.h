@@ -21,11 +21,12 @@ typedef enum SweepOutcome
 {
 	SWEEP_IDLE,					/* nothing that is due could be done */
 	SWEEP_SOME,					/* all that was due, but for what is locked, is done */
-	SWEEP_MORE					/* a batch was full */
+	SWEEP_MORE,					/* a batch was full */
+	SWEEP_LOCKED				/* another transaction does it */
 } SweepOutcome;
 
 extern SweepOutcome coord_sweep_batch(SweepCounts *counts);
-extern bool coord_deliver_batch(SweepCounts *counts);
+extern SweepOutcome coord_deliver_batch(SweepCounts *counts);
 extern void coord_sweep_counts_add(SweepCounts *to, const SweepCounts *from);
 
 #endif							/* COORD_WORKER_SWEEP_H */

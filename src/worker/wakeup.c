@@ -21,8 +21,10 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 #include "utils/memutils.h"
 
+#include "compat.h"
 #include "worker/shared.h"
 #include "worker/wakeup.h"
 #include "worker/worker.h"
@@ -98,11 +100,20 @@ hold_worker(Oid dbid)
 	coord_hold_worker(dbid);
 }
 
+/* Let the workers go that this transaction holds. */
 static void
-at_xact_end(XactEvent event, void *arg pg_attribute_unused())
+unhold_workers(void)
 {
 	ListCell   *cell;
 
+	foreach(cell, xact_holds)
+		coord_unhold_worker(lfirst_oid(cell));
+	xact_holds = NIL;
+}
+
+static void
+at_xact_end(XactEvent event, void *arg pg_attribute_unused())
+{
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
 
@@ -114,13 +125,10 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 		if (xact_finished_task || xact_deadline != DT_NOEND)
 			wake_worker();
 	}
-	foreach(cell, xact_holds)
-		coord_unhold_worker(lfirst_oid(cell));
-
+	unhold_workers();
 	xact_deadline = DT_NOEND;
 	xact_finished_task = false;
 	xact_look_into = InvalidOid;
-	xact_holds = NIL;
 }
 
 static void
@@ -216,9 +224,18 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	const char *name = exclusive_database(pstmt->utilityStmt);
 	Oid			dbid = name != NULL ? get_database_oid(name, true) : InvalidOid;
 
-	if (OidIsValid(dbid) && dbid != MyDatabaseId)
+	if (OidIsValid(dbid) && dbid != MyDatabaseId && coord_owns_database(dbid))
 		hold_worker(dbid);
-	run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	PG_TRY();
+	{
+		run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	}
+	PG_CATCH();
+	{
+		unhold_workers();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	do_after_utility(&after);
 }
 

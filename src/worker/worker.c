@@ -6,8 +6,8 @@
  * There is no polling interval.  The worker computes the earliest deadline from
  * the stored rows, publishes it and waits on its latch until then; a backend
  * whose commit brings an earlier one lowers it and sets the latch (shared.h has
- * the protocol).  Only when a row that is due stays locked by somebody does it
- * come back after a moment.
+ * the protocol).  Only when a row that is due stays locked by somebody, or
+ * somebody else is delivering, does it come back after a moment.
  *
  * Each batch is a transaction of its own, and none is open while it sleeps.
  */
@@ -30,7 +30,7 @@
 #include "worker/shared.h"
 #include "worker/worker.h"
 
-/* how soon the worker comes back to rows that are due and locked */
+/* how soon the worker comes back to what is due and locked */
 #define LOCKED_RETRY_MS 50
 
 #define MAX_ERROR_BACKOFF_S 60
@@ -240,7 +240,7 @@ pass(TimestampTz *next_deadline)
 	SweepCounts counts = {0};
 	SweepOutcome outcome;
 	StoreScope	scope;
-	bool		more;
+	SweepOutcome delivery;
 
 	do
 	{
@@ -258,11 +258,11 @@ pass(TimestampTz *next_deadline)
 		CHECK_FOR_INTERRUPTS();
 		if (!begin_batch(&scope, "coord: delivering events"))
 			return false;
-		more = coord_deliver_batch(&counts);
+		delivery = coord_deliver_batch(&counts);
 		end_batch(&scope, &counts);
-	} while (more);
+	} while (delivery == SWEEP_MORE);
 
-	if (outcome == SWEEP_IDLE && *next_deadline <= coord_now())
+	if ((outcome == SWEEP_IDLE && *next_deadline <= coord_now()) || delivery == SWEEP_LOCKED)
 		*next_deadline = coord_now() + LOCKED_RETRY_MS * INT64CONST(1000);
 	return true;
 }

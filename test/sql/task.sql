@@ -227,15 +227,18 @@ CALL pg_temp.attempt(format('SELECT coord.task_claim(%L, task_id => %L, resource
 SELECT payload FROM coord.task_claim(:'ann', 'task-brought', resource_key => 'task-other-key');
 SELECT resource_key FROM coord.task_claim(:'ann', task_id => :'id', resource_key => 'task-own-key');
 
--- A lease that the agent holds by itself serves its claim, and survives it.
+-- A lease that the agent holds by itself serves its claim, one at a time, and survives it.
 SELECT * FROM coord.lease_acquire('task-kept', :'ann', '1 min') \gset k_
 SELECT id FROM coord.task_create('t', queue => 'task-kept', resource_key => 'task-kept') \gset
 SELECT lease_id = :'k_id' AS same_lease, fencing_token AS token, fencing_token > :k_fencing_token AS higher_token, lease_expires_at
 FROM coord.task_claim(:'ann', 'task-kept', lease_ttl => '5 min') \gset
 \echo :same_lease :higher_token
 -- It lasts as long as the claim does.
-SELECT state, task_id, fencing_token = :k_fencing_token AS own_token, expires_at >= :'lease_expires_at' AS long_enough
+SELECT state, task_id = :'id' AS serves_claim, fencing_token = :k_fencing_token AS own_token, expires_at >= :'lease_expires_at' AS long_enough
 FROM coord.lease WHERE id = :'k_id';
+SELECT type FROM coord.task_create('second', queue => 'task-kept', resource_key => 'task-kept');
+SELECT count(*) FROM coord.task_claim(:'ann', 'task-kept');
+CALL pg_temp.attempt(format('SELECT coord.lease_release(%L)', :'k_id'));
 SELECT state FROM coord.task_complete(:'id', :token);
 SELECT state, task_id, fencing_token = :k_fencing_token AS own_token FROM coord.lease WHERE id = :'k_id';
 
