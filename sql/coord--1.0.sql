@@ -18,7 +18,8 @@
 -- would be what they put in it.
 DO $$
 BEGIN
-	IF (SELECT nspowner <> current_user::regrole FROM pg_catalog.pg_namespace WHERE nspname = 'coord') THEN
+	IF (SELECT n.nspowner <> current_user::regrole AND NOT r.rolsuper
+		FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'coord') THEN
 		RAISE EXCEPTION 'schema "coord" exists and belongs to another role'
 			USING ERRCODE = 'insufficient_privilege',
 				  HINT = 'Drop the schema, then run CREATE EXTENSION coord again.';
@@ -69,6 +70,14 @@ CREATE TABLE coord.agent_data (
 	check_at timestamptz
 ) WITH (fillfactor = 50);
 CREATE INDEX agent_data_check_at ON coord.agent_data (check_at) WHERE check_at IS NOT NULL;
+
+-- Heartbeats that came while another of the agent's transactions had its row
+-- locked.  The sweep folds them into agent_data; mostly there are none.
+CREATE TABLE coord.agent_beat (
+	agent_id uuid NOT NULL,
+	beat_at timestamptz NOT NULL
+);
+CREATE INDEX agent_beat_agent_id ON coord.agent_beat (agent_id, beat_at);
 
 -- One row for each resource key: its current lease, or its last one.  The slot
 -- is part of the lease's id, so that a lease is found by id without an index
@@ -255,11 +264,13 @@ SELECT a.id, a.name, a.type,
 		 WHEN s.inactive_since IS NOT NULL THEN 'inactive'
 		 ELSE 'active' END AS status,
 	a.owner, a.metadata, a.heartbeat_timeout,
-	a.heartbeat_at AS last_heartbeat_at, a.registered_at, s.inactive_since
-FROM coord.agent_data a,
-	LATERAL (SELECT coalesce(a.inactive_since,
-		CASE WHEN a.retired_at IS NULL AND a.heartbeat_at + a.heartbeat_timeout <= pg_catalog.clock_timestamp()
-			 THEN a.heartbeat_at + a.heartbeat_timeout END) AS inactive_since) s;
+	b.heartbeat_at AS last_heartbeat_at, a.registered_at, s.inactive_since
+FROM coord.agent_data a
+	CROSS JOIN LATERAL (SELECT greatest(a.heartbeat_at,
+		(SELECT max(beat_at) FROM coord.agent_beat WHERE agent_id = a.id)) AS heartbeat_at) b
+	CROSS JOIN LATERAL (SELECT coalesce(a.inactive_since,
+		CASE WHEN a.retired_at IS NULL AND b.heartbeat_at + a.heartbeat_timeout <= pg_catalog.clock_timestamp()
+			 THEN b.heartbeat_at + a.heartbeat_timeout END) AS inactive_since) s;
 
 CREATE VIEW coord.lease AS
 SELECT l.id, l.resource_key, l.agent_id, l.task_id,
@@ -297,7 +308,8 @@ SELECT t.id, t.queue, t.type, t.payload, t.priority,
 FROM coord.task_live t
 	LEFT JOIN coord.agent_data a ON a.id = t.agent_id
 	LEFT JOIN coord.queue_data q ON q.name = t.queue
-	CROSS JOIN LATERAL (SELECT coalesce(a.retired_at, a.inactive_since, a.heartbeat_at + a.heartbeat_timeout) AS ends_at) agent
+	CROSS JOIN LATERAL (SELECT coalesce(a.retired_at, a.inactive_since, a.heartbeat_timeout +
+		greatest(a.heartbeat_at, (SELECT max(beat_at) FROM coord.agent_beat WHERE agent_id = a.id))) AS ends_at) agent
 	CROSS JOIN LATERAL (SELECT
 		CASE WHEN least(t.lease_expires_at, agent.ends_at) <= pg_catalog.clock_timestamp()
 			 THEN least(t.lease_expires_at, agent.ends_at) END AS since,
@@ -607,6 +619,7 @@ COMMENT ON COLUMN coord.worker.sweep_lag_max IS 'The longest time from an expiry
 
 COMMENT ON TABLE coord.installation IS 'Stored: when the extension was created in this database. Not dumped.';
 COMMENT ON TABLE coord.agent_data IS 'Stored: agents. Read coord.agent instead.';
+COMMENT ON TABLE coord.agent_beat IS 'Stored: heartbeats that came while another transaction of the agent had its row locked.';
 COMMENT ON TABLE coord.lease_data IS 'Stored: for each resource key its current or last lease. Read coord.lease instead.';
 COMMENT ON TABLE coord.queue_data IS 'Stored: settings of queues. Read coord.queue instead.';
 COMMENT ON TABLE coord.queue_slot IS 'Stored: as many slots as max_claimed says, for queues that have it; a claim occupies one.';
@@ -631,19 +644,19 @@ COMMENT ON FUNCTION coord.agent_register(text, text, interval, jsonb, uuid) IS
 $$Registers an agent, or registers it anew, and makes it active.
 name: 1 to 512 bytes, unique. type: any word for its kind. heartbeat_timeout: how long after its last heartbeat it becomes inactive, from coord.min_lease_ttl to 366 days; NULL is coord.heartbeat_timeout. metadata: any JSON up to 1 MiB. id: an id of the caller's choice; NULL makes one.
 Returns the agent. A name that the same owner registered before keeps its id.
-Errors: 22004, 22023 bad argument, or an id that is another agent's; 42501 the name belongs to another role; 55P03 an open transaction is registering the name; 54000 metadata too large.$$;
+Errors: 22004, 22023 bad argument, or an id that is another agent's; 42501 the name belongs to another role; 55P03 an open transaction is registering the name or changing the agent; 54000 metadata too large.$$;
 
 COMMENT ON FUNCTION coord.agent_heartbeat(uuid) IS
 $$Tells that an agent is alive, and makes it active if it was inactive.
 agent_id: the agent.
 Returns the agent. One that had become inactive has lost its claims: task.requeued events tell it which.
-Errors: P0002 no such agent; 55000 it is retired; 42501 it belongs to another role.$$;
+Errors: P0002 no such agent; 55000 it is retired; 42501 it belongs to another role; 55P03 it is inactive, and an open transaction is changing it.$$;
 
 COMMENT ON FUNCTION coord.agent_retire(uuid) IS
 $$Ends an agent for good: releases its leases and gives its tasks back at once, their attempts not counted.
 agent_id: the agent.
 Returns the agent; retiring it again changes nothing.
-Errors: P0002 no such agent; 42501 it belongs to another role.$$;
+Errors: P0002 no such agent; 42501 it belongs to another role; 55P03 an open transaction is changing it.$$;
 
 COMMENT ON FUNCTION coord.lease_acquire(text, uuid, interval, boolean, interval) IS
 $$Takes a resource for an agent, for a while. Never waits.
@@ -715,7 +728,7 @@ COMMENT ON FUNCTION coord.task_cancel(uuid) IS
 $$Cancels a task that has not finished, claimed or not, and what depends on it.
 task_id: the task.
 Returns the task; cancelling it again changes nothing.
-Errors: P0002 no such task; 55000 it is completed or dead; 55P03 an open transaction is changing it.$$;
+Errors: P0002 no such task; 55000 it is completed or dead; 42501 an agent of another role has claimed it; 55P03 an open transaction is changing it.$$;
 
 COMMENT ON FUNCTION coord.task_redrive(uuid, text) IS
 $$Makes dead letters pending again, with no attempts.

@@ -24,11 +24,13 @@
 #include "store/new_key.h"
 #include "store/store.h"
 #include "uuid7.h"
+#include "worker/shared.h"
 
 PG_FUNCTION_INFO_V1(coord_agent_register);
 PG_FUNCTION_INFO_V1(coord_agent_heartbeat);
 PG_FUNCTION_INFO_V1(coord_agent_retire);
 
+static AgentRow *lock_owned_agent(const pg_uuid_t *id);
 static void insert_agent(const AgentRow *agent, const char *type, Jsonb *metadata);
 static void revive(AgentRow *agent, TimestampTz now);
 
@@ -69,7 +71,9 @@ coord_agent_register(PG_FUNCTION_ARGS)
 
 	if (agent != NULL)
 	{
-		agent = coord_owned_agent(&agent->id, STORE_LOCK_WAIT);
+		agent = lock_owned_agent(&agent->id);
+		if (agent == NULL)
+			coord_error_agent_busy(name);
 		now = coord_now();
 		if (id != NULL && !coord_uuid_equal(id, &agent->id))
 			ereport(ERROR,
@@ -105,16 +109,27 @@ coord_agent_heartbeat(PG_FUNCTION_ARGS)
 	pg_uuid_t  *id = coord_arg_uuid(fcinfo, 0, "agent_id");
 	StoreScope	scope;
 	AgentRow   *agent;
+	AgentRow   *locked;
 	TimestampTz now;
 
 	store_open(&scope);
-	agent = coord_owned_agent(id, STORE_LOCK_WAIT);
+	agent = coord_owned_agent(id);
 	if (agent->retired_at != DT_NOEND)
 		coord_error_agent_not_active(agent->name, "retired", agent->retired_at);
 
+	locked = lock_owned_agent(id);
 	now = coord_now();
-	revive(agent, now);
-	store_agent_beat(agent, now);
+	if (locked != NULL)
+	{
+		if (locked->retired_at != DT_NOEND)
+			coord_error_agent_not_active(agent->name, "retired", locked->retired_at);
+		revive(locked, now);
+		store_agent_beat(locked, now);
+	}
+	else if (coord_agent_ends_at(agent) > now)
+		store_agent_beat_aside(agent, now);
+	else
+		coord_error_agent_busy(agent->name);
 	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(id)));
 }
 
@@ -128,7 +143,9 @@ coord_agent_retire(PG_FUNCTION_ARGS)
 	TimestampTz now;
 
 	store_open(&scope);
-	agent = coord_owned_agent(id, STORE_LOCK_WAIT);
+	agent = lock_owned_agent(id);
+	if (agent == NULL)
+		coord_error_agent_busy(coord_uuid_str(id));
 	now = coord_now();
 	if (agent->retired_at == DT_NOEND)
 	{
@@ -167,21 +184,37 @@ check_owner(const AgentRow *agent)
 
 /* An agent that the caller may act for. */
 AgentRow *
-coord_owned_agent(const pg_uuid_t *id, StoreLock lock)
+coord_owned_agent(const pg_uuid_t *id)
 {
 	AgentRow   *agent = store_agent(id, STORE_NO_LOCK);
 
 	if (agent == NULL)
 		coord_error_no_agent(id);
-	check_owner(agent);	/* first: only who may have the lock waits for it */
-	return lock == STORE_NO_LOCK ? agent : store_agent(id, lock);
+	check_owner(agent);
+	return agent;
+}
+
+/* The same, locked; NULL when another transaction has it locked. */
+static AgentRow *
+lock_owned_agent(const pg_uuid_t *id)
+{
+	AgentRow   *agent;
+
+	(void) coord_owned_agent(id);
+	agent = store_agent(id, STORE_LOCK_SKIP);
+	if (agent == NULL)
+	{
+		coord_wait_for_sweep();
+		agent = store_agent(id, STORE_LOCK_SKIP);
+	}
+	return agent;
 }
 
 /* An agent that the caller may act for, and that is active. */
 AgentRow *
 coord_active_agent(const pg_uuid_t *id, TimestampTz now)
 {
-	AgentRow   *agent = coord_owned_agent(id, STORE_NO_LOCK);
+	AgentRow   *agent = coord_owned_agent(id);
 	TimestampTz ends_at = coord_agent_ends_at(agent);
 
 	if (ends_at <= now)

@@ -154,9 +154,12 @@ coord_task_complete(PG_FUNCTION_ARGS)
 	if (!store_task_completed_with(id, token))
 	{
 		task = held_task(id, token, true, &now);
-		coord_claim_end(task, STORE_LOCK_WAIT, now);
-		store_task_complete(task, result, now);
-		coord_dependency_completed(id);
+		if (task != NULL)		/* else another connection has just completed it */
+		{
+			coord_claim_end(task, STORE_LOCK_WAIT, now);
+			store_task_complete(task, result, now);
+			coord_dependency_completed(id);
+		}
 	}
 	PG_RETURN_DATUM(store_close_with(&scope, store_task_result(id)));
 }
@@ -175,6 +178,8 @@ coord_task_fail(PG_FUNCTION_ARGS)
 
 	store_open(&scope);
 	task = held_task(id, token, true, &now);
+	if (task == NULL)
+		coord_error_stale_token(id, token, "completed");
 	coord_claim_end(task, STORE_LOCK_WAIT, now);
 	if (error == NULL)
 		error = "failed";
@@ -489,6 +494,7 @@ take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue,
 		if (outcome == LEASE_GRANTED)
 		{
 			task->fencing_token = (*lease)->fencing_token;
+			now = (*lease)->acquired_at;
 			expires_at = (*lease)->expires_at;
 		}
 	}
@@ -529,7 +535,7 @@ check_holder(const TaskRow *task, const pg_uuid_t *id, int64 token, TimestampTz 
 		coord_error_stale_token(id, token, task->state);
 	if (task->fencing_token != token)
 		coord_error_stale_token(id, token, "claimed with another token");
-	(void) coord_owned_agent(task->agent_id, STORE_NO_LOCK);
+	(void) coord_owned_agent(task->agent_id);
 	since = ran_out_at(task, now, &agent_ended);
 	if (since != DT_NOEND)
 		coord_error_claim_ran_out(id, since, agent_ended);
@@ -537,7 +543,8 @@ check_holder(const TaskRow *task, const pg_uuid_t *id, int64 token, TimestampTz 
 
 /*
  * The locked task that the token holds now, or the error that says why not.
- * Only who holds it waits for the lock.
+ * Only who holds it waits for the lock.  NULL when the task was to be finished and
+ * was completed with that token meanwhile.
  */
 static TaskRow *
 held_task(const pg_uuid_t *id, int64 token, bool to_finish, TimestampTz *now)
@@ -547,6 +554,8 @@ held_task(const pg_uuid_t *id, int64 token, bool to_finish, TimestampTz *now)
 	check_holder(store_task(id, STORE_NO_LOCK), id, token, coord_now());
 	task = to_finish ? store_task_to_finish(id, STORE_LOCK_WAIT) : store_task(id, STORE_LOCK_WAIT);
 	*now = coord_now();
+	if (task == NULL && to_finish && store_task_completed_with(id, token))
+		return NULL;
 	check_holder(task, id, token, *now);
 	return task;
 }

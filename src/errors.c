@@ -91,6 +91,15 @@ coord_error_name_busy(const char *what, const char *name)
 }
 
 void
+coord_error_agent_busy(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("agent \"%s\" is being changed by another transaction", name),
+			 errhint("Try again when that transaction has ended.")));
+}
+
+void
 coord_error_queue_busy(const char *name)
 {
 	ereport(ERROR,
@@ -137,7 +146,7 @@ coord_error_lease_ended(const pg_uuid_t *id, const char *how)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("lease %s is no longer active", coord_uuid_str(id)),
-			 errdetail("It was %s.", how),
+			 errdetail("It %s.", how),
 			 errhint("Acquire the resource again.")));
 }
 

@@ -22,6 +22,7 @@ extern void coord_error_resource_held(const char *resource_key, const pg_uuid_t 
 									  TimestampTz until) pg_attribute_noreturn();
 extern void coord_error_resource_busy(const char *resource_key) pg_attribute_noreturn();
 extern void coord_error_name_busy(const char *what, const char *name) pg_attribute_noreturn();
+extern void coord_error_agent_busy(const char *name) pg_attribute_noreturn();
 extern void coord_error_queue_busy(const char *name) pg_attribute_noreturn();
 extern void coord_error_queue_full(const char *name, int max_claimed) pg_attribute_noreturn();
 

@@ -72,7 +72,7 @@ coord_event_send(PG_FUNCTION_ARGS)
 
 	store_open(&scope);
 	if (sender_id != NULL)
-		(void) coord_owned_agent(sender_id, STORE_NO_LOCK);
+		(void) coord_owned_agent(sender_id);
 	if (recipient_id == NULL)
 		recipient_id = recipient_by_name(payload);
 	else if (store_agent(recipient_id, STORE_NO_LOCK) == NULL)
@@ -130,7 +130,7 @@ coord_event_list(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	store_open(&scope);
 	if (recipient_id != NULL)
-		(void) coord_owned_agent(recipient_id, STORE_NO_LOCK);
+		(void) coord_owned_agent(recipient_id);
 	if (store_events_waiting())
 	{
 		if (coord_is_preloaded())
@@ -272,7 +272,7 @@ checked_listen_name(FunctionCallInfo fcinfo)
 	if (!PG_ARGISNULL(0))
 	{
 		store_open(&scope);
-		(void) coord_owned_agent(PG_GETARG_UUID_P(0), STORE_NO_LOCK);
+		(void) coord_owned_agent(PG_GETARG_UUID_P(0));
 		store_close(&scope);
 	}
 	return name;

@@ -46,7 +46,7 @@ static const char *
 how_ended(const LeaseRow *lease)
 {
 	return lease->ended_at != DT_NOEND && lease->released ?
-		psprintf("released at %s", timestamptz_to_str(lease->ended_at)) :
+		psprintf("was released at %s", timestamptz_to_str(lease->ended_at)) :
 		psprintf("expired at %s", timestamptz_to_str(lease->expires_at));
 }
 
@@ -93,7 +93,7 @@ coord_lease_renew(PG_FUNCTION_ARGS)
 	store_open(&scope);
 	lease = find_lease(id, &superseded);
 	if (superseded)
-		coord_error_lease_ended(id, "followed by another lease on its resource");
+		coord_error_lease_ended(id, "was followed by another lease on its resource");
 	now = coord_now();
 	if (!is_active(lease, now))
 		coord_error_lease_ended(id, how_ended(lease));
@@ -150,10 +150,10 @@ coord_lease_assert(PG_FUNCTION_ARGS)
 	LeaseRow   *lease;
 
 	store_open(&scope);
-	lease = store_lease_on(resource_key);
+	lease = store_lease_on_now(resource_key);
 	if (lease != NULL && lease->fencing_token == token && is_active(lease, coord_now()) &&
 		store_lease_hold_still(lease->slot))
-		lease = store_lease_on(resource_key);
+		lease = store_lease_on_now(resource_key);
 
 	if (lease == NULL)
 		coord_error_stale_resource_token(resource_key, token, "Nobody has ever held it.");
@@ -161,7 +161,7 @@ coord_lease_assert(PG_FUNCTION_ARGS)
 		coord_error_stale_resource_token(resource_key, token, "The token is not that of its latest lease.");
 	if (!is_active(lease, coord_now()))
 		coord_error_stale_resource_token(resource_key, token,
-										 psprintf("Its lease was %s.", how_ended(lease)));
+										 psprintf("Its lease %s.", how_ended(lease)));
 	store_close(&scope);
 	PG_RETURN_VOID();
 }
@@ -341,7 +341,7 @@ find_lease(const pg_uuid_t *id, bool *superseded)
 	if (*superseded)
 		return lease;
 
-	(void) coord_owned_agent(&lease->agent_id, STORE_NO_LOCK);
+	(void) coord_owned_agent(&lease->agent_id);
 	if (!is_active(lease, coord_now()))
 		return lease;
 	lease = store_lease_at(slot, STORE_LOCK_WAIT);

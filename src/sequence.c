@@ -32,6 +32,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "locks.h"
 #include "sequence.h"
 #include "store/installation.h"
@@ -43,18 +44,25 @@
 /* microseconds from 2000-01-01, PostgreSQL's epoch, to 2025-01-01 */
 #define COUNTER_EPOCH (INT64CONST(9132) * USECS_PER_DAY)
 
+/* The number of an instant, on the present timeline or that of "last" if it is later. */
+static int64
+make_number(int64 last, TimestampTz instant)
+{
+	int64		timeline = Max(Min(GetWALInsertionTimeLine(), MAX_TIMELINE), last >> COUNTER_BITS);
+
+	return (timeline << COUNTER_BITS) | Max(instant - COUNTER_EPOCH, 0);
+}
+
 /* The smallest number that may follow "last" in this incarnation. */
 static int64
 incarnation_floor(int64 last)
 {
-	int64		timeline = Min(GetWALInsertionTimeLine(), MAX_TIMELINE);
 	int64		started_at = Max(PgStartTime, store_installed_at());
 
 	if (coord_shared != NULL)
 		started_at = Max(started_at, coord_shared->made_at);
 
-	timeline = Max(timeline, last >> COUNTER_BITS);
-	return (timeline << COUNTER_BITS) | Max(started_at - COUNTER_EPOCH, 0);
+	return make_number(last, started_at);
 }
 
 static int64
@@ -67,12 +75,16 @@ next_number(const char *sequence)
 	if (number >= incarnation_floor(number))
 		return number;
 
-	/* Once in an incarnation: raise the sequence, unless somebody just has. */
+	/*
+	 * Raise the sequence, unless somebody just has.  Not to the floor but to the
+	 * present instant, which is above all that was drawn: a restore may have set
+	 * it back after numbers were drawn in this incarnation.
+	 */
 	coord_lock_sequence(&tag, relid);
 	number = nextval_internal(relid, false);
 	if (number < incarnation_floor(number))
 	{
-		number = incarnation_floor(number);
+		number = make_number(number, coord_now());
 		DirectFunctionCall2(setval_oid, ObjectIdGetDatum(relid), Int64GetDatum(number));
 	}
 	coord_unlock(&tag);

@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 #include "utils/tuplestore.h"
 
+#include "agent.h"
 #include "args.h"
 #include "claim.h"
 #include "clock.h"
@@ -150,6 +151,8 @@ coord_task_cancel(PG_FUNCTION_ARGS)
 		task = store_task_to_finish(id, STORE_LOCK_SKIP);
 	if (task != NULL)
 	{
+		if (task->agent_id != NULL)
+			(void) coord_owned_agent(task->agent_id);	/* its claim is not for others to end */
 		coord_claim_end(task, STORE_LOCK_SKIP, now);
 		store_task_cancel(task, "cancelled", now);
 		store_dependencies_forget(id);

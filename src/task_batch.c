@@ -111,10 +111,35 @@ int_member(JsonbValue *value, const char *key, int number)
 	return result;
 }
 
+/* Read a string by a type's input function, which has no effects, so that its error can be replaced. */
+static Datum
+input_member(PGFunction input, JsonbValue *value, const char *key, int number, const char *expected)
+{
+	char	   *string = string_member(value, key, number);
+	MemoryContext context = CurrentMemoryContext;
+	volatile Datum result = (Datum) 0;
+	volatile bool failed = false;
+
+	PG_TRY();
+	{
+		result = DirectFunctionCall3(input, CStringGetDatum(string), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		failed = true;
+	}
+	PG_END_TRY();
+	if (failed)
+		bad_member(number, key, expected);
+	return result;
+}
+
 static pg_uuid_t
 uuid_member(JsonbValue *value, const char *key, int number)
 {
-	return *DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(string_member(value, key, number))));
+	return *DatumGetUUIDP(input_member(uuid_in, value, key, number, "a uuid"));
 }
 
 static void
@@ -149,10 +174,8 @@ read_member(TaskSpec *spec, const char *key, JsonbValue *value, int number)
 	else if (strcmp(key, "priority") == 0)
 		spec->priority = int_member(value, key, number);
 	else if (strcmp(key, "run_at") == 0)
-		spec->run_at = coord_check_instant(DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-																				   CStringGetDatum(string_member(value, key, number)),
-																				   ObjectIdGetDatum(InvalidOid),
-																				   Int32GetDatum(-1))), key);
+		spec->run_at = coord_check_instant(DatumGetTimestampTz(input_member(timestamptz_in, value, key, number,
+																			"a timestamp")), key);
 	else if (strcmp(key, "max_attempts") == 0)
 	{
 		spec->max_attempts = int_member(value, key, number);

@@ -12,7 +12,9 @@
 #include "worker/wakeup.h"
 
 #define AGENT_COLUMNS \
-	"id, name, owner, heartbeat_timeout, heartbeat_at, inactive_since, retired_at, check_at"
+	"id, name, owner, heartbeat_timeout," \
+	" greatest(heartbeat_at, (SELECT max(b.beat_at) FROM coord.agent_beat b WHERE b.agent_id = agent_data.id))," \
+	" inactive_since, retired_at, check_at"
 
 static AgentRow *
 read_agent(uint64 row)
@@ -36,14 +38,15 @@ arg_check_at(const AgentRow *agent)
 	return arg_time_or_null(agent->check_at == DT_NOEND, agent->check_at);
 }
 
-/* An agent, or NULL when there is none, or when it is locked and to be skipped. */
+/*
+ * An agent, or NULL when there is none, or when it is locked already.  Nobody waits
+ * for an agent's row: its owner's open transactions have it locked for long.
+ */
 AgentRow *
 store_agent(const pg_uuid_t *id, StoreLock lock)
 {
 	static StorePlan plans[] = {
 		[STORE_NO_LOCK] = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE id = $1"},
-		[STORE_LOCK_WAIT] = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE id = $1"
-		" FOR NO KEY UPDATE"},
 		[STORE_LOCK_SKIP] = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE id = $1"
 		" FOR NO KEY UPDATE SKIP LOCKED"},
 	};
@@ -118,6 +121,15 @@ store_agent_beat(AgentRow *agent, TimestampTz now)
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now), arg_check_at(agent)));
 }
 
+/* A heartbeat of an active agent whose row another transaction has locked. */
+void
+store_agent_beat_aside(const AgentRow *agent, TimestampTz now)
+{
+	static StorePlan plan = {.sql = "INSERT INTO coord.agent_beat (agent_id, beat_at) VALUES ($1, $2)"};
+
+	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now)));
+}
+
 /*
  * The heartbeat that a claim is.  When another transaction has the row, it is
  * beating for the agent, or is about to end it: either way we need not wait.
@@ -154,13 +166,16 @@ store_agent_set_retired(AgentRow *agent, TimestampTz now)
 	agent->check_at = DT_NOEND;
 }
 
+/* Write when the sweep must look at a locked agent, and fold in what beat aside. */
 void
 store_agent_set_check_at(AgentRow *agent, TimestampTz check_at)
 {
-	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET check_at = $2 WHERE id = $1"};
+	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET check_at = $2, heartbeat_at = $3 WHERE id = $1"};
+	static StorePlan fold = {.sql = "DELETE FROM coord.agent_beat WHERE agent_id = $1 AND beat_at <= $2"};
 
 	agent->check_at = check_at;
-	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_check_at(agent)));
+	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_check_at(agent), arg_time(agent->heartbeat_at)));
+	store_run(&fold, STORE_ARGS(arg_uuid(&agent->id), arg_time(agent->heartbeat_at)));
 	coord_wake_at(check_at);
 }
 

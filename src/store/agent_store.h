@@ -35,6 +35,7 @@ extern AgentRow **store_agents_due(TimestampTz now, int limit, int *n);
 extern void store_agent_insert(const AgentRow *agent, const char *type, Jsonb *metadata);
 extern void store_agent_update(const AgentRow *agent, const char *type, Jsonb *metadata);
 extern void store_agent_beat(AgentRow *agent, TimestampTz now);
+extern void store_agent_beat_aside(const AgentRow *agent, TimestampTz now);
 extern void store_agent_beat_unless_locked(const AgentRow *agent, TimestampTz now);
 extern void store_agent_set_inactive(AgentRow *agent, TimestampTz since);
 extern void store_agent_set_retired(AgentRow *agent, TimestampTz now);

@@ -65,6 +65,15 @@ store_lease_on(const char *resource_key)
 	return store_run(&plan, STORE_ARGS(arg_text(resource_key))) ? read_lease(0) : NULL;
 }
 
+/* The same as it is now, whatever the transaction's snapshot is. */
+LeaseRow *
+store_lease_on_now(const char *resource_key)
+{
+	static StorePlan plan = {.sql = "SELECT " LEASE_COLUMNS " FROM coord.lease_data WHERE resource_key = $1"};
+
+	return store_run_latest(&plan, STORE_ARGS(arg_text(resource_key))) ? read_lease(0) : NULL;
+}
+
 /* The same, locked so that it can be granted; NULL also when another transaction has it. */
 LeaseRow *
 store_lease_on_for_grant(const char *resource_key)

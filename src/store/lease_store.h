@@ -27,6 +27,7 @@ typedef struct LeaseRow
 } LeaseRow;
 
 extern LeaseRow *store_lease_on(const char *resource_key);
+extern LeaseRow *store_lease_on_now(const char *resource_key);
 extern LeaseRow *store_lease_on_for_grant(const char *resource_key);
 extern LeaseRow *store_lease_at(int64 slot, StoreLock lock);
 extern LeaseRow **store_leases_due(TimestampTz now, int limit, int *n);
