@@ -21,7 +21,8 @@
  *
  * Rows that other agents may have locked are taken with SKIP LOCKED and the
  * delivery by trying, so that no cycle of waiting can close.  Waited for are
- * only rows that belong to the caller's own agent, and what is held shortly.
+ * only the rows of a claim or a lease that the caller holds, what is held shortly,
+ * and the worker's batch, which waits for nobody.
  */
 #include "postgres.h"
 
