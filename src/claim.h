@@ -7,6 +7,12 @@
 
 #include "store/task_store.h"
 
+static inline bool
+coord_is_claimed(const TaskRow *task)
+{
+	return strcmp(task->state, "claimed") == 0;
+}
+
 extern bool coord_claim_look(const pg_uuid_t *task_id, TimestampTz now);
 extern bool coord_claim_settle(TaskRow *task, TimestampTz now);
 extern void coord_claim_end(TaskRow *task, StoreLock lease_lock, TimestampTz now);

@@ -135,14 +135,28 @@ free_last_result(void)
 	SPI_tuptable = NULL;
 }
 
+/* Make a statement ready to be run, with its arguments as SPI takes them. */
 static void
-split_args(int nargs, const StoreArg *args, Datum *values, char *nulls)
+bind_args(StorePlan *plan, int nargs, const StoreArg *args, Datum *values, char *nulls)
 {
+	Assert(nargs <= MAX_ARGS);
+	if (plan->plan == NULL)
+		prepare(plan, nargs, args);
 	for (int i = 0; i < nargs; i++)
 	{
 		values[i] = args[i].value;
 		nulls[i] = args[i].isnull ? 'n' : ' ';
 	}
+	free_last_result();
+}
+
+/* How many rows a statement gave, or touched. */
+static uint64
+count_of(const StorePlan *plan, int result)
+{
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", plan->sql, SPI_result_code_string(result));
+	return SPI_processed;
 }
 
 /* Run a statement and return how many rows it gave, or touched. */
@@ -151,18 +165,9 @@ store_run(StorePlan *plan, int nargs, const StoreArg *args)
 {
 	Datum		values[MAX_ARGS];
 	char		nulls[MAX_ARGS];
-	int			result;
 
-	Assert(nargs <= MAX_ARGS);
-	if (plan->plan == NULL)
-		prepare(plan, nargs, args);
-	split_args(nargs, args, values, nulls);
-	free_last_result();
-
-	result = SPI_execute_plan(plan->plan, values, nulls, false, 0);
-	if (result < 0)
-		elog(ERROR, "could not run \"%s\": %s", plan->sql, SPI_result_code_string(result));
-	return SPI_processed;
+	bind_args(plan, nargs, args, values, nulls);
+	return count_of(plan, SPI_execute_plan(plan->plan, values, nulls, false, 0));
 }
 
 /*
@@ -174,18 +179,10 @@ store_run_latest(StorePlan *plan, int nargs, const StoreArg *args)
 {
 	Datum		values[MAX_ARGS];
 	char		nulls[MAX_ARGS];
-	int			result;
 
-	if (plan->plan == NULL)
-		prepare(plan, nargs, args);
-	split_args(nargs, args, values, nulls);
-	free_last_result();
-
-	result = SPI_execute_snapshot(plan->plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot,
-								  true, false, 0);
-	if (result < 0)
-		elog(ERROR, "could not run \"%s\": %s", plan->sql, SPI_result_code_string(result));
-	return SPI_processed;
+	bind_args(plan, nargs, args, values, nulls);
+	return count_of(plan, SPI_execute_snapshot(plan->plan, values, nulls, GetLatestSnapshot(),
+											   InvalidSnapshot, true, false, 0));
 }
 
 /* The same, for a statement whose rows are fetched as they are needed. */
@@ -196,10 +193,7 @@ store_cursor(StorePlan *plan, int nargs, const StoreArg *args)
 	char		nulls[MAX_ARGS];
 	Portal		portal;
 
-	if (plan->plan == NULL)
-		prepare(plan, nargs, args);
-	split_args(nargs, args, values, nulls);
-
+	bind_args(plan, nargs, args, values, nulls);
 	portal = SPI_cursor_open(NULL, plan->plan, values, nulls, false);
 	if (portal == NULL)
 		elog(ERROR, "could not open \"%s\": %s", plan->sql, SPI_result_code_string(SPI_result));
