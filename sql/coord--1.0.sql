@@ -67,9 +67,11 @@ CREATE TABLE coord.agent_data (
 	registered_at timestamptz NOT NULL,
 	inactive_since timestamptz,				-- set by the sweep, or by whoever meets a lapsed agent first
 	retired_at timestamptz,
-	check_at timestamptz
+	check_at timestamptz,					-- not NULL though inactive: it holds something still
+	attachment bigint						-- to a connection; see src/attachment.c
 ) WITH (fillfactor = 50);
 CREATE INDEX agent_data_check_at ON coord.agent_data (check_at) WHERE check_at IS NOT NULL;
+CREATE INDEX agent_data_attached ON coord.agent_data (id) WHERE attachment IS NOT NULL;
 
 -- Heartbeats that came while another of the agent's transactions had its row
 -- locked.  The sweep folds them into agent_data; mostly there are none.
@@ -163,6 +165,7 @@ CREATE TABLE coord.claim_deadline (
 	agent_id uuid NOT NULL
 );
 CREATE INDEX claim_deadline_check_at ON coord.claim_deadline (check_at, task_id);
+CREATE INDEX claim_deadline_agent_id ON coord.claim_deadline (agent_id);
 
 -- What blocked tasks wait for.
 CREATE TABLE coord.task_dependency (
@@ -246,11 +249,18 @@ AS 'MODULE_PATHNAME', 'coord_setting' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 CREATE FUNCTION coord.backoff(backoff_base interval, backoff_max interval, attempts integer, task_id uuid) RETURNS interval
 AS 'MODULE_PATHNAME', 'coord_backoff' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
+CREATE FUNCTION coord.attachment_ended_at(agent_id uuid, attachment bigint, attached_at timestamptz)
+RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'coord_attachment_ended_at' LANGUAGE C VOLATILE STRICT;
+
+CREATE FUNCTION coord.new_id() RETURNS uuid
+AS 'MODULE_PATHNAME', 'coord_new_id' LANGUAGE C VOLATILE;
+
 CREATE FUNCTION coord.worker_status(
 	OUT pid integer, OUT database name, OUT started_at timestamptz, OUT last_wakeup_at timestamptz,
 	OUT next_deadline_at timestamptz, OUT leases_expired bigint, OUT agents_expired bigint,
 	OUT tasks_requeued bigint, OUT leases_renewed bigint, OUT events_delivered bigint,
-	OUT sweep_lag_max interval)
+	OUT sweep_lag_max interval, OUT errors bigint, OUT last_error_at timestamptz, OUT last_error text)
 AS 'MODULE_PATHNAME', 'coord_worker_status' LANGUAGE C VOLATILE STRICT;
 
 ----------------------------------------------------------------------------
@@ -268,9 +278,11 @@ SELECT a.id, a.name, a.type,
 FROM coord.agent_data a
 	CROSS JOIN LATERAL (SELECT greatest(a.heartbeat_at,
 		(SELECT max(beat_at) FROM coord.agent_beat WHERE agent_id = a.id)) AS heartbeat_at) b
+	CROSS JOIN LATERAL (SELECT CASE WHEN a.attachment IS NULL THEN b.heartbeat_at + a.heartbeat_timeout
+		ELSE coord.attachment_ended_at(a.id, a.attachment, a.heartbeat_at) END AS ends_at) e
 	CROSS JOIN LATERAL (SELECT coalesce(a.inactive_since,
-		CASE WHEN a.retired_at IS NULL AND b.heartbeat_at + a.heartbeat_timeout <= pg_catalog.clock_timestamp()
-			 THEN b.heartbeat_at + a.heartbeat_timeout END) AS inactive_since) s;
+		CASE WHEN a.retired_at IS NULL AND e.ends_at <= pg_catalog.clock_timestamp()
+			 THEN e.ends_at END) AS inactive_since) s;
 
 CREATE VIEW coord.lease AS
 SELECT l.id, l.resource_key, l.agent_id, l.task_id,
@@ -308,8 +320,10 @@ SELECT t.id, t.queue, t.type, t.payload, t.priority,
 FROM coord.task_live t
 	LEFT JOIN coord.agent_data a ON a.id = t.agent_id
 	LEFT JOIN coord.queue_data q ON q.name = t.queue
-	CROSS JOIN LATERAL (SELECT coalesce(a.retired_at, a.inactive_since, a.heartbeat_timeout +
-		greatest(a.heartbeat_at, (SELECT max(beat_at) FROM coord.agent_beat WHERE agent_id = a.id))) AS ends_at) agent
+	CROSS JOIN LATERAL (SELECT coalesce(a.retired_at, a.inactive_since,
+		CASE WHEN a.attachment IS NULL THEN a.heartbeat_timeout +
+			greatest(a.heartbeat_at, (SELECT max(beat_at) FROM coord.agent_beat WHERE agent_id = a.id))
+		ELSE coord.attachment_ended_at(a.id, a.attachment, a.heartbeat_at) END) AS ends_at) agent
 	CROSS JOIN LATERAL (SELECT
 		CASE WHEN least(t.lease_expires_at, agent.ends_at) <= pg_catalog.clock_timestamp()
 			 THEN least(t.lease_expires_at, agent.ends_at) END AS since,
@@ -385,13 +399,16 @@ AS 'MODULE_PATHNAME', 'coord_agent_register' LANGUAGE C VOLATILE;
 CREATE FUNCTION coord.agent_heartbeat(agent_id uuid) RETURNS coord.agent
 AS 'MODULE_PATHNAME', 'coord_agent_heartbeat' LANGUAGE C VOLATILE;
 
+CREATE FUNCTION coord.agent_attach(agent_id uuid) RETURNS coord.agent
+AS 'MODULE_PATHNAME', 'coord_agent_attach' LANGUAGE C VOLATILE;
+
 CREATE FUNCTION coord.agent_retire(agent_id uuid) RETURNS coord.agent
 AS 'MODULE_PATHNAME', 'coord_agent_retire' LANGUAGE C VOLATILE;
 
 -- Leases
 
 CREATE FUNCTION coord.lease_acquire(resource_key text, agent_id uuid, ttl interval = NULL,
-	auto_renew boolean = false, max_hold interval = NULL) RETURNS SETOF coord.lease
+	auto_renew boolean = false, wait interval = '0', max_hold interval = NULL) RETURNS SETOF coord.lease
 AS 'MODULE_PATHNAME', 'coord_lease_acquire' LANGUAGE C VOLATILE ROWS 1;
 
 CREATE FUNCTION coord.lease_renew(lease_id uuid, ttl interval = NULL) RETURNS coord.lease
@@ -448,6 +465,12 @@ AS 'MODULE_PATHNAME', 'coord_queue_pause' LANGUAGE C VOLATILE;
 CREATE FUNCTION coord.queue_resume(name text) RETURNS coord.queue
 AS 'MODULE_PATHNAME', 'coord_queue_resume' LANGUAGE C VOLATILE;
 
+CREATE FUNCTION coord.queue_listen(queue text = 'default') RETURNS text
+AS 'MODULE_PATHNAME', 'coord_queue_listen' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.queue_unlisten(queue text = 'default') RETURNS text
+AS 'MODULE_PATHNAME', 'coord_queue_unlisten' LANGUAGE C VOLATILE;
+
 -- Events
 
 CREATE FUNCTION coord.event_send(type text, payload jsonb = '{}', recipient_id uuid = NULL, channel text = NULL,
@@ -501,7 +524,8 @@ BEGIN
 	EXECUTE format('GRANT SELECT ON coord.agent, coord.lease, coord.task, coord.dead_letter, coord.event, '
 		'coord.queue, coord.worker TO %I', role);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION coord.setting(text), coord.worker_status(), coord.version(), '
-		'coord.backoff(interval, interval, integer, uuid) TO %I', role);
+		'coord.backoff(interval, interval, integer, uuid), '
+		'coord.attachment_ended_at(uuid, bigint, timestamptz) TO %I', role);
 END
 $$;
 
@@ -526,13 +550,13 @@ COMMENT ON VIEW coord.agent IS 'Agents, true at the instant of reading: one whos
 COMMENT ON COLUMN coord.agent.id IS 'Stays the same for a name.';
 COMMENT ON COLUMN coord.agent.name IS 'Unique.';
 COMMENT ON COLUMN coord.agent.type IS 'As registered; means nothing to coord.';
-COMMENT ON COLUMN coord.agent.status IS 'active, inactive (no heartbeat for heartbeat_timeout) or retired.';
+COMMENT ON COLUMN coord.agent.status IS 'active, inactive (no heartbeat for heartbeat_timeout, or its connection has ended) or retired.';
 COMMENT ON COLUMN coord.agent.owner IS 'The role that registered it; it and its members may act for the agent.';
 COMMENT ON COLUMN coord.agent.metadata IS 'As registered; means nothing to coord.';
-COMMENT ON COLUMN coord.agent.heartbeat_timeout IS 'How long after its last heartbeat it becomes inactive.';
+COMMENT ON COLUMN coord.agent.heartbeat_timeout IS 'How long after its last heartbeat it becomes inactive, unless it is attached to a connection.';
 COMMENT ON COLUMN coord.agent.last_heartbeat_at IS 'Its last sign of life: registration, heartbeat, claim or renewal of a claim.';
 COMMENT ON COLUMN coord.agent.registered_at IS 'When the name was first registered.';
-COMMENT ON COLUMN coord.agent.inactive_since IS 'When its heartbeat timeout passed; NULL while it is active.';
+COMMENT ON COLUMN coord.agent.inactive_since IS 'When its heartbeat timeout passed, or its connection ended; NULL while it is active.';
 
 COMMENT ON VIEW coord.lease IS 'Leases, true at the instant of reading: for each resource key its current lease or its last one. state: active, released, expired.';
 COMMENT ON COLUMN coord.lease.id IS 'New with each grant; the same through renewals.';
@@ -614,6 +638,9 @@ COMMENT ON COLUMN coord.worker.tasks_requeued IS 'Tasks that it gave back, or ma
 COMMENT ON COLUMN coord.worker.leases_renewed IS 'Renewals that it made for auto_renew.';
 COMMENT ON COLUMN coord.worker.events_delivered IS 'Events that it delivered.';
 COMMENT ON COLUMN coord.worker.sweep_lag_max IS 'The longest time from an expiry to its sweep.';
+COMMENT ON COLUMN coord.worker.errors IS 'Errors that it met and went on after; the server''s log has no more than one a minute of each kind.';
+COMMENT ON COLUMN coord.worker.last_error_at IS 'When it met the last one.';
+COMMENT ON COLUMN coord.worker.last_error IS 'Its message.';
 
 -- Stored relations
 
@@ -652,17 +679,23 @@ agent_id: the agent.
 Returns the agent. One that had become inactive has lost its claims: task.requeued events tell it which.
 Errors: P0002 no such agent; 55000 it is retired; 42501 it belongs to another role; 55P03 it is inactive, and an open transaction is changing it.$$;
 
+COMMENT ON FUNCTION coord.agent_attach(uuid) IS
+$$Binds an agent's life to this connection: while the connection lives, the agent is active with no heartbeats; when it ends, however it ends, the agent is inactive at once, its tasks are given back and its leases are released. Needs a session of its own.
+agent_id: the agent; an inactive one is made active. The last call for it counts, in whatever session.
+Returns the agent.
+Errors: P0002 no such agent; 55000 it is retired, or coord is not in shared_preload_libraries; 42501 it belongs to another role; 55P03 an open transaction is changing it; 53400 coord.max_attached_agents are attached.$$;
+
 COMMENT ON FUNCTION coord.agent_retire(uuid) IS
 $$Ends an agent for good: releases its leases and gives its tasks back at once, their attempts not counted.
 agent_id: the agent.
 Returns the agent; retiring it again changes nothing.
 Errors: P0002 no such agent; 42501 it belongs to another role; 55P03 an open transaction is changing it.$$;
 
-COMMENT ON FUNCTION coord.lease_acquire(text, uuid, interval, boolean, interval) IS
-$$Takes a resource for an agent, for a while. Never waits.
-resource_key: 1 to 512 bytes. agent_id: an active agent. ttl: how long, from now, within coord.min_lease_ttl and coord.max_lease_ttl; NULL is coord.default_lease_ttl. auto_renew: whether the server renews the lease at every ttl/3 while the agent is active. max_hold: how long after it was acquired auto_renew stops; NULL is never.
-Returns the lease, or no row when another agent holds the resource or an open transaction is changing it. Held by this agent already: renewed, the same id and fencing_token. Otherwise a new id and a higher fencing_token.
-Errors: 22004, 22023 bad argument; P0002 no such agent; 55000 it is not active; 42501 it belongs to another role.$$;
+COMMENT ON FUNCTION coord.lease_acquire(text, uuid, interval, boolean, interval, interval) IS
+$$Takes a resource for an agent, for a while. Waits only if it is told to.
+resource_key: 1 to 512 bytes. agent_id: an active agent. ttl: how long, from now, within coord.min_lease_ttl and coord.max_lease_ttl; NULL is coord.default_lease_ttl. auto_renew: whether the server renews the lease at every ttl/3 while the agent is active. wait: how long to wait while another agent holds the resource; who came first is served first, and gets it the moment it is released or expires. max_hold: how long after it was acquired auto_renew stops; NULL is never.
+Returns the lease, or no row when another agent holds the resource, waits for it, or is changing it in an open transaction. Held by this agent already: renewed, the same id and fencing_token. Otherwise a new id and a higher fencing_token.
+Errors: 22004, 22023 bad argument; P0002 no such agent; 55000 it is not active, also while it waits, or there is a wait and coord is not in shared_preload_libraries; 42501 it belongs to another role. Who waited in vain in a deadlock gets a warning, 40P01.$$;
 
 COMMENT ON FUNCTION coord.lease_renew(uuid, interval) IS
 $$Renews a lease, from now.
@@ -754,6 +787,18 @@ name: the queue.
 Returns the queue.
 Errors: P0002 no such queue; 55P03 an open transaction is changing it.$$;
 
+COMMENT ON FUNCTION coord.queue_listen(text) IS
+$$Does LISTEN on this connection for tasks of a queue becoming claimable: new ones, those whose run_at or retry has come, those given back. Needs a session of its own, as LISTEN does.
+queue: the queue, which need not exist yet.
+Returns the name of the NOTIFY channel. A notification's payload is a JSON object with queue; one is for any number of tasks. Claim until there is nothing, then wait for the next one.
+Errors: 22023 bad argument; 55000 coord is not in shared_preload_libraries; 53400 coord.max_listened_queues are listened to.$$;
+
+COMMENT ON FUNCTION coord.queue_unlisten(text) IS
+$$Ends queue_listen.
+queue: the queue.
+Returns the name of the NOTIFY channel.
+Errors: 22023 bad argument.$$;
+
 COMMENT ON FUNCTION coord.event_send(text, jsonb, uuid, text, text, uuid) IS
 $$Sends an event, in this transaction. It is delivered when the transaction has committed.
 type: what happened, 1 to 512 bytes. payload: any JSON up to 1 MiB. recipient_id: the agent that it is for; when NULL, the agent named by payload.to, if there is one. channel: the channel that it is for, 1 to 512 bytes. With neither it is for everyone. severity: debug, info, warning, error or critical. sender_id: the agent that sends it.
@@ -820,6 +865,15 @@ COMMENT ON FUNCTION coord.backoff(interval, interval, integer, uuid) IS
 $$Internal: how long a task waits after a failure.
 backoff_base, backoff_max: the queue's. attempts: how many the task has made. task_id: whose hash is the jitter.
 Returns an interval.$$;
+
+COMMENT ON FUNCTION coord.attachment_ended_at(uuid, bigint, timestamptz) IS
+$$Internal: when the connection ended that an agent is attached to.
+agent_id, attachment, attached_at: of the agent's row.
+Returns that instant, or NULL while it lives.$$;
+
+COMMENT ON FUNCTION coord.new_id() IS
+$$Internal: a new UUID version 7. Takes no arguments.
+Returns it.$$;
 
 COMMENT ON FUNCTION coord.worker_status() IS
 $$Internal: the row of coord.worker. Takes no arguments.

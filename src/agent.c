@@ -3,9 +3,11 @@
  *		Agents: registration, heartbeats, and what happens at their end.
  *
  * An agent is inactive from the instant at which its heartbeat timeout has
- * passed.  Whoever meets a lapsed agent first (the sweep, or a heartbeat that
- * comes too late) marks it and gives back what it had claimed, in one
- * transaction.  Its leases run on to their own ends.
+ * passed or, if it is attached, its connection has ended.  Whoever meets a lapsed
+ * agent first (the sweep, or a heartbeat that comes too late) marks it and gives
+ * back what it had claimed, in one transaction unless that is too much for one.
+ * The leases of an agent that has fallen silent run on to their own ends, since it
+ * may still rely on them; those of an attached agent are released.
  */
 #include "postgres.h"
 
@@ -16,6 +18,7 @@
 
 #include "agent.h"
 #include "args.h"
+#include "attachment.h"
 #include "claim.h"
 #include "clock.h"
 #include "errors.h"
@@ -38,7 +41,7 @@ static bool
 has_lapsed(const AgentRow *agent, TimestampTz now)
 {
 	return agent->retired_at == DT_NOEND && agent->inactive_since == DT_NOEND &&
-		agent->heartbeat_at + agent->timeout <= now;
+		coord_agent_ends_at(agent) <= now;
 }
 
 /* agent_register(name, type, heartbeat_timeout, metadata, id) */
@@ -150,9 +153,9 @@ coord_agent_retire(PG_FUNCTION_ARGS)
 	if (agent->retired_at == DT_NOEND)
 	{
 		if (has_lapsed(agent, now))
-			(void) coord_agents_lapse(&agent, 1, now);
+			(void) coord_agent_lapse(agent, now, PG_INT32_MAX, NULL);
 		coord_claims_give_back(id, now);
-		coord_leases_release_all(id, now);
+		(void) store_leases_release_of(id, now, PG_INT32_MAX);
 		store_agent_set_retired(agent, now);
 	}
 	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(id)));
@@ -166,6 +169,8 @@ coord_agent_ends_at(const AgentRow *agent)
 		return agent->retired_at;
 	if (agent->inactive_since != DT_NOEND)
 		return agent->inactive_since;
+	if (agent->attachment != 0)
+		return coord_attachment_ends_at(&agent->id, agent->attachment, agent->heartbeat_at);
 	return agent->heartbeat_at + agent->timeout;
 }
 
@@ -210,6 +215,24 @@ lock_owned_agent(const pg_uuid_t *id)
 	return agent;
 }
 
+/*
+ * An agent that the caller may act for, locked and made active if it was inactive;
+ * the caller writes its sign of life.
+ */
+AgentRow *
+coord_revived_agent(const pg_uuid_t *id, TimestampTz *now)
+{
+	AgentRow   *agent = lock_owned_agent(id);
+
+	if (agent == NULL)
+		coord_error_agent_busy(coord_uuid_str(id));
+	if (agent->retired_at != DT_NOEND)
+		coord_error_agent_not_active(agent->name, "retired", agent->retired_at);
+	*now = coord_now();
+	revive(agent, *now);
+	return agent;
+}
+
 /* An agent that the caller may act for, and that is active. */
 AgentRow *
 coord_active_agent(const pg_uuid_t *id, TimestampTz now)
@@ -225,22 +248,31 @@ coord_active_agent(const pg_uuid_t *id, TimestampTz now)
 }
 
 /*
- * Mark locked agents that have lapsed as inactive, announce it, and give back
- * what they had claimed.  Returns how many tasks that was.
+ * Mark a locked agent that has lapsed as inactive, announce it, and free it of what
+ * it held, but of no more than "max" claims and leases.  Returns how many those were;
+ * *requeued, unless NULL, counts the claims among them.  What is left is left to the
+ * sweep.
  */
 int
-coord_agents_lapse(AgentRow **agents, int n, TimestampTz now)
+coord_agent_lapse(AgentRow *agent, TimestampTz now, int max, int64 *requeued)
 {
-	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * Max(n, 1));
+	TimestampTz since = coord_agent_ends_at(agent);
+	bool		freed;
+	int			n;
 
-	for (int i = 0; i < n; i++)
+	Assert(since <= now);
+	if (agent->inactive_since == DT_NOEND)
+		store_event_agent("agent.inactive", agent, now);
+	n = coord_claims_lose_of(&agent->id, max, now, &freed);
+	if (requeued != NULL)
+		*requeued += n;
+	if (freed && agent->attachment != 0)
 	{
-		Assert(has_lapsed(agents[i], now));
-		store_agent_set_inactive(agents[i], agents[i]->heartbeat_at + agents[i]->timeout);
-		store_event_agent("agent.inactive", agents[i], now);
-		ids[i] = agents[i]->id;
+		n += store_leases_release_of(&agent->id, now, max - n);
+		freed = n < max;
 	}
-	return coord_claims_lose_of(ids, n, now);
+	store_agent_set_inactive(agent, since, freed || max == PG_INT32_MAX);
+	return n;
 }
 
 /* Add an agent, whose name is reserved, unless its id is another's. */
@@ -270,8 +302,8 @@ insert_agent(const AgentRow *agent, const char *type, Jsonb *metadata)
 static void
 revive(AgentRow *agent, TimestampTz now)
 {
-	if (has_lapsed(agent, now))
-		(void) coord_agents_lapse(&agent, 1, now);
+	if (has_lapsed(agent, now) || coord_agent_is_to_be_freed(agent))
+		(void) coord_agent_lapse(agent, now, PG_INT32_MAX, NULL);
 	if (agent->inactive_since != DT_NOEND || agent->retired_at != DT_NOEND)
 	{
 		agent->heartbeat_at = now;

@@ -15,6 +15,7 @@
 
 #include "agent.h"
 #include "args.h"
+#include "attachment.h"
 #include "claim.h"
 #include "clock.h"
 #include "errors.h"
@@ -80,7 +81,10 @@ coord_task_claim(PG_FUNCTION_ARGS)
 	else
 		claimed = claim_next(&request, queue != NULL ? queue : "default", now);
 	if (claimed.n > 0)
+	{
+		coord_attachment_claims(request.agent);
 		store_task_results(fcinfo, &claimed);
+	}
 	store_close(&scope);
 	return (Datum) 0;
 }
@@ -202,7 +206,7 @@ claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now)
 
 	due = store_claims_due(queue_name, now, HELP_BATCH);
 	for (int i = 0; i < due.n; i++)
-		lost |= coord_claim_look(&due.ids[i], now);
+		lost |= coord_claim_look(&due.ids[i], now) == CLAIM_LOST;
 	if (lost)
 		claim_pass(request, queue, now, &claimed);
 	if (claimed.n == 0)

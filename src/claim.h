@@ -13,10 +13,18 @@ coord_is_claimed(const TaskRow *task)
 	return strcmp(task->state, "claimed") == 0;
 }
 
-extern bool coord_claim_look(const pg_uuid_t *task_id, TimestampTz now);
+/* what was found of a claim that was looked at */
+typedef enum ClaimOutcome
+{
+	CLAIM_HOLDS,				/* or there is none */
+	CLAIM_LOST,					/* it had run out, and the task was given back */
+	CLAIM_LOCKED				/* another transaction is changing it */
+} ClaimOutcome;
+
+extern ClaimOutcome coord_claim_look(const pg_uuid_t *task_id, TimestampTz now);
 extern bool coord_claim_settle(TaskRow *task, TimestampTz now);
 extern void coord_claim_end(TaskRow *task, StoreLock lease_lock, TimestampTz now);
-extern int	coord_claims_lose_of(const pg_uuid_t *agent_ids, int n, TimestampTz now);
+extern int	coord_claims_lose_of(const pg_uuid_t *agent_id, int max, TimestampTz now, bool *all);
 extern void coord_claims_give_back(const pg_uuid_t *agent_id, TimestampTz now);
 
 #endif							/* COORD_CLAIM_H */

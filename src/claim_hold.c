@@ -23,6 +23,8 @@
 #include "store/event_store.h"
 #include "store/queue_store.h"
 #include "uuid7.h"
+#include "worker/sweep.h"
+#include "worker/wakeup.h"
 
 PG_FUNCTION_INFO_V1(coord_task_renew);
 PG_FUNCTION_INFO_V1(coord_task_complete);
@@ -141,21 +143,21 @@ coord_task_release(PG_FUNCTION_ARGS)
 
 /*
  * The sweep's look at a claim: give its task back if it has run out, and else,
- * if that was due, look again when its lease expires.  True when it had run out;
- * one that is locked by another transaction is left alone.
+ * if that was due, look again when its lease expires.  One that is locked by
+ * another transaction is left alone.
  */
-bool
+ClaimOutcome
 coord_claim_look(const pg_uuid_t *task_id, TimestampTz now)
 {
 	TaskRow    *task = store_task(task_id, STORE_LOCK_SKIP);
 
 	if (task == NULL)
-		return false;
+		return store_task(task_id, STORE_NO_LOCK) != NULL ? CLAIM_LOCKED : CLAIM_HOLDS;
 	if (coord_claim_settle(task, now))
-		return true;
+		return CLAIM_LOST;
 	if (coord_is_claimed(task) && task->check_at <= now)
 		store_claim_set_check_at(task, task->lease_expires_at);
-	return false;
+	return CLAIM_HOLDS;
 }
 
 /* Give a locked task back if its claim has run out; true when it had. */
@@ -189,6 +191,8 @@ coord_claim_end(TaskRow *task, StoreLock lease_lock, TimestampTz now)
 	store_claim_forget(task);
 	if (task->queue_slot >= 0)
 		store_slot_free(task->queue, task->queue_slot);
+	if (task->queue_slot >= 0 || task->claimed_key != NULL)
+		coord_queue_ready(task->queue, now);	/* another one may be claimed instead */
 	if (task->lease_id != NULL)
 		lease = coord_lease_by_id(task->lease_id, lease_lock);
 	if (lease == NULL || lease->ended_at != DT_NOEND ||
@@ -204,18 +208,32 @@ coord_claim_end(TaskRow *task, StoreLock lease_lock, TimestampTz now)
 	}
 }
 
-/* Give back what agents that have become inactive had claimed; returns how many. */
+/*
+ * Give back what an agent that has ended had claimed, but no more than "max" tasks.
+ * Returns how many, and in *all whether that was all.
+ */
 int
-coord_claims_lose_of(const pg_uuid_t *agent_ids, int n, TimestampTz now)
+coord_claims_lose_of(const pg_uuid_t *agent_id, int max, TimestampTz now, bool *all)
 {
-	UuidList	claims = store_claims_of(agent_ids, n);
+	UuidList	claims = store_claims_of(agent_id, max);
 	int			lost = 0;
 
+	*all = claims.n < max;
 	for (int i = 0; i < claims.n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (coord_claim_look(&claims.ids[i], now))
-			lost++;
+		coord_sweeping(&claims.ids[i]);
+		switch (coord_claim_look(&claims.ids[i], now))
+		{
+			case CLAIM_LOST:
+				lost++;
+				break;
+			case CLAIM_LOCKED:
+				*all = false;
+				break;
+			case CLAIM_HOLDS:
+				break;
+		}
 	}
 	return lost;
 }
@@ -224,7 +242,7 @@ coord_claims_lose_of(const pg_uuid_t *agent_ids, int n, TimestampTz now)
 void
 coord_claims_give_back(const pg_uuid_t *agent_id, TimestampTz now)
 {
-	UuidList	claims = store_claims_of(agent_id, 1);
+	UuidList	claims = store_claims_of(agent_id, PG_INT32_MAX);
 
 	for (int i = 0; i < claims.n; i++)
 	{

@@ -19,8 +19,10 @@
 /* PostgreSQL 16 has one function for the ownership of all objects. */
 #if PG_VERSION_NUM >= 160000
 #define coord_owns_database(dbid) object_ownercheck(DatabaseRelationId, (dbid), GetUserId())
+#define coord_owns_extension(oid) object_ownercheck(ExtensionRelationId, (oid), GetUserId())
 #else
 #define coord_owns_database(dbid) pg_database_ownercheck((dbid), GetUserId())
+#define coord_owns_extension(oid) pg_extension_ownercheck((oid), GetUserId())
 #endif
 
 #endif							/* COORD_COMPAT_H */

@@ -11,6 +11,7 @@
 
 #include "compat.h"
 #include "settings.h"
+#include "worker/commands.h"
 #include "worker/shared.h"
 #include "worker/wakeup.h"
 #include "worker/worker.h"
@@ -31,7 +32,9 @@ _PG_init(void)
 	if (process_shared_preload_libraries_in_progress)
 	{
 		coord_shared_init();
-		coord_launcher_register();
+		coord_commands_init();
+		if (!IsBinaryUpgrade)
+			coord_launcher_register();	/* pg_upgrade must find what it wrote */
 	}
 }
 

@@ -36,7 +36,7 @@ coord_dependency_completed(const pg_uuid_t *task_id)
 {
 	UuidList	dependants = store_dependants(task_id);
 
-	coord_wake_if_checks_wait();
+	coord_finished_task();
 	for (int i = 0; i < dependants.n; i++)
 	{
 		TaskRow    *task = store_task(&dependants.ids[i], STORE_LOCK_SKIP);
@@ -48,7 +48,7 @@ coord_dependency_completed(const pg_uuid_t *task_id)
 		{
 			store_dependency_drop(&task->id, task_id);
 			if (store_dependencies(&task->id).n == 0)
-				store_task_unblock(&task->id);
+				store_task_unblock(task);
 		}
 	}
 }
@@ -70,7 +70,7 @@ coord_dependency_failed(const pg_uuid_t *task_id, const char *state, TimestampTz
 {
 	List	   *failed = list_make1((void *) task_id);
 
-	coord_wake_if_checks_wait();
+	coord_finished_task();
 	while (failed != NIL)
 	{
 		const pg_uuid_t *dependency = llast(failed);
@@ -149,7 +149,7 @@ coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now)
 		for (int i = 0; i < nmet; i++)
 			store_dependency_drop(task_id, &met[i]);
 		if (!waits && !undecided)
-			store_task_unblock(task_id);
+			store_task_unblock(task);
 	}
 	return !undecided || failed != NULL;
 }

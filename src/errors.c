@@ -173,6 +173,15 @@ coord_error_agent_not_active(const char *name, const char *status, TimestampTz s
 }
 
 void
+coord_error_not_preloaded(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("%s needs coord in shared_preload_libraries", what),
+			 errhint("Add coord to shared_preload_libraries, and restart the server.")));
+}
+
+void
 coord_error_task_state(const pg_uuid_t *id, const char *state, const char *verb)
 {
 	ereport(ERROR,

@@ -36,6 +36,7 @@ extern void coord_error_stale_resource_token(const char *resource_key, int64 tok
 											 const char *detail) pg_attribute_noreturn();
 extern void coord_error_agent_not_active(const char *name, const char *status,
 										 TimestampTz since) pg_attribute_noreturn();
+extern void coord_error_not_preloaded(const char *what) pg_attribute_noreturn();
 extern void coord_error_task_state(const pg_uuid_t *id, const char *state,
 								   const char *verb) pg_attribute_noreturn();
 

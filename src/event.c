@@ -223,19 +223,26 @@ recipient_by_name(Jsonb *payload)
 static char *
 listen_name(const pg_uuid_t *recipient_id, const char *channel)
 {
-	bytea	   *hash;
-	char		encoded[64];
-	int			len;
-
 	if (recipient_id != NULL)
 		return psprintf(LISTEN_RECIPIENT "%s", coord_uuid_str(recipient_id));
 	if (channel == NULL)
 		return pstrdup(LISTEN_ALL);
-	if (strlen(LISTEN_CHANNEL) + strlen(channel) < NAMEDATALEN)
-		return psprintf(LISTEN_CHANNEL "%s", channel);
+	return coord_notify_name(LISTEN_CHANNEL, LISTEN_HASHED_CHANNEL, channel);
+}
+
+/* A NOTIFY name: the text after a prefix or, if that is too long, its hash after another. */
+char *
+coord_notify_name(const char *prefix, const char *hash_prefix, const char *text)
+{
+	bytea	   *hash;
+	char		encoded[64];
+	int			len;
+
+	if (strlen(prefix) + strlen(text) < NAMEDATALEN)
+		return psprintf("%s%s", prefix, text);
 
 	/* base64url without padding: 43 characters */
-	hash = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea, CStringGetTextDatum(channel)));
+	hash = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea, CStringGetTextDatum(text)));
 	len = pg_b64_encode(VARDATA_ANY(hash), VARSIZE_ANY_EXHDR(hash), encoded, sizeof(encoded));
 	encoded[len - 1] = '\0';
 	for (char *c = encoded; *c != '\0'; c++)
@@ -245,7 +252,7 @@ listen_name(const pg_uuid_t *recipient_id, const char *channel)
 		else if (*c == '/')
 			*c = '_';
 	}
-	return psprintf(LISTEN_HASHED_CHANNEL "%s", encoded);
+	return psprintf("%s%s", hash_prefix, encoded);
 }
 
 static char *

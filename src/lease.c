@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
 
@@ -18,6 +19,7 @@
 #include "clock.h"
 #include "errors.h"
 #include "lease.h"
+#include "lease_wait.h"
 #include "sequence.h"
 #include "store/event_store.h"
 #include "store/new_key.h"
@@ -30,6 +32,7 @@ PG_FUNCTION_INFO_V1(coord_lease_renew);
 PG_FUNCTION_INFO_V1(coord_lease_release);
 PG_FUNCTION_INFO_V1(coord_lease_assert);
 
+static bool acquire(FunctionCallInfo fcinfo, const LeaseRequest *request, TimestampTz *look_at);
 static LeaseRow *find_lease(const pg_uuid_t *id, bool *superseded);
 static LeaseOutcome renew_own(LeaseRow **lease, const LeaseRequest *request);
 static void fill_grant(LeaseRow *lease, const LeaseRequest *request, TimestampTz now);
@@ -41,6 +44,21 @@ is_active(const LeaseRow *lease, TimestampTz now)
 	return lease->ended_at == DT_NOEND && lease->expires_at > now;
 }
 
+/*
+ * Whether a lease that is active by the transaction's snapshot is so still.  If not,
+ * locking its row is the 40001 that it has to be.
+ */
+static bool
+is_latest(const LeaseRow *lease)
+{
+	LeaseRow   *now;
+
+	if (!IsolationUsesXactSnapshot())
+		return true;
+	now = store_lease_on_now(lease->resource_key);
+	return now != NULL && now->fencing_token == lease->fencing_token && is_active(now, coord_now());
+}
+
 /* in words, how a lease that is not active ended */
 static const char *
 how_ended(const LeaseRow *lease)
@@ -50,7 +68,7 @@ how_ended(const LeaseRow *lease)
 		psprintf("expired at %s", timestamptz_to_str(lease->expires_at));
 }
 
-/* lease_acquire(resource_key, agent_id, ttl, auto_renew, max_hold) */
+/* lease_acquire(resource_key, agent_id, ttl, auto_renew, wait, max_hold) */
 Datum
 coord_lease_acquire(PG_FUNCTION_ARGS)
 {
@@ -59,22 +77,31 @@ coord_lease_acquire(PG_FUNCTION_ARGS)
 		.agent_id = coord_arg_uuid(fcinfo, 1, "agent_id"),
 		.ttl = coord_arg_ttl(fcinfo, 2, "ttl", coord_default_ttl(-1)),
 		.auto_renew = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3),
-		.max_hold = coord_arg_duration(fcinfo, 4, "max_hold", -1),
+		.max_hold = coord_arg_duration(fcinfo, 5, "max_hold", -1),
 	};
-	StoreScope	scope;
-	LeaseOutcome outcome;
-	LeaseRow   *lease;
+	int64		wait = coord_arg_duration(fcinfo, 4, "wait", 0);
+	TimestampTz give_up_at = coord_now() + wait;
+	TimestampTz look_at;
+	bool		acquired;
+	bool		in_vain;
+
+	if (wait > 0 && !coord_is_preloaded())
+		coord_error_not_preloaded("waiting for a lease");
 
 	InitMaterializedSRF(fcinfo, 0);
-	store_open(&scope);
-	(void) coord_active_agent(request.agent_id, coord_now());
-	outcome = coord_lease_grant(&request, &lease);
-	if (outcome == LEASE_GRANTED || outcome == LEASE_RENEWED)
+	if (acquire(fcinfo, &request, &look_at) || wait == 0)
+		return (Datum) 0;
+
+	coord_wait_begin(&request);
+	do
 	{
-		(void) store_lease_result(lease);
-		store_results(fcinfo);
-	}
-	store_close(&scope);
+		look_at = DT_NOEND;
+		acquired = coord_wait_is_first() && acquire(fcinfo, &request, &look_at);
+		in_vain = !acquired && coord_now() >= give_up_at;
+		if (!acquired && !in_vain)
+			coord_wait_sleep(Min(look_at, give_up_at));
+	} while (!acquired && !in_vain);
+	coord_wait_end(in_vain);
 	return (Datum) 0;
 }
 
@@ -167,12 +194,41 @@ coord_lease_assert(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Try to get a lease, as the result of the call.  Else *look_at is when it expires;
+ * DT_NOEND when another transaction is at it.
+ */
+static bool
+acquire(FunctionCallInfo fcinfo, const LeaseRequest *request, TimestampTz *look_at)
+{
+	StoreScope	scope;
+	LeaseRow   *lease;
+	LeaseOutcome outcome;
+	bool		acquired;
+
+	store_open(&scope);
+	(void) coord_active_agent(request->agent_id, coord_now());
+	outcome = coord_lease_grant(request, &lease);
+	acquired = outcome == LEASE_GRANTED || outcome == LEASE_RENEWED;
+	*look_at = outcome == LEASE_HELD ? lease->expires_at : DT_NOEND;
+	if (acquired)
+	{
+		(void) store_lease_result(lease);
+		store_results(fcinfo);
+	}
+	else
+		coord_wait_note_holder(outcome == LEASE_HELD ? lease : NULL, outcome == LEASE_HELD ? 0 :
+							   store_changed_by(STORE_KEY_RESOURCE, request->resource_key));
+	store_close(&scope);
+	return acquired;
+}
+
+/*
  * Give a resource to an agent, for itself or for a task's claim.
  *
  * On LEASE_HELD, *lease is whose it is.  A lease that the agent holds by itself
  * also serves a claim of its own, one at a time, and stays the agent's afterwards;
- * one that serves a claim does not serve another.  Waits for nobody but the sweep, and a
- * refusal writes nothing.
+ * one that serves a claim does not serve another.  Nobody is granted a resource before
+ * those who wait for it.  Waits for nobody but the sweep, and a refusal writes nothing.
  */
 LeaseOutcome
 coord_lease_grant(const LeaseRequest *request, LeaseRow **lease)
@@ -184,6 +240,8 @@ coord_lease_grant(const LeaseRequest *request, LeaseRow **lease)
 	{
 		*lease = store_lease_on(request->resource_key);
 
+		if ((*lease == NULL || !is_active(*lease, coord_now())) && coord_others_wait(request->resource_key))
+			return LEASE_BUSY;
 		if (*lease == NULL)
 		{
 			StoreReservation new_key;
@@ -204,7 +262,7 @@ coord_lease_grant(const LeaseRequest *request, LeaseRow **lease)
 			return LEASE_GRANTED;
 		}
 
-		if (is_active(*lease, coord_now()))
+		if (is_active(*lease, coord_now()) && is_latest(*lease))
 		{
 			if (!coord_uuid_equal(&(*lease)->agent_id, request->agent_id) ||
 				(request->task_id != NULL && (*lease)->task_id != NULL))
@@ -269,56 +327,6 @@ coord_lease_by_id(const pg_uuid_t *id, StoreLock lock)
 	if (coord_lease_slot(id, &slot))
 		lease = store_lease_at(slot, lock);
 	return lease != NULL && coord_uuid_equal(&lease->id, id) ? lease : NULL;
-}
-
-/* Release what an agent holds. */
-void
-coord_leases_release_all(const pg_uuid_t *agent_id, TimestampTz now)
-{
-	int			n;
-	LeaseRow  **leases = store_leases_of(agent_id, now, &n);
-
-	for (int i = 0; i < n; i++)
-		coord_lease_end(leases[i], now);
-}
-
-/*
- * The sweep's look at a locked lease whose check_at has come.  True when it has
- * expired; *renewed when the server renewed it.
- */
-bool
-coord_lease_look(LeaseRow *lease, TimestampTz now, bool *renewed)
-{
-	AgentRow   *agent;
-
-	*renewed = false;
-	if (lease->ended_at != DT_NOEND)
-	{
-		lease->check_at = DT_NOEND;
-		store_lease_update(lease);
-		return false;
-	}
-	if (lease->expires_at <= now)
-	{
-		lease->check_at = DT_NOEND;
-		coord_lease_end(lease, now);
-		return true;
-	}
-
-	if (lease->auto_renew && lease->renewed_at + lease->ttl / 3 <= now &&
-		(lease->max_hold < 0 || lease->acquired_at + lease->max_hold > now))
-	{
-		agent = store_agent(&lease->agent_id, STORE_NO_LOCK);
-		*renewed = agent != NULL && coord_agent_ends_at(agent) > now;
-	}
-	if (*renewed)
-		coord_lease_extend(lease, Max(lease->expires_at, now + lease->ttl), now);
-	else
-	{
-		set_check_at(lease, now);
-		store_lease_update(lease);
-	}
-	return false;
 }
 
 /*

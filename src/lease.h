@@ -30,7 +30,5 @@ extern LeaseOutcome coord_lease_grant(const LeaseRequest *request, LeaseRow **le
 extern void coord_lease_extend(LeaseRow *lease, TimestampTz expires_at, TimestampTz now);
 extern void coord_lease_end(LeaseRow *lease, TimestampTz now);
 extern LeaseRow *coord_lease_by_id(const pg_uuid_t *id, StoreLock lock);
-extern void coord_leases_release_all(const pg_uuid_t *agent_id, TimestampTz now);
-extern bool coord_lease_look(LeaseRow *lease, TimestampTz now, bool *renewed);
 
 #endif							/* COORD_LEASE_H */

@@ -21,6 +21,8 @@ int			coord_heartbeat_timeout;
 int			coord_event_retention;
 int			coord_task_retention;
 int			coord_max_databases;
+int			coord_max_attached_agents;
+int			coord_max_listened_queues;
 
 /*
  * Define the parameters.  "preloading" tells whether the library is being
@@ -62,11 +64,23 @@ coord_settings_define(bool preloading)
 							NULL, NULL, NULL);
 
 	if (preloading)
+	{
 		DefineCustomIntVariable("coord.max_databases",
 								"How many databases can have a coord worker at once.",
 								NULL, &coord_max_databases,
 								64, 1, 10000, PGC_POSTMASTER, 0,
 								NULL, NULL, NULL);
+		DefineCustomIntVariable("coord.max_attached_agents",
+								"How many agents can be attached to connections at once.",
+								NULL, &coord_max_attached_agents,
+								1000, 1, 65536, PGC_POSTMASTER, 0,
+								NULL, NULL, NULL);
+		DefineCustomIntVariable("coord.max_listened_queues",
+								"How many queues can be listened to at once.",
+								NULL, &coord_max_listened_queues,
+								1000, 1, 1000000, PGC_POSTMASTER, 0,
+								NULL, NULL, NULL);
+	}
 
 	MarkGUCPrefixReserved("coord");
 }

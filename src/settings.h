@@ -12,6 +12,8 @@ extern int	coord_heartbeat_timeout;	/* milliseconds */
 extern int	coord_event_retention;	/* seconds */
 extern int	coord_task_retention;	/* seconds */
 extern int	coord_max_databases;
+extern int	coord_max_attached_agents;
+extern int	coord_max_listened_queues;
 
 extern void coord_settings_define(bool preloading);
 

@@ -66,15 +66,15 @@ coord_task_create(PG_FUNCTION_ARGS)
 		bool	   *nulls;
 
 		deconstruct_array(PG_GETARG_ARRAYTYPE_P(7), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR,
-						  &elements, &nulls, &spec.ndepends);
-		spec.depends_on = palloc(sizeof(pg_uuid_t) * Max(spec.ndepends, 1));
-		for (int i = 0; i < spec.ndepends; i++)
+						  &elements, &nulls, &spec.depends_on.n);
+		spec.depends_on.ids = palloc(sizeof(pg_uuid_t) * Max(spec.depends_on.n, 1));
+		for (int i = 0; i < spec.depends_on.n; i++)
 		{
 			if (nulls[i])
 				ereport(ERROR,
 						(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						 errmsg("argument \"depends_on\" must not contain null")));
-			spec.depends_on[i] = *DatumGetUUIDP(elements[i]);
+			spec.depends_on.ids[i] = *DatumGetUUIDP(elements[i]);
 		}
 	}
 	if (spec.has_id)
@@ -220,7 +220,7 @@ create(TaskSpec *spec, TimestampTz now)
 	pg_uuid_t  *existing;
 	pg_uuid_t  *failed = NULL;
 	char	   *failed_state = NULL;
-	pg_uuid_t  *waits_for = palloc(sizeof(pg_uuid_t) * Max(spec->ndepends, 1));
+	pg_uuid_t  *waits_for = palloc(sizeof(pg_uuid_t) * Max(spec->depends_on.n, 1));
 	int			nwaits = 0;
 
 	if (spec->queue == NULL)
@@ -238,14 +238,14 @@ create(TaskSpec *spec, TimestampTz now)
 	if (!spec->has_id)
 		coord_uuid7(&spec->id);
 
-	if (spec->ndepends > MAX_DEPENDENCIES)
+	if (spec->depends_on.n > MAX_DEPENDENCIES)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"depends_on\" has too many elements"),
-				 errdetail("It has %d; %d are allowed.", spec->ndepends, MAX_DEPENDENCIES)));
-	for (int i = 0; i < spec->ndepends; i++)
+				 errdetail("It has %d; %d are allowed.", spec->depends_on.n, MAX_DEPENDENCIES)));
+	for (int i = 0; i < spec->depends_on.n; i++)
 	{
-		pg_uuid_t  *dependency = &spec->depends_on[i];
+		pg_uuid_t  *dependency = &spec->depends_on.ids[i];
 		char	   *state;
 
 		if (coord_uuid_equal(dependency, &spec->id))
@@ -370,7 +370,7 @@ redrive(const DeadLetter *letter, TimestampTz now)
 	if (letter->unique_key != NULL &&
 		store_reserve(&key, STORE_KEY_UNIQUE, letter->queue, letter->unique_key) != STORE_KEY_FREE)
 		return false;
-	store_redrive(&letter->id, now);
+	store_redrive(letter, now);
 	if (letter->unique_key != NULL)
 		store_key_inserted(&key);
 	return true;

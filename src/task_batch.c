@@ -150,14 +150,14 @@ read_depends_on(TaskSpec *spec, JsonbValue *value, int number)
 
 	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
 		bad_member(number, "depends_on", "an array of task ids");
-	spec->depends_on = palloc(sizeof(pg_uuid_t) * Max(JsonContainerSize(value->val.binary.data), 1));
+	spec->depends_on.ids = palloc(sizeof(pg_uuid_t) * Max(JsonContainerSize(value->val.binary.data), 1));
 	iterator = JsonbIteratorInit(value->val.binary.data);
 	(void) JsonbIteratorNext(&iterator, &element, true);
 	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
 	{
 		if (element.type != jbvString)
 			bad_member(number, "depends_on", "an array of task ids");
-		spec->depends_on[spec->ndepends++] = uuid_member(&element, "depends_on", number);
+		spec->depends_on.ids[spec->depends_on.n++] = uuid_member(&element, "depends_on", number);
 	}
 }
 
@@ -218,9 +218,9 @@ find_in_cycle(const TaskSpec *specs, int n, const bool *placed, HTAB *by_id)
 	/* each has a dependency that was not placed either: after n steps one is in the cycle */
 	for (int step = 0; step < n; step++)
 	{
-		for (int j = 0; j < specs[i].ndepends; j++)
+		for (int j = 0; j < specs[i].depends_on.n; j++)
 		{
-			BatchEntry *entry = hash_search(by_id, &specs[i].depends_on[j], HASH_FIND, NULL);
+			BatchEntry *entry = hash_search(by_id, &specs[i].depends_on.ids[j], HASH_FIND, NULL);
 
 			if (entry != NULL && !placed[entry->index])
 			{
@@ -261,9 +261,9 @@ coord_task_order(const TaskSpec *specs, int n)
 		{
 			bool		ready = !placed[i];
 
-			for (int j = 0; ready && j < specs[i].ndepends; j++)
+			for (int j = 0; ready && j < specs[i].depends_on.n; j++)
 			{
-				BatchEntry *entry = hash_search(by_id, &specs[i].depends_on[j], HASH_FIND, NULL);
+				BatchEntry *entry = hash_search(by_id, &specs[i].depends_on.ids[j], HASH_FIND, NULL);
 
 				ready = entry == NULL || placed[entry->index];
 			}

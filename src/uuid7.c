@@ -23,6 +23,8 @@
 /* a step of the 12 bits of sub-millisecond fraction, in nanoseconds */
 #define FRACTION_STEP_NS ((1000000 / (1 << 12)) + 1)
 
+PG_FUNCTION_INFO_V1(coord_new_id);
+
 /* Nanoseconds since 1970, later than at every former call by a step at least. */
 static int64
 next_instant_ns(void)
@@ -53,6 +55,16 @@ coord_uuid7(pg_uuid_t *id)
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not generate random values")));
 	id->data[8] = (id->data[8] & 0x3f) | 0x80;
+}
+
+/* coord.new_id() */
+Datum
+coord_new_id(PG_FUNCTION_ARGS pg_attribute_unused())
+{
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	coord_uuid7(id);
+	PG_RETURN_UUID_P(id);
 }
 
 void

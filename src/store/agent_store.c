@@ -3,7 +3,8 @@
  *		Stored agents: coord.agent_data.
  *
  * A heartbeat changes heartbeat_at alone, which no index has.  check_at is the
- * end of the timeout as it was when the row was last looked at.
+ * end of the timeout as it was when the row was last looked at; an attached agent
+ * has none.  An inactive agent that has one has not been freed of all it held.
  */
 #include "postgres.h"
 
@@ -14,7 +15,7 @@
 #define AGENT_COLUMNS \
 	"id, name, owner, heartbeat_timeout," \
 	" greatest(heartbeat_at, (SELECT max(b.beat_at) FROM coord.agent_beat b WHERE b.agent_id = agent_data.id))," \
-	" inactive_since, retired_at, check_at"
+	" inactive_since, retired_at, check_at, attachment"
 
 static AgentRow *
 read_agent(uint64 row)
@@ -29,7 +30,18 @@ read_agent(uint64 row)
 	agent->inactive_since = store_time(row, 6, DT_NOEND);
 	agent->retired_at = store_time(row, 7, DT_NOEND);
 	agent->check_at = store_time(row, 8, DT_NOEND);
+	agent->attachment = store_int8(row, 9, 0);
 	return agent;
+}
+
+static AgentRow **
+read_agents(uint64 n)
+{
+	AgentRow  **agents = palloc(sizeof(AgentRow *) * Max(n, 1));
+
+	for (uint64 i = 0; i < n; i++)
+		agents[i] = read_agent(i);
+	return agents;
 }
 
 static StoreArg
@@ -67,14 +79,32 @@ AgentRow **
 store_agents_due(TimestampTz now, int limit, int *n)
 {
 	static StorePlan plan = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE check_at <= $1"
+		" AND NOT (id = ANY ($3))"
 	" ORDER BY check_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"};
-	AgentRow  **agents;
 
-	*n = (int) store_run(&plan, STORE_ARGS(arg_time(now), arg_int4(limit)));
-	agents = palloc(sizeof(AgentRow *) * Max(*n, 1));
-	for (int i = 0; i < *n; i++)
-		agents[i] = read_agent(i);
-	return agents;
+	*n = (int) store_run(&plan, STORE_ARGS(arg_time(now), arg_int4(limit), arg_set_aside()));
+	return read_agents(*n);
+}
+
+/* All agents that have an attachment, not locked. */
+AgentRow **
+store_agents_attached(int *n)
+{
+	static StorePlan plan = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE attachment IS NOT NULL"
+	" ORDER BY id"};
+
+	*n = (int) store_run(&plan, 0, NULL);
+	return read_agents(*n);
+}
+
+/* The earliest instant at which the sweep must look at an agent; DT_NOEND when there is none. */
+TimestampTz
+store_agents_next_due(void)
+{
+	static StorePlan plan = {.sql = "SELECT check_at FROM coord.agent_data WHERE check_at IS NOT NULL"
+	" AND NOT (id = ANY ($1)) ORDER BY check_at LIMIT 1"};
+
+	return store_run(&plan, STORE_ARGS(arg_set_aside())) ? store_time(0, 1, DT_NOEND) : DT_NOEND;
 }
 
 /* Add an agent as active from its heartbeat_at. */
@@ -88,20 +118,22 @@ store_agent_insert(const AgentRow *agent, const char *type, Jsonb *metadata)
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_text(agent->name), arg_text(type),
 								arg_text(agent->owner), arg_jsonb(metadata),
 								arg_interval(agent->timeout), arg_time(agent->heartbeat_at)));
-	coord_wake_at(agent->heartbeat_at + agent->timeout);
+	coord_due_at(JOB_AGENTS, agent->heartbeat_at + agent->timeout);
 }
 
 /* Make a registered agent what it is registered as now, active from its heartbeat_at. */
 void
-store_agent_update(const AgentRow *agent, const char *type, Jsonb *metadata)
+store_agent_update(AgentRow *agent, const char *type, Jsonb *metadata)
 {
 	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET type = $2, metadata = $3,"
-	" heartbeat_timeout = $4, heartbeat_at = $5, inactive_since = NULL, retired_at = NULL,"
-	" check_at = $5 + $4 WHERE id = $1"};
+		" heartbeat_timeout = $4, heartbeat_at = $5, inactive_since = NULL, retired_at = NULL,"
+	" check_at = $6 WHERE id = $1"};
 
+	agent->check_at = agent->attachment != 0 ? DT_NOEND : agent->heartbeat_at + agent->timeout;
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_text(type), arg_jsonb(metadata),
-								arg_interval(agent->timeout), arg_time(agent->heartbeat_at)));
-	coord_wake_at(agent->heartbeat_at + agent->timeout);
+								arg_interval(agent->timeout), arg_time(agent->heartbeat_at),
+								arg_check_at(agent)));
+	coord_due_at(JOB_AGENTS, agent->check_at);
 }
 
 /* A heartbeat, which makes an inactive agent active. */
@@ -113,12 +145,26 @@ store_agent_beat(AgentRow *agent, TimestampTz now)
 
 	agent->heartbeat_at = now;
 	agent->inactive_since = DT_NOEND;
-	if (agent->check_at == DT_NOEND)
+	if (agent->check_at == DT_NOEND && agent->attachment == 0)
 	{
 		agent->check_at = now + agent->timeout;
-		coord_wake_at(agent->check_at);
+		coord_due_at(JOB_AGENTS, agent->check_at);
 	}
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now), arg_check_at(agent)));
+}
+
+/* Bind the life of a locked agent to an attachment, from now. */
+void
+store_agent_attach(AgentRow *agent, int64 attachment, TimestampTz now)
+{
+	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET heartbeat_at = $2, inactive_since = NULL,"
+	" check_at = NULL, attachment = $3 WHERE id = $1"};
+
+	agent->heartbeat_at = now;
+	agent->inactive_since = DT_NOEND;
+	agent->check_at = DT_NOEND;
+	agent->attachment = attachment;
+	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now), arg_int8(attachment)));
 }
 
 /* A heartbeat of an active agent whose row another transaction has locked. */
@@ -144,26 +190,34 @@ store_agent_beat_unless_locked(const AgentRow *agent, TimestampTz now)
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now)));
 }
 
+/*
+ * Write that a locked agent has ended; unless it was freed of all that it held, the
+ * sweep goes on with it.
+ */
 void
-store_agent_set_inactive(AgentRow *agent, TimestampTz since)
+store_agent_set_inactive(AgentRow *agent, TimestampTz since, bool freed)
 {
-	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET inactive_since = $2, check_at = NULL"
-	" WHERE id = $1"};
+	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET inactive_since = $2, check_at = $3,"
+	" attachment = $4 WHERE id = $1"};
 
-	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(since)));
 	agent->inactive_since = since;
-	agent->check_at = DT_NOEND;
+	agent->check_at = freed ? DT_NOEND : since;
+	agent->attachment = freed ? 0 : agent->attachment;
+	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(since), arg_check_at(agent),
+								arg_int8_or_null(agent->attachment == 0, agent->attachment)));
+	coord_due_at(JOB_AGENTS, agent->check_at);
 }
 
 void
 store_agent_set_retired(AgentRow *agent, TimestampTz now)
 {
-	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET retired_at = $2, check_at = NULL"
-	" WHERE id = $1"};
+	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET retired_at = $2, check_at = NULL,"
+	" attachment = NULL WHERE id = $1"};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now)));
 	agent->retired_at = now;
 	agent->check_at = DT_NOEND;
+	agent->attachment = 0;
 }
 
 /* Write when the sweep must look at a locked agent, and fold in what beat aside. */
@@ -176,7 +230,7 @@ store_agent_set_check_at(AgentRow *agent, TimestampTz check_at)
 	agent->check_at = check_at;
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_check_at(agent), arg_time(agent->heartbeat_at)));
 	store_run(&fold, STORE_ARGS(arg_uuid(&agent->id), arg_time(agent->heartbeat_at)));
-	coord_wake_at(check_at);
+	coord_due_at(JOB_AGENTS, check_at);
 }
 
 /* The agent as users see it. */

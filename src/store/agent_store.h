@@ -19,6 +19,7 @@ typedef struct AgentRow
 	TimestampTz inactive_since; /* DT_NOEND: not marked as inactive */
 	TimestampTz retired_at;		/* DT_NOEND: not retired */
 	TimestampTz check_at;		/* DT_NOEND: not to be looked at */
+	int64		attachment;		/* 0: its life is not bound to a connection */
 } AgentRow;
 
 /* whether to lock the row, and whether to wait for it */
@@ -32,12 +33,15 @@ typedef enum StoreLock
 extern AgentRow *store_agent(const pg_uuid_t *id, StoreLock lock);
 extern AgentRow *store_agent_named(const char *name);
 extern AgentRow **store_agents_due(TimestampTz now, int limit, int *n);
+extern AgentRow **store_agents_attached(int *n);
+extern TimestampTz store_agents_next_due(void);
 extern void store_agent_insert(const AgentRow *agent, const char *type, Jsonb *metadata);
-extern void store_agent_update(const AgentRow *agent, const char *type, Jsonb *metadata);
+extern void store_agent_update(AgentRow *agent, const char *type, Jsonb *metadata);
 extern void store_agent_beat(AgentRow *agent, TimestampTz now);
 extern void store_agent_beat_aside(const AgentRow *agent, TimestampTz now);
 extern void store_agent_beat_unless_locked(const AgentRow *agent, TimestampTz now);
-extern void store_agent_set_inactive(AgentRow *agent, TimestampTz since);
+extern void store_agent_attach(AgentRow *agent, int64 attachment, TimestampTz now);
+extern void store_agent_set_inactive(AgentRow *agent, TimestampTz since, bool freed);
 extern void store_agent_set_retired(AgentRow *agent, TimestampTz now);
 extern void store_agent_set_check_at(AgentRow *agent, TimestampTz check_at);
 extern Datum store_agent_result(const pg_uuid_t *id);

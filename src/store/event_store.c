@@ -16,19 +16,16 @@
 #include "uuid7.h"
 #include "worker/wakeup.h"
 
-#define INSERT_INTO_INBOX \
-	"INSERT INTO coord.event_inbox (id, type, severity, sender_id, recipient_id, channel, payload, created_at) "
-
 /* Add an event, and give it as users see it. */
 Datum
 store_event_insert(const pg_uuid_t *id, const char *type, const char *severity,
 				   const pg_uuid_t *sender_id, const pg_uuid_t *recipient_id,
 				   const char *channel, Jsonb *payload, TimestampTz now)
 {
-	static StorePlan plan = {.sql = INSERT_INTO_INBOX "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+	static StorePlan plan = {.sql = STORE_INSERT_EVENT "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 	" RETURNING ROW(id, NULL, type, severity, sender_id, recipient_id, channel, payload, created_at)::coord.event"};
 
-	coord_wake();
+	coord_due_at(JOB_EVENTS, COORD_DUE_NOW);
 	store_run(&plan, STORE_ARGS(arg_uuid(id), arg_text(type), arg_text(severity),
 								arg_uuid(sender_id), arg_uuid(recipient_id),
 								arg_text(channel), arg_jsonb(payload), arg_time(now)));
@@ -41,7 +38,7 @@ new_event_id(void)
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
 	coord_uuid7(id);
-	coord_wake();
+	coord_due_at(JOB_EVENTS, COORD_DUE_NOW);
 	return arg_uuid(id);
 }
 
@@ -49,7 +46,7 @@ new_event_id(void)
 void
 store_event_agent(const char *type, const AgentRow *agent, TimestampTz now)
 {
-	static StorePlan plan = {.sql = INSERT_INTO_INBOX
+	static StorePlan plan = {.sql = STORE_INSERT_EVENT
 	"VALUES ($1, $2, CASE $2 WHEN 'agent.inactive' THEN 'warning' ELSE 'info' END, NULL, NULL, 'coord.agents',"
 	" jsonb_build_object('agent_id', $3, 'name', $4, 'last_heartbeat_at', $5), $6)"};
 
@@ -60,10 +57,7 @@ store_event_agent(const char *type, const AgentRow *agent, TimestampTz now)
 void
 store_event_lock_expired(const LeaseRow *lease, TimestampTz now)
 {
-	static StorePlan plan = {.sql = INSERT_INTO_INBOX
-	"VALUES ($1, 'lock.expired', 'warning', NULL, $4, 'coord.locks',"
-	" jsonb_build_object('lease_id', $2, 'resource_key', $3, 'agent_id', $4,"
-	" 'fencing_token', $5, 'expires_at', $6), $7)"};
+	static StorePlan plan = {.sql = STORE_INSERT_LOCK_EXPIRED("$1", "$2", "$3", "$4", "$5", "$6", "$7")};
 
 	store_run(&plan, STORE_ARGS(new_event_id(), arg_uuid(&lease->id), arg_text(lease->resource_key),
 								arg_uuid(&lease->agent_id), arg_int8(lease->fencing_token),
@@ -74,7 +68,7 @@ store_event_lock_expired(const LeaseRow *lease, TimestampTz now)
 void
 store_event_task_requeued(const TaskRow *task, const char *reason, TimestampTz run_at, TimestampTz now)
 {
-	static StorePlan plan = {.sql = INSERT_INTO_INBOX
+	static StorePlan plan = {.sql = STORE_INSERT_EVENT
 	"VALUES ($1, 'task.requeued', 'warning', NULL, $4, 'coord.tasks',"
 	" jsonb_build_object('task_id', $2, 'queue', $3, 'agent_id', $4, 'reason', $5,"
 	" 'attempts', $6, 'run_at', $7), $8)"};
@@ -87,7 +81,7 @@ store_event_task_requeued(const TaskRow *task, const char *reason, TimestampTz r
 void
 store_event_task_dead(const TaskRow *task, const char *error, TimestampTz now)
 {
-	static StorePlan plan = {.sql = INSERT_INTO_INBOX
+	static StorePlan plan = {.sql = STORE_INSERT_EVENT
 	"VALUES ($1, 'task.dead', 'error', NULL, NULL, 'coord.tasks',"
 	" jsonb_build_object('task_id', $2, 'queue', $3, 'attempts', $4, 'error', $5), $6)"};
 

@@ -18,6 +18,14 @@ typedef struct EventHead
 	char	   *notice;			/* the notification's payload */
 } EventHead;
 
+/* the beginning of a statement that adds events, and such a statement, for lock.expired */
+#define STORE_INSERT_EVENT \
+	"INSERT INTO coord.event_inbox (id, type, severity, sender_id, recipient_id, channel, payload, created_at) "
+#define STORE_INSERT_LOCK_EXPIRED(id, lease_id, resource_key, agent_id, fencing_token, expires_at, now) \
+	STORE_INSERT_EVENT "SELECT " id ", 'lock.expired', 'warning', NULL, " agent_id ", 'coord.locks'," \
+	" jsonb_build_object('lease_id', " lease_id ", 'resource_key', " resource_key ", 'agent_id', " agent_id "," \
+	" 'fencing_token', " fencing_token ", 'expires_at', " expires_at "), " now
+
 extern Datum store_event_insert(const pg_uuid_t *id, const char *type, const char *severity,
 								const pg_uuid_t *sender_id, const pg_uuid_t *recipient_id,
 								const char *channel, Jsonb *payload, TimestampTz now);

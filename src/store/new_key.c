@@ -17,6 +17,7 @@
 
 #include "access/genam.h"
 #include "access/stratnum.h"
+#include "access/subtrans.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -24,6 +25,7 @@
 #include "catalog/pg_collation.h"
 #include "common/hashfn.h"
 #include "executor/tuptable.h"
+#include "storage/procarray.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -46,11 +48,11 @@ static const struct
 };
 
 /*
- * Whether the index has the key, also from a transaction in progress; *changing
- * when another transaction has changed or deleted its row.
+ * Whether the index has the key, also from a transaction in progress; in *changed_by
+ * the one that is inserting, changing or deleting its row, if there is one.
  */
 static StoreKeyState
-probe(StoreKeyKind kind, int nkeys, ScanKey keys, bool *changing)
+probe(StoreKeyKind kind, int nkeys, ScanKey keys, TransactionId *changed_by)
 {
 	Oid			nspid = get_namespace_oid("coord", false);
 	Relation	rel = table_open(get_relname_relid(key_indexes[kind].relation, nspid), AccessShareLock);
@@ -65,7 +67,8 @@ probe(StoreKeyKind kind, int nkeys, ScanKey keys, bool *changing)
 	index_rescan(scan, keys, nkeys, NULL, 0);
 	if (index_getnext_slot(scan, ForwardScanDirection, slot))
 		state = TransactionIdIsValid(dirty.xmin) ? STORE_KEY_IN_FLIGHT : STORE_KEY_EXISTS;
-	*changing = state != STORE_KEY_FREE && TransactionIdIsValid(dirty.xmax);
+	*changed_by = state == STORE_KEY_FREE ? InvalidTransactionId :
+		state == STORE_KEY_IN_FLIGHT ? dirty.xmin : dirty.xmax;
 	index_endscan(scan);
 
 	ExecDropSingleTupleTableSlot(slot);
@@ -78,10 +81,10 @@ static StoreKeyState
 reserve(StoreReservation *reservation, StoreKeyKind kind, uint32 hash, int nkeys, ScanKey keys)
 {
 	StoreKeyState state;
-	bool		changing;
+	TransactionId changed_by;
 
 	coord_lock_new_key(&reservation->tag, kind, hash);
-	state = probe(kind, nkeys, keys, &changing);
+	state = probe(kind, nkeys, keys, &changed_by);
 	if (state != STORE_KEY_FREE)
 		coord_unlock(&reservation->tag);
 
@@ -131,10 +134,26 @@ bool
 store_task_is_still(const pg_uuid_t *id)
 {
 	ScanKeyData key;
-	bool		changing;
+	TransactionId changed_by;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
-	return probe(STORE_KEY_TASK_ID, 1, &key, &changing) == STORE_KEY_EXISTS && !changing;
+	return probe(STORE_KEY_TASK_ID, 1, &key, &changed_by) == STORE_KEY_EXISTS &&
+		!TransactionIdIsValid(changed_by);
+}
+
+/* The backend that is inserting or changing the row of a name; 0 when none is. */
+pid_t
+store_changed_by(StoreKeyKind kind, const char *name)
+{
+	ScanKeyData key;
+	TransactionId changed_by;
+
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(name));
+	(void) probe(kind, 1, &key, &changed_by);
+	if (!TransactionIdIsValid(changed_by))
+		return 0;
+	return BackendXidGetPid(SubTransGetTopmostTransaction(changed_by));
 }
 
 /* A key that was free has been inserted, or will not be. */

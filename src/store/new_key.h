@@ -35,6 +35,7 @@ extern StoreKeyState store_reserve(StoreReservation *reservation, StoreKeyKind k
 extern StoreKeyState store_reserve_id(StoreReservation *reservation, StoreKeyKind kind,
 									  const pg_uuid_t *id);
 extern bool store_task_is_still(const pg_uuid_t *id);
+extern pid_t store_changed_by(StoreKeyKind kind, const char *name);
 extern void store_key_inserted(StoreReservation *reservation);
 
 #endif							/* COORD_STORE_NEW_KEY_H */

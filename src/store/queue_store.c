@@ -9,6 +9,7 @@
 
 #include "store/queue_store.h"
 #include "store/store.h"
+#include "worker/wakeup.h"
 
 #define QUEUE_COLUMNS \
 	"paused, max_attempts, lease_ttl, backoff_base, backoff_max, max_claimed, retention"
@@ -70,6 +71,8 @@ store_queue_update(const QueueRow *queue)
 								arg_interval(queue->backoff_base), arg_interval(queue->backoff_max),
 								arg_int4_or_null(queue->max_claimed == 0, queue->max_claimed),
 								arg_interval_or_null(queue->retention)));
+	if (!queue->paused)
+		coord_queue_ready(queue->name, coord_now());
 }
 
 /* The queue as users see it. */

@@ -30,6 +30,7 @@
 #define MAX_ARGS 32
 
 static Oid	caller = InvalidOid;
+static const UuidList *set_aside = NULL;
 
 /* A relation that tells whose the extension is. */
 static Oid
@@ -110,6 +111,34 @@ Oid
 store_caller(void)
 {
 	return caller;
+}
+
+ArrayType *
+store_uuid_array(const UuidList *list)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(list->n, 1));
+
+	for (int i = 0; i < list->n; i++)
+		elements[i] = UUIDPGetDatum(&list->ids[i]);
+	return construct_array(elements, list->n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
+}
+
+/*
+ * Have the sweep pass over these items (agents, leases and tasks, by id), until
+ * the next call.  The list is the caller's and stays in place.
+ */
+void
+store_set_aside(const UuidList *items)
+{
+	set_aside = items;
+}
+
+StoreArg
+arg_set_aside(void)
+{
+	static const UuidList none = {0, NULL};
+
+	return arg_uuids(set_aside != NULL ? set_aside : &none);
 }
 
 static void

@@ -57,6 +57,9 @@ extern void store_close(StoreScope *scope);
 extern Oid	store_caller(void);
 extern bool store_hold_extension(void);
 
+extern void store_set_aside(const UuidList *items);
+extern ArrayType *store_uuid_array(const UuidList *list);
+
 extern uint64 store_run(StorePlan *plan, int nargs, const StoreArg *args);
 extern uint64 store_run_latest(StorePlan *plan, int nargs, const StoreArg *args);
 extern Portal store_cursor(StorePlan *plan, int nargs, const StoreArg *args);
@@ -120,6 +123,12 @@ arg_int4_or_null(bool isnull, int32 value)
 }
 
 static inline StoreArg
+arg_int8_or_null(bool isnull, int64 value)
+{
+	return (StoreArg) {INT8OID, Int64GetDatum(value), isnull};
+}
+
+static inline StoreArg
 arg_oid(Oid value)
 {
 	return (StoreArg) {OIDOID, ObjectIdGetDatum(value), false};
@@ -145,6 +154,12 @@ arg_interval_or_null(int64 usec)
 }
 
 static inline StoreArg
+arg_uuids(const UuidList *list)
+{
+	return (StoreArg) {UUIDARRAYOID, PointerGetDatum(store_uuid_array(list)), false};
+}
+
+static inline StoreArg
 arg_jsonb(Jsonb *value)
 {
 	return (StoreArg) {JSONBOID, value ? JsonbPGetDatum(value) : (Datum) 0, value == NULL};
@@ -155,5 +170,8 @@ arg_array(Oid type, ArrayType *value)
 {
 	return (StoreArg) {type, PointerGetDatum(value), value == NULL};
 }
+
+/* the array of what the sweep passes over, see store_set_aside() */
+extern StoreArg arg_set_aside(void);
 
 #endif							/* COORD_STORE_H */

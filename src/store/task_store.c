@@ -47,16 +47,6 @@ read_task(uint64 row)
 	return task;
 }
 
-static ArrayType *
-uuid_array(int n, const pg_uuid_t *ids)
-{
-	Datum	   *elements = palloc(sizeof(Datum) * Max(n, 1));
-
-	for (int i = 0; i < n; i++)
-		elements[i] = UUIDPGetDatum(&ids[i]);
-	return construct_array(elements, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
-}
-
 /* ---- creating and reading ---- */
 
 void
@@ -72,9 +62,11 @@ store_task_insert(const TaskSpec *spec, bool blocked, TimestampTz now)
 								arg_time(blocked ? DT_NOEND : spec->run_at),
 								arg_int4(spec->max_attempts), arg_text(spec->resource_key),
 								arg_text(spec->unique_key),
-								arg_array(UUIDARRAYOID, spec->ndepends == 0 ? NULL :
-										  uuid_array(spec->ndepends, spec->depends_on)),
+								arg_array(UUIDARRAYOID, spec->depends_on.n == 0 ? NULL :
+										  store_uuid_array(&spec->depends_on)),
 								arg_time(now)));
+	if (!blocked)
+		coord_queue_ready(spec->queue, spec->run_at);
 }
 
 /* The task of a queue that has not finished and has that key; NULL when there is none. */
@@ -163,7 +155,7 @@ store_task_results(FunctionCallInfo fcinfo, const UuidList *tasks)
 	static StorePlan plan = {.sql = "SELECT t FROM coord.task t WHERE t.id = ANY ($1)"
 	" ORDER BY array_position($1, t.id)"};
 
-	store_run(&plan, STORE_ARGS(arg_array(UUIDARRAYOID, uuid_array(tasks->n, tasks->ids))));
+	store_run(&plan, STORE_ARGS(arg_uuids(tasks)));
 	store_results(fcinfo);
 }
 
@@ -180,6 +172,28 @@ store_next_priority(const char *queue, int64 below, int *priority)
 		return false;
 	*priority = store_int4(0, 1, 0);
 	return true;
+}
+
+/*
+ * The earliest instant after that one at which a task of the queue becomes claimable;
+ * DT_NOEND when there is none.
+ */
+TimestampTz
+store_queue_next_ready(const char *queue, TimestampTz after)
+{
+	static StorePlan plan = {.sql = "SELECT ready_at FROM coord.task_live WHERE queue = $1 AND priority = $2"
+	" AND ready_at > $3 AND ready_at < 'infinity' ORDER BY ready_at LIMIT 1"};
+	TimestampTz next = DT_NOEND;
+	int64		below = (int64) PG_INT32_MAX + 1;
+	int			priority;
+
+	while (store_next_priority(queue, below, &priority))
+	{
+		if (store_run(&plan, STORE_ARGS(arg_text(queue), arg_int4(priority), arg_time(after))) > 0)
+			next = Min(next, store_time(0, 1, DT_NOEND));
+		below = priority;
+	}
+	return next;
 }
 
 /*
@@ -233,8 +247,9 @@ store_task_claim(const TaskRow *task, TimestampTz now)
 								  arg_time(task->lease_expires_at), arg_time(now),
 								  arg_time(task->check_at),
 								  arg_int4_or_null(task->queue_slot < 0, task->queue_slot)));
+	coord_queue_claimed_from(task->queue);
 	store_run(&insert, STORE_ARGS(arg_time(task->check_at), arg_uuid(&task->id), arg_uuid(task->agent_id)));
-	coord_wake_at(task->check_at);
+	coord_due_at(JOB_CLAIMS, task->check_at);
 }
 
 /* Write a claim's new expiry and, unless NULL, its progress. */
@@ -257,7 +272,7 @@ store_claim_set_check_at(TaskRow *task, TimestampTz check_at)
 	store_run(&deadline, STORE_ARGS(arg_time(task->check_at), arg_uuid(&task->id), arg_time(check_at)));
 	store_run(&plan, STORE_ARGS(arg_uuid(&task->id), arg_time(check_at)));
 	task->check_at = check_at;
-	coord_wake_at(check_at);
+	coord_due_at(JOB_CLAIMS, check_at);
 }
 
 /* ---- the end of a claim, and of a task ---- */
@@ -281,6 +296,7 @@ store_task_unclaim(const TaskRow *task, TimestampTz run_at, int attempts, const 
 	" check_at = NULL, queue_slot = NULL WHERE id = $1"};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(&task->id), arg_time(run_at), arg_int4(attempts), arg_text(error)));
+	coord_queue_ready(task->queue, run_at);
 }
 
 #define MOVE_TO(relation, state, result, error) \
@@ -354,7 +370,7 @@ store_dead_letters(const pg_uuid_t *id, const char *queue, int *n)
 
 /* Make a locked dead letter pending, with no attempts. */
 void
-store_redrive(const pg_uuid_t *id, TimestampTz now)
+store_redrive(const DeadLetter *letter, TimestampTz now)
 {
 	static StorePlan plan = {.sql = "WITH dead AS (DELETE FROM coord.task_dead WHERE id = $1 RETURNING *) "
 		"INSERT INTO coord.task_live (id, seq, queue, type, payload, priority, state, run_at, ready_at,"
@@ -362,7 +378,8 @@ store_redrive(const pg_uuid_t *id, TimestampTz now)
 		" SELECT id, nextval('coord.task_seq'), queue, type, payload, priority, 'pending', $2, $2,"
 	" 0, max_attempts, resource_key, unique_key, depends_on, created_at, error FROM dead"};
 
-	store_run(&plan, STORE_ARGS(arg_uuid(id), arg_time(now)));
+	store_run(&plan, STORE_ARGS(arg_uuid(&letter->id), arg_time(now)));
+	coord_queue_ready(letter->queue, now);
 }
 
 /* ---- what the sweep looks for ---- */
@@ -376,37 +393,48 @@ store_claims_due(const char *queue, TimestampTz now, int limit)
 {
 #define CLAIMS_DUE(filter) \
 	"SELECT t.id FROM coord.claim_deadline c JOIN coord.task_live t ON t.id = c.task_id" \
-	" WHERE c.check_at <= $1 AND " filter " ORDER BY c.check_at, c.task_id LIMIT $3" \
+	" WHERE c.check_at <= $1 AND NOT (c.task_id = ANY ($4)) AND " filter " ORDER BY c.check_at, c.task_id LIMIT $3" \
 	" FOR NO KEY UPDATE OF t SKIP LOCKED"
 	static StorePlan in_queue = {.sql = CLAIMS_DUE("t.queue = $2")};
 	static StorePlan in_all = {.sql = CLAIMS_DUE("$2 IS NULL")};
 
 	store_run(queue != NULL ? &in_queue : &in_all,
-			  STORE_ARGS(arg_time(now), arg_text(queue), arg_int4(limit)));
+			  STORE_ARGS(arg_time(now), arg_text(queue), arg_int4(limit), arg_set_aside()));
 	return store_uuids();
 }
 
-/* The tasks that agents have claimed.  There is no index for it: it reads all claims. */
+/* The tasks that an agent has claimed. */
 UuidList
-store_claims_of(const pg_uuid_t *agent_ids, int n)
+store_claims_of(const pg_uuid_t *agent_id, int limit)
 {
-	static StorePlan plan = {.sql = "SELECT task_id FROM coord.claim_deadline WHERE agent_id = ANY ($1) ORDER BY check_at"};
+	static StorePlan plan = {.sql = "SELECT task_id FROM coord.claim_deadline WHERE agent_id = $1"
+	" AND NOT (task_id = ANY ($3)) LIMIT $2"};
 
-	store_run(&plan, STORE_ARGS(arg_array(UUIDARRAYOID, uuid_array(n, agent_ids))));
+	store_run(&plan, STORE_ARGS(arg_uuid(agent_id), arg_int4(limit), arg_set_aside()));
 	return store_uuids();
 }
 
-/* The earliest instant at which the sweep must look at anything; DT_NOEND when there is none. */
-TimestampTz
-store_next_deadline(void)
+/* The tasks that agents which have ended have claimed.  It reads all claims. */
+UuidList
+store_orphaned_claims(int limit)
 {
-	static StorePlan plan = {.sql = "SELECT least("
-		"(SELECT check_at FROM coord.agent_data WHERE check_at IS NOT NULL ORDER BY check_at LIMIT 1), "
-		"(SELECT check_at FROM coord.lease_data WHERE check_at IS NOT NULL ORDER BY check_at LIMIT 1), "
-	"(SELECT check_at FROM coord.claim_deadline ORDER BY check_at, task_id LIMIT 1))"};
+	static StorePlan plan = {.sql = "SELECT c.task_id FROM coord.claim_deadline c"
+		" JOIN coord.agent_data a ON a.id = c.agent_id"
+		" WHERE (a.inactive_since IS NOT NULL OR a.retired_at IS NOT NULL) AND NOT (c.task_id = ANY ($1))"
+	" ORDER BY c.check_at LIMIT $2"};
 
-	store_run(&plan, 0, NULL);
-	return store_time(0, 1, DT_NOEND);
+	store_run(&plan, STORE_ARGS(arg_set_aside(), arg_int4(limit)));
+	return store_uuids();
+}
+
+/* The earliest instant at which the sweep must look at a claim; DT_NOEND when there is none. */
+TimestampTz
+store_claims_next_due(void)
+{
+	static StorePlan plan = {.sql = "SELECT check_at FROM coord.claim_deadline"
+	" WHERE NOT (task_id = ANY ($1)) ORDER BY check_at, task_id LIMIT 1"};
+
+	return store_run(&plan, STORE_ARGS(arg_set_aside())) ? store_time(0, 1, DT_NOEND) : DT_NOEND;
 }
 
 /* ---- dependencies ---- */
@@ -463,12 +491,13 @@ store_dependencies_forget(const pg_uuid_t *task_id)
 }
 
 void
-store_task_unblock(const pg_uuid_t *id)
+store_task_unblock(const TaskRow *task)
 {
 	static StorePlan plan = {.sql = "UPDATE coord.task_live SET state = 'pending', ready_at = run_at"
 	" WHERE id = $1 AND state = 'blocked'"};
 
-	store_run(&plan, STORE_ARGS(arg_uuid(id)));
+	store_run(&plan, STORE_ARGS(arg_uuid(&task->id)));
+	coord_queue_ready(task->queue, task->run_at);
 }
 
 /* Have the sweep look at what a blocked task waits for. */
@@ -478,7 +507,7 @@ store_check_insert(const pg_uuid_t *task_id)
 	static StorePlan plan = {.sql = "INSERT INTO coord.dependency_check (task_id) VALUES ($1)"};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(task_id)));
-	coord_wake();
+	coord_due_at(JOB_CHECKS, COORD_DUE_NOW);
 }
 
 /* Tasks that have a check, in the order of their ids, after that one. */
@@ -486,9 +515,9 @@ UuidList
 store_checks(const pg_uuid_t *after, int limit)
 {
 	static StorePlan plan = {.sql = "SELECT DISTINCT task_id FROM coord.dependency_check WHERE task_id > $1"
-	" ORDER BY task_id LIMIT $2"};
+	" AND NOT (task_id = ANY ($3)) ORDER BY task_id LIMIT $2"};
 
-	store_run(&plan, STORE_ARGS(arg_uuid(after), arg_int4(limit)));
+	store_run(&plan, STORE_ARGS(arg_uuid(after), arg_int4(limit), arg_set_aside()));
 	return store_uuids();
 }
 

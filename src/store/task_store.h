@@ -43,8 +43,7 @@ typedef struct TaskSpec
 	int			max_attempts;
 	char	   *unique_key;		/* NULL: none */
 	char	   *resource_key;	/* NULL: none */
-	int			ndepends;
-	pg_uuid_t  *depends_on;
+	UuidList	depends_on;
 } TaskSpec;
 
 typedef struct DeadLetter
@@ -66,6 +65,7 @@ extern Datum store_task_result(const pg_uuid_t *id);
 extern void store_task_results(FunctionCallInfo fcinfo, const UuidList *tasks);
 
 /* claiming, in the queue's order */
+extern TimestampTz store_queue_next_ready(const char *queue, TimestampTz after);
 extern bool store_next_priority(const char *queue, int64 below, int *priority);
 extern Portal store_claimable(const char *queue, int priority, const pg_uuid_t *agent_id,
 							  const char *resource_key, TimestampTz now);
@@ -81,11 +81,13 @@ extern void store_task_cancel(const TaskRow *task, const char *error, TimestampT
 extern void store_task_bury(const TaskRow *task, const char *error, TimestampTz now);
 extern pg_uuid_t *store_task_after_dead(const pg_uuid_t *id);
 extern DeadLetter *store_dead_letters(const pg_uuid_t *id, const char *queue, int *n);
-extern void store_redrive(const pg_uuid_t *id, TimestampTz now);
+extern void store_redrive(const DeadLetter *letter, TimestampTz now);
 
 /* what the sweep looks for */
 extern UuidList store_claims_due(const char *queue, TimestampTz now, int limit);
-extern UuidList store_claims_of(const pg_uuid_t *agent_ids, int n);
+extern UuidList store_claims_of(const pg_uuid_t *agent_id, int limit);
+extern UuidList store_orphaned_claims(int limit);
+extern TimestampTz store_claims_next_due(void);
 extern void store_claim_forget(const TaskRow *task);
 
 /* dependencies */
@@ -94,11 +96,9 @@ extern UuidList store_dependants(const pg_uuid_t *depends_on);
 extern UuidList store_dependencies(const pg_uuid_t *task_id);
 extern void store_dependency_drop(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);
 extern void store_dependencies_forget(const pg_uuid_t *task_id);
-extern void store_task_unblock(const pg_uuid_t *id);
+extern void store_task_unblock(const TaskRow *task);
 extern void store_check_insert(const pg_uuid_t *task_id);
 extern UuidList store_checks(const pg_uuid_t *after, int limit);
 extern void store_check_done(const pg_uuid_t *task_id);
-
-extern TimestampTz store_next_deadline(void);
 
 #endif							/* COORD_STORE_TASK_STORE_H */

@@ -29,6 +29,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "attachment.h"
 #include "clock.h"
 #include "worker/shared.h"
 #include "worker/worker.h"
@@ -99,6 +100,7 @@ coord_launcher_main(Datum arg pg_attribute_unused())
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			want_all_databases();	/* in case that one was missed */
 		}
 
 		now = coord_now();
@@ -161,6 +163,14 @@ retry_at(int failures, TimestampTz now)
 	return now + seconds * USECS_PER_SEC;
 }
 
+/* There is nothing to work for in a database. */
+static void
+forget(CoordDatabase *db)
+{
+	db->state = WORKER_NONE;
+	coord_attachments_forget(db->dbid);
+}
+
 /* Take notice of workers that have ended, and decide what becomes of their slots. */
 static void
 note_ended(TimestampTz now)
@@ -189,7 +199,7 @@ note_ended(TimestampTz now)
 			case WORKER_NOT_NEEDED:
 				/* unless somebody has asked anew meanwhile */
 				if (db->start_at != 0)
-					db->state = WORKER_NONE;
+					forget(db);
 				break;
 			case WORKER_STOPPED:
 				db->start_at = 0;
@@ -243,7 +253,7 @@ start_wanted(TimestampTz now)
 		if (db->state != WORKER_WANTED || db->holds > 0 || !exists)
 		{
 			if (!exists && db->state == WORKER_WANTED)
-				db->state = WORKER_NONE;
+				forget(db);
 			LWLockRelease(coord_shared->lock);
 			continue;
 		}

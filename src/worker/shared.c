@@ -16,12 +16,15 @@
 #include "utils/builtins.h"
 #include "utils/wait_event.h"
 
+#include "attachment.h"
 #include "clock.h"
+#include "lease_wait.h"
+#include "queue_listen.h"
 #include "settings.h"
 #include "worker/shared.h"
 
-/* how long a reader waits for a pass, and a command for a worker to end */
-#define PASS_TIMEOUT_MS 1000
+/* how long a reader waits for a delivery, and a command for a worker to end */
+#define DELIVERY_TIMEOUT_MS 1000
 #define HOLD_TIMEOUT_MS 10000
 
 CoordShared *coord_shared = NULL;
@@ -43,7 +46,10 @@ request_shmem(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 	RequestAddinShmemSpace(shared_size());
-	RequestNamedLWLockTranche("coord", 1);
+	RequestAddinShmemSpace(coord_attachments_size());
+	RequestAddinShmemSpace(coord_waiters_size());
+	RequestAddinShmemSpace(coord_listeners_size());
+	RequestNamedLWLockTranche("coord", 4);
 }
 
 static void
@@ -58,8 +64,13 @@ startup_shmem(void)
 	coord_shared = ShmemInitStruct("coord", shared_size(), &found);
 	if (!found)
 	{
+		LWLockPadded *locks = GetNamedLWLockTranche("coord");
+
 		memset(coord_shared, 0, shared_size());
-		coord_shared->lock = &GetNamedLWLockTranche("coord")->lock;
+		coord_shared->lock = &locks[0].lock;
+		coord_shared->attachment_lock = &locks[1].lock;
+		coord_shared->waiter_lock = &locks[2].lock;
+		coord_shared->listener_lock = &locks[3].lock;
 		coord_shared->ndatabases = coord_max_databases;
 		coord_shared->made_at = coord_now();
 		ConditionVariableInit(&coord_shared->state_cv);
@@ -67,14 +78,18 @@ startup_shmem(void)
 		{
 			CoordDatabase *db = &coord_shared->databases[i];
 
-			pg_atomic_init_u64(&db->sleeps_until, (uint64) DT_NOEND);
-			pg_atomic_init_u32(&db->busy, 0);
+			for (int job = 0; job < COORD_NJOBS; job++)
+				pg_atomic_init_u64(&db->due_at[job], (uint64) DT_NOEND);
+			pg_atomic_init_u64(&db->sleeps_until, (uint64) COORD_DUE_NOW);
 			pg_atomic_init_u32(&db->checks_wait, 0);
-			pg_atomic_init_u64(&db->passes_asked, 0);
-			pg_atomic_init_u64(&db->passes_done, 0);
-			ConditionVariableInit(&db->pass_cv);
+			pg_atomic_init_u64(&db->deliveries_asked, 0);
+			pg_atomic_init_u64(&db->deliveries_done, 0);
+			ConditionVariableInit(&db->delivery_cv);
 		}
 	}
+	coord_attachments_init();
+	coord_waiters_init();
+	coord_listeners_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -144,15 +159,19 @@ coord_want_worker(Oid dbid)
 			db->start_at = 0;
 			db->failures = 0;
 			db->holds = 0;
-			pg_atomic_write_u64(&db->sleeps_until, (uint64) DT_NOEND);
 		}
 	}
 	if (db == NULL)
 		full = true;
-	else if (db->pid != 0)
-		SetLatch(db->latch);
 	else
-		db->start_at = 0;
+	{
+		for (int job = 0; job < COORD_NJOBS; job++)
+			coord_set_due(db, job, COORD_DUE_NOW);
+		if (db->pid != 0)
+			SetLatch(db->latch);
+		else
+			db->start_at = 0;
+	}
 	LWLockRelease(coord_shared->lock);
 
 	if (full)
@@ -217,25 +236,25 @@ coord_unhold_worker(Oid dbid)
 }
 
 /*
- * Wait until the worker has made a pass that began after this call, and so has
- * delivered every event that was committed before it; no longer than a second,
- * in case that the worker does not get on.
+ * Wait until the worker has made a delivery that began after this call, and so
+ * has delivered every event that was committed before it; no longer than a
+ * second, in case that the worker does not get on.
  */
 void
 coord_wait_for_delivery(void)
 {
 	CoordDatabase *db = coord_find_database(MyDatabaseId);
-	TimestampTz give_up_at = coord_now() + PASS_TIMEOUT_MS * INT64CONST(1000);
-	uint64		pass;
+	TimestampTz give_up_at = coord_now() + DELIVERY_TIMEOUT_MS * INT64CONST(1000);
+	uint64		delivery;
 
 	if (db == NULL)
 		return;
-	pass = pg_atomic_add_fetch_u64(&db->passes_asked, 1);
-	coord_want_worker(MyDatabaseId);
+	delivery = pg_atomic_add_fetch_u64(&db->deliveries_asked, 1);
+	coord_tell_worker(db, JOB_EVENTS, COORD_DUE_NOW);
 
-	ConditionVariablePrepareToSleep(&db->pass_cv);
-	while (pg_atomic_read_u64(&db->passes_done) < pass && coord_now() < give_up_at)
-		(void) ConditionVariableTimedSleep(&db->pass_cv, PASS_TIMEOUT_MS, PG_WAIT_EXTENSION);
+	ConditionVariablePrepareToSleep(&db->delivery_cv);
+	while (pg_atomic_read_u64(&db->deliveries_done) < delivery && coord_now() < give_up_at)
+		(void) ConditionVariableTimedSleep(&db->delivery_cv, DELIVERY_TIMEOUT_MS, PG_WAIT_EXTENSION);
 	ConditionVariableCancelSleep();
 }
 
@@ -254,29 +273,47 @@ coord_wait_for_sweep(void)
 		XactLockTableWait(xid, NULL, NULL, XLTW_None);
 }
 
-/* Lower the instant until which a worker sleeps; false when it is as early already. */
-bool
-coord_lower_deadline(CoordDatabase *db, TimestampTz deadline)
+/* Lower an instant, unless it is as early already. */
+void
+coord_lower(pg_atomic_uint64 *instant, TimestampTz to)
 {
-	uint64		until = pg_atomic_read_u64(&db->sleeps_until);
+	uint64		is = pg_atomic_read_u64(instant);
 
-	while (deadline < (TimestampTz) until)
-	{
-		if (pg_atomic_compare_exchange_u64(&db->sleeps_until, &until, (uint64) deadline))
-			return true;
-	}
-	return false;
+	while (to < (TimestampTz) is && !pg_atomic_compare_exchange_u64(instant, &is, (uint64) to))
+		;
+}
+
+/* A job is due at that instant, if it is not due earlier. */
+void
+coord_set_due(CoordDatabase *db, CoordJob job, TimestampTz instant)
+{
+	coord_lower(&db->due_at[job], instant);
+}
+
+/* The same, and wake the worker if it sleeps for longer. */
+void
+coord_tell_worker(CoordDatabase *db, CoordJob job, TimestampTz instant)
+{
+	coord_set_due(db, job, instant);
+	pg_memory_barrier();
+	if (instant >= (TimestampTz) pg_atomic_read_u64(&db->sleeps_until))
+		return;
+	LWLockAcquire(coord_shared->lock, LW_SHARED);
+	if (db->pid != 0)
+		SetLatch(db->latch);
+	LWLockRelease(coord_shared->lock);
 }
 
 /* what coord.worker shows: always one row, all NULL but the database without a worker */
 Datum
 coord_worker_status(PG_FUNCTION_ARGS)
 {
-#define WORKER_COLUMNS 11
+#define WORKER_COLUMNS 14
 	Datum		values[WORKER_COLUMNS] = {0};
 	bool		nulls[WORKER_COLUMNS];
 	TupleDesc	tupdesc;
-	CoordDatabase copy = {0};
+	WorkerStatus status;
+	pid_t		pid = 0;
 	NameData	database;
 
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
@@ -292,25 +329,32 @@ coord_worker_status(PG_FUNCTION_ARGS)
 
 		LWLockAcquire(coord_shared->lock, LW_SHARED);
 		db = coord_find_database(MyDatabaseId);
-		if (db != NULL)
-			copy = *db;
+		if (db != NULL && db->pid != 0)
+		{
+			pid = db->pid;
+			status = db->status;
+		}
 		LWLockRelease(coord_shared->lock);
 	}
-	if (copy.pid != 0)
+	if (pid != 0)
 	{
 		memset(nulls, false, sizeof(nulls));
-		values[0] = Int32GetDatum(copy.pid);
-		values[2] = TimestampTzGetDatum(copy.started_at);
-		values[3] = TimestampTzGetDatum(copy.last_wakeup_at);
-		nulls[3] = copy.last_wakeup_at == 0;
-		values[4] = TimestampTzGetDatum(copy.next_deadline_at);
-		nulls[4] = copy.next_deadline_at == 0 || TIMESTAMP_NOT_FINITE(copy.next_deadline_at);
-		values[5] = Int64GetDatum(copy.counts.leases_expired);
-		values[6] = Int64GetDatum(copy.counts.agents_expired);
-		values[7] = Int64GetDatum(copy.counts.tasks_requeued);
-		values[8] = Int64GetDatum(copy.counts.leases_renewed);
-		values[9] = Int64GetDatum(copy.counts.events_delivered);
-		values[10] = IntervalPGetDatum(coord_usec_to_interval(copy.counts.lag_max));
+		values[0] = Int32GetDatum(pid);
+		values[2] = TimestampTzGetDatum(status.started_at);
+		values[3] = TimestampTzGetDatum(status.last_wakeup_at);
+		nulls[3] = status.last_wakeup_at == 0;
+		values[4] = TimestampTzGetDatum(status.next_deadline_at);
+		nulls[4] = status.next_deadline_at == 0 || TIMESTAMP_NOT_FINITE(status.next_deadline_at);
+		values[5] = Int64GetDatum(status.counts.leases_expired);
+		values[6] = Int64GetDatum(status.counts.agents_expired);
+		values[7] = Int64GetDatum(status.counts.tasks_requeued);
+		values[8] = Int64GetDatum(status.counts.leases_renewed);
+		values[9] = Int64GetDatum(status.counts.events_delivered);
+		values[10] = IntervalPGetDatum(coord_usec_to_interval(status.counts.lag_max));
+		values[11] = Int64GetDatum(status.errors);
+		values[12] = TimestampTzGetDatum(status.last_error_at);
+		nulls[12] = nulls[13] = status.errors == 0;
+		values[13] = CStringGetTextDatum(status.last_error);
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls)));
 }

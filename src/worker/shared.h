@@ -4,6 +4,14 @@
  *
  * Nothing that a user was told depends on it: it holds who is to be woken when,
  * and counts.  It exists when the library is preloaded.
+ *
+ * Sleep and wake.  The worker of a database has a few jobs, and each job has an
+ * instant at which it is due.  A commit that leaves something for a job lowers
+ * that instant, and sets the worker's latch if the worker sleeps for longer.  The
+ * worker raises it to DT_NOEND before it does the job, so that nothing that is
+ * committed from then on is missed, and lowers it to what it finds still to come.
+ * Before it sleeps it says until when, and then reads all instants once more: one
+ * of the two always sees what the other has written.
  */
 #ifndef COORD_WORKER_SHARED_H
 #define COORD_WORKER_SHARED_H
@@ -14,6 +22,23 @@
 #include "storage/lwlock.h"
 #include "utils/timestamp.h"
 #include "worker/sweep.h"
+
+/* what a worker does, in the order in which it does it */
+typedef enum CoordJob
+{
+	JOB_QUEUES,					/* wake who listens to queues */
+	JOB_AGENTS,					/* end agents that have lapsed */
+	JOB_LEASES,					/* expire and renew leases */
+	JOB_CLAIMS,					/* give back claims that have run out */
+	JOB_ORPHANS,				/* and those that were committed after their agent's end */
+	JOB_CHECKS,					/* look at the dependencies that have a check */
+	JOB_EVENTS					/* deliver events */
+} CoordJob;
+
+#define COORD_NJOBS (JOB_EVENTS + 1)
+
+/* a job that is due now, or to be done as soon as possible */
+#define COORD_DUE_NOW DT_NOBEGIN
 
 /* a worker's life, as the launcher sees it */
 typedef enum WorkerState
@@ -31,6 +56,20 @@ typedef enum WorkerExit
 	WORKER_NOT_NEEDED			/* there is no extension in the database */
 } WorkerExit;
 
+#define COORD_ERROR_LEN 256
+
+/* what coord.worker shows */
+typedef struct WorkerStatus
+{
+	TimestampTz started_at;
+	TimestampTz last_wakeup_at;
+	TimestampTz next_deadline_at;
+	SweepCounts counts;
+	int64		errors;
+	TimestampTz last_error_at;
+	char		last_error[COORD_ERROR_LEN];
+} WorkerStatus;
+
 /*
  * A database that has, or may have, the extension.  The lock protects all but
  * the atomics; a SetLatch() under it is safe, since it cannot fail.
@@ -47,32 +86,24 @@ typedef struct CoordDatabase
 	pid_t		pid;			/* of the worker; 0 when there is none */
 	Latch	   *latch;			/* its latch, when pid is not 0 */
 
-	/*
-	 * The instant until which the worker sleeps.  It raises this to DT_NOEND
-	 * when it begins a pass; a commit that brings an earlier deadline lowers it,
-	 * and sets the latch if the worker is not busy.  The worker, when it has
-	 * computed its own deadline and is no longer busy, reads it once more before
-	 * it sleeps: so one of the two always sees what the other has written.
-	 */
-	pg_atomic_uint64 sleeps_until;
-	pg_atomic_uint32 busy;
+	pg_atomic_uint64 due_at[COORD_NJOBS];
+	pg_atomic_uint64 sleeps_until;	/* COORD_DUE_NOW: it is awake */
 	pg_atomic_uint32 checks_wait;	/* it keeps dependency checks */
 
-	/* readers wait for a pass that began after they asked */
-	pg_atomic_uint64 passes_asked;
-	pg_atomic_uint64 passes_done;
-	ConditionVariable pass_cv;
+	/* readers wait for a delivery that began after they asked */
+	pg_atomic_uint64 deliveries_asked;
+	pg_atomic_uint64 deliveries_done;
+	ConditionVariable delivery_cv;
 
-	/* what coord.worker shows */
-	TimestampTz started_at;
-	TimestampTz last_wakeup_at;
-	TimestampTz next_deadline_at;
-	SweepCounts counts;
+	WorkerStatus status;
 } CoordDatabase;
 
 typedef struct CoordShared
 {
-	LWLock	   *lock;
+	LWLock	   *lock;			/* of the databases */
+	LWLock	   *attachment_lock;
+	LWLock	   *waiter_lock;
+	LWLock	   *listener_lock;
 	Latch	   *launcher_latch; /* NULL: it does not run */
 	TimestampTz made_at;		/* when this memory was */
 	ConditionVariable state_cv; /* a worker has started or ended */
@@ -91,6 +122,8 @@ extern void coord_hold_worker(Oid dbid);
 extern void coord_unhold_worker(Oid dbid);
 extern void coord_wait_for_delivery(void);
 extern void coord_wait_for_sweep(void);
-extern bool coord_lower_deadline(CoordDatabase *db, TimestampTz deadline);
+extern void coord_lower(pg_atomic_uint64 *instant, TimestampTz to);
+extern void coord_set_due(CoordDatabase *db, CoordJob job, TimestampTz instant);
+extern void coord_tell_worker(CoordDatabase *db, CoordJob job, TimestampTz instant);
 
 #endif							/* COORD_WORKER_SHARED_H */

@@ -1,11 +1,11 @@
 /*
  * sweep.c
- *		One round of upkeep, by the worker or by hand.
+ *		Upkeep in batches, by the worker or by hand.
  *
- * A batch looks at what has come due, in the order agents, leases, claims, and
- * then at the dependencies that have a check.  Rows that another transaction
- * has locked are passed over and stay due.  Any number of sweeps at once is
- * harmless: each row is dealt with by whoever locks it.
+ * A batch looks at what has come due of one kind: agents, leases, claims, or
+ * dependencies that have a check.  Rows that another transaction has locked are
+ * passed over and stay due.  Any number of sweeps at once is harmless: each row is
+ * dealt with by whoever locks it.
  */
 #include "postgres.h"
 
@@ -15,51 +15,58 @@
 #include "utils/fmgrprotos.h"
 
 #include "agent.h"
+#include "attachment.h"
 #include "claim.h"
 #include "clock.h"
 #include "dependency.h"
 #include "event.h"
-#include "lease.h"
+#include "store/lease_store.h"
 #include "store/store.h"
 #include "worker/sweep.h"
 #include "worker/wakeup.h"
+#include "worker/worker.h"
 
+/* so much is done in a transaction; of agents, so many with all that they held */
 #define AGENT_BATCH 100
+#define FREED_BATCH 1000
 #define LEASE_BATCH 1000
-#define CLAIM_BATCH 1000
+#define CLAIM_BATCH 500
 #define CHECK_BATCH 1000
 #define EVENT_BATCH 1000
 
 PG_FUNCTION_INFO_V1(coord_sweep);
 
-static int	sweep_agents(SweepCounts *counts, TimestampTz now);
-static int	sweep_leases(SweepCounts *counts, TimestampTz now);
-static int	sweep_claims(SweepCounts *counts, TimestampTz now);
-static int	sweep_checks(TimestampTz now);
+static pg_uuid_t swept_last;	/* zero: nothing in particular */
+
+static void sweep_kind(SweepCounts *counts, SweepOutcome (*batch) (SweepCounts *));
+static bool end_agent(AgentRow *agent, TimestampTz now, int *budget, SweepCounts *counts);
+static bool end_attached(const AttachmentRef *ref, TimestampTz now, int *budget, SweepCounts *counts);
+
+static SweepOutcome
+agents_by_hand(SweepCounts *counts)
+{
+	return coord_sweep_agents(counts, true);
+}
+
+static SweepOutcome
+leases_by_hand(SweepCounts *counts)
+{
+	return coord_sweep_leases(counts, false);
+}
 
 /* sweep(): all that is due, in the caller's transaction */
 Datum
 coord_sweep(PG_FUNCTION_ARGS pg_attribute_unused())
 {
 	SweepCounts counts = {0};
-	StoreScope	scope;
-	SweepOutcome outcome;
 	char	   *json;
 
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		store_open(&scope);
-		outcome = coord_sweep_batch(&counts);
-		store_close(&scope);
-	} while (outcome == SWEEP_MORE);
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		store_open(&scope);
-		outcome = coord_deliver_batch(&counts);
-		store_close(&scope);
-	} while (outcome == SWEEP_MORE);
+	sweep_kind(&counts, agents_by_hand);
+	sweep_kind(&counts, leases_by_hand);
+	sweep_kind(&counts, coord_sweep_claims);
+	sweep_kind(&counts, coord_sweep_orphans);
+	sweep_kind(&counts, coord_sweep_checks);
+	sweep_kind(&counts, coord_deliver_events);
 
 	json = psprintf("{\"leases_expired\": " INT64_FORMAT ", \"agents_expired\": " INT64_FORMAT
 					", \"tasks_requeued\": " INT64_FORMAT ", \"leases_renewed\": " INT64_FORMAT
@@ -69,31 +76,242 @@ coord_sweep(PG_FUNCTION_ARGS pg_attribute_unused())
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
 }
 
-/* One batch in the current transaction. */
-SweepOutcome
-coord_sweep_batch(SweepCounts *counts)
+static void
+sweep_kind(SweepCounts *counts, SweepOutcome (*batch) (SweepCounts *))
 {
-	TimestampTz now = coord_now();
-	int			agents = sweep_agents(counts, now);
-	int			leases = sweep_leases(counts, now);
-	int			claims = sweep_claims(counts, now);
-	int			checks = sweep_checks(now);
+	SweepOutcome outcome;
 
-	if (agents == AGENT_BATCH || leases == LEASE_BATCH || claims == CLAIM_BATCH || checks == CHECK_BATCH)
-		return SWEEP_MORE;
-	return agents + leases + claims + checks > 0 ? SWEEP_SOME : SWEEP_IDLE;
+	do
+	{
+		StoreScope	scope;
+
+		CHECK_FOR_INTERRUPTS();
+		store_open(&scope);
+		outcome = batch(counts);
+		store_close(&scope);
+	} while (outcome == SWEEP_MORE);
 }
 
-/* Deliver a batch of events; SWEEP_LOCKED when another transaction is delivering. */
+static void
+note_lag(SweepCounts *counts, TimestampTz due, TimestampTz now)
+{
+	counts->lag_max = Max(counts->lag_max, now - due);
+}
+
+static SweepOutcome
+outcome_of(int done, bool locked, bool more)
+{
+	return more ? SWEEP_MORE : locked ? SWEEP_LOCKED : done > 0 ? SWEEP_SOME : SWEEP_IDLE;
+}
+
+/*
+ * Agents: those that have lapsed end, and are freed of what they held; each one in
+ * one transaction, unless it held more than a batch.  "also_unknown" asks for those
+ * whose attachments are not known any more.
+ */
 SweepOutcome
-coord_deliver_batch(SweepCounts *counts)
+coord_sweep_agents(SweepCounts *counts, bool also_unknown)
+{
+	AttachmentRef refs[AGENT_BATCH];
+	int			nrefs = coord_is_worker() ? coord_attachments_ended(refs, AGENT_BATCH) : 0;
+	TimestampTz now = coord_now();
+	int			budget = FREED_BATCH;
+	int			settled = 0;
+	int			done = 0;
+	int			nlocked = 0;
+	int			n;
+	AgentRow  **due;
+
+	for (int i = 0; i < nrefs && budget > 0; i++)
+		settled += end_attached(&refs[i], now, &budget, counts);
+	nlocked = nrefs - settled;
+
+	due = also_unknown ? store_agents_attached(&n) : NULL;
+	for (int i = 0; due != NULL && i < n && budget > 0; i++)
+	{
+		AttachmentRef ref = {due[i]->attachment, due[i]->id};
+
+		if (coord_agent_ends_at(due[i]) > now)
+			continue;
+		if (end_attached(&ref, now, &budget, counts))
+			done++;
+		else
+			nlocked++;
+	}
+
+	due = store_agents_due(now, AGENT_BATCH, &n);
+	for (int i = 0; i < n && budget > 0; i++)
+	{
+		coord_sweeping(&due[i]->id);
+		if (end_agent(due[i], now, &budget, counts))
+			done++;
+		else
+			nlocked++;
+	}
+	return outcome_of(done, nlocked > 0, budget <= 0 || n == AGENT_BATCH || settled > 0);
+}
+
+/* A locked agent that is due.  False when something of it is locked by others. */
+static bool
+end_agent(AgentRow *agent, TimestampTz now, int *budget, SweepCounts *counts)
+{
+	TimestampTz ends_at = coord_agent_ends_at(agent);
+	bool		ended = agent->inactive_since != DT_NOEND;
+
+	if (ends_at > now)
+	{
+		store_agent_set_check_at(agent, ends_at);
+		return true;
+	}
+	*budget -= 1 + coord_agent_lapse(agent, now, *budget, &counts->tasks_requeued);
+	if (ended && agent->check_at != DT_NOEND)
+		return false;			/* all that is left of it is locked */
+	if (!ended)
+	{
+		note_lag(counts, ends_at, now);
+		counts->agents_expired++;
+	}
+	return true;
+}
+
+/* An agent whose attachment has ended.  False when it is locked by others. */
+static bool
+end_attached(const AttachmentRef *ref, TimestampTz now, int *budget, SweepCounts *counts)
+{
+	AgentRow   *agent;
+
+	coord_sweeping(&ref->agent_id);
+	agent = store_agent(&ref->agent_id, STORE_LOCK_SKIP);
+	if (agent == NULL && store_agent(&ref->agent_id, STORE_NO_LOCK) != NULL)
+		return false;			/* it is locked */
+
+	/*
+	 * What this transaction does may be undone, so an attachment is settled when
+	 * the worker sees that the agent does not have it any more.
+	 */
+	if (agent == NULL || agent->attachment != ref->id)
+	{
+		if (coord_is_worker())
+			coord_attachment_settled(ref->id);
+		return true;
+	}
+	return end_agent(agent, now, budget, counts);
+}
+
+/*
+ * Leases: they expire, or are renewed.  "one_by_one" to know which one it was, in
+ * case of an error.
+ */
+SweepOutcome
+coord_sweep_leases(SweepCounts *counts, bool one_by_one)
+{
+	TimestampTz now = coord_now();
+	int			limit = one_by_one ? 1 : LEASE_BATCH;
+	TimestampTz earliest;
+	int			renewed;
+	int			looked;
+	int			expired;
+
+	coord_sweeping(one_by_one ? store_lease_due_first(now, false) : NULL);
+	looked = store_leases_look(now, limit, &renewed);
+	coord_sweeping(one_by_one ? store_lease_due_first(now, true) : NULL);
+	expired = store_leases_expire(now, limit, &earliest);
+	if (expired > 0)
+		note_lag(counts, earliest, now);
+	counts->leases_renewed += renewed;
+	counts->leases_expired += expired;
+	return outcome_of(looked + expired, false, looked == limit || expired == limit);
+}
+
+static int
+look_at_claims(const UuidList *claims, TimestampTz now, SweepCounts *counts)
+{
+	int			done = 0;
+
+	for (int i = 0; i < claims->n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		coord_sweeping(&claims->ids[i]);
+		switch (coord_claim_look(&claims->ids[i], now))
+		{
+			case CLAIM_LOST:
+				counts->tasks_requeued++;
+				done++;
+				break;
+			case CLAIM_HOLDS:
+				done++;
+				break;
+			case CLAIM_LOCKED:
+				break;
+		}
+	}
+	return done;
+}
+
+/* Claims: those that have run out are given back. */
+SweepOutcome
+coord_sweep_claims(SweepCounts *counts)
+{
+	TimestampTz now = coord_now();
+	UuidList	due = store_claims_due(NULL, now, CLAIM_BATCH);
+
+	return outcome_of(look_at_claims(&due, now, counts), false, due.n == CLAIM_BATCH);
+}
+
+/* Claims that were committed after their agent had been freed of what it held. */
+SweepOutcome
+coord_sweep_orphans(SweepCounts *counts)
+{
+	UuidList	orphans = store_orphaned_claims(CLAIM_BATCH);
+	int			done = look_at_claims(&orphans, coord_now(), counts);
+
+	return outcome_of(done, done < orphans.n, done > 0 && orphans.n == CLAIM_BATCH);
+}
+
+/*
+ * The checks that cannot be decided yet are kept, and the next batch goes on after
+ * them.  Whoever finishes a task from the first look on wakes the worker.
+ */
+SweepOutcome
+coord_sweep_checks(SweepCounts *counts pg_attribute_unused())
+{
+	static pg_uuid_t after;		/* zero: from the first */
+	TimestampTz now = coord_now();
+	UuidList	checks = store_checks(&after, CHECK_BATCH);
+	int			done = 0;
+
+	if (checks.n > 0)
+		coord_keep_checks(true);
+	for (int i = 0; i < checks.n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		coord_sweeping(&checks.ids[i]);
+		if (coord_dependencies_look(&checks.ids[i], now))
+		{
+			store_check_done(&checks.ids[i]);
+			done++;
+		}
+	}
+
+	if (checks.n == CHECK_BATCH)
+	{
+		after = checks.ids[checks.n - 1];
+		return SWEEP_MORE;
+	}
+	memset(&after, 0, sizeof(after));
+	if (store_checks(&after, 1).n == 0)
+		coord_keep_checks(false);
+	return outcome_of(done, false, false);
+}
+
+/* Deliver a batch of events; SWEEP_LOCKED also when another transaction is delivering. */
+SweepOutcome
+coord_deliver_events(SweepCounts *counts)
 {
 	int			n = coord_events_deliver(EVENT_BATCH);
 
-	if (n < 0)
-		return SWEEP_LOCKED;
-	counts->events_delivered += n;
-	return n == EVENT_BATCH ? SWEEP_MORE : n > 0 ? SWEEP_SOME : SWEEP_IDLE;
+	counts->events_delivered += Max(n, 0);
+	return outcome_of(n, n < 0, n == EVENT_BATCH);
 }
 
 void
@@ -107,105 +325,21 @@ coord_sweep_counts_add(SweepCounts *to, const SweepCounts *from)
 	to->lag_max = Max(to->lag_max, from->lag_max);
 }
 
-static void
-note_lag(SweepCounts *counts, TimestampTz due, TimestampTz now)
+/* From now on it is this agent, lease or task that is looked at; NULL: none in particular. */
+void
+coord_sweeping(const pg_uuid_t *item)
 {
-	counts->lag_max = Max(counts->lag_max, now - due);
+	if (item != NULL)
+		swept_last = *item;
+	else
+		memset(&swept_last, 0, sizeof(swept_last));
 }
 
-static int
-sweep_agents(SweepCounts *counts, TimestampTz now)
+/* What was looked at last; NULL: nothing in particular. */
+const pg_uuid_t *
+coord_swept_last(void)
 {
-	int			n;
-	AgentRow  **due = store_agents_due(now, AGENT_BATCH, &n);
-	AgentRow  **lapsed = palloc(sizeof(AgentRow *) * Max(n, 1));
-	int			nlapsed = 0;
+	static const pg_uuid_t nothing;
 
-	for (int i = 0; i < n; i++)
-	{
-		TimestampTz ends_at = coord_agent_ends_at(due[i]);
-
-		if (ends_at > now)
-			store_agent_set_check_at(due[i], ends_at);
-		else
-		{
-			note_lag(counts, ends_at, now);
-			lapsed[nlapsed++] = due[i];
-		}
-	}
-	if (nlapsed > 0)
-		counts->tasks_requeued += coord_agents_lapse(lapsed, nlapsed, now);
-	counts->agents_expired += nlapsed;
-	return n;
-}
-
-static int
-sweep_leases(SweepCounts *counts, TimestampTz now)
-{
-	int			n;
-	LeaseRow  **due = store_leases_due(now, LEASE_BATCH, &n);
-
-	for (int i = 0; i < n; i++)
-	{
-		TimestampTz expires_at = due[i]->expires_at;
-		bool		renewed;
-
-		CHECK_FOR_INTERRUPTS();
-		if (coord_lease_look(due[i], now, &renewed))
-		{
-			note_lag(counts, expires_at, now);
-			counts->leases_expired++;
-		}
-		else if (renewed)
-			counts->leases_renewed++;
-	}
-	return n;
-}
-
-static int
-sweep_claims(SweepCounts *counts, TimestampTz now)
-{
-	UuidList	due = store_claims_due(NULL, now, CLAIM_BATCH);
-
-	for (int i = 0; i < due.n; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (coord_claim_look(&due.ids[i], now))
-			counts->tasks_requeued++;
-	}
-	return due.n;
-}
-
-/*
- * The checks that cannot be decided yet are kept, and the next batch goes on after
- * them.  Whoever finishes a task from the first look on wakes the worker.
- */
-static int
-sweep_checks(TimestampTz now)
-{
-	static pg_uuid_t after;		/* zero: from the first */
-	UuidList	checks = store_checks(&after, CHECK_BATCH);
-	int			n = 0;
-
-	if (checks.n > 0)
-		coord_keep_checks(true);
-	for (int i = 0; i < checks.n; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (coord_dependencies_look(&checks.ids[i], now))
-		{
-			store_check_done(&checks.ids[i]);
-			n++;
-		}
-	}
-
-	if (checks.n == CHECK_BATCH)
-	{
-		after = checks.ids[checks.n - 1];
-		return CHECK_BATCH;
-	}
-	memset(&after, 0, sizeof(after));
-	if (store_checks(&after, 1).n == 0)
-		coord_keep_checks(false);
-	return n;
+	return memcmp(&swept_last, &nothing, sizeof(nothing)) == 0 ? NULL : &swept_last;
 }

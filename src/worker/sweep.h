@@ -1,11 +1,12 @@
 /*
  * sweep.h
- *		One round of upkeep, by the worker or by hand.
+ *		Upkeep in batches, by the worker or by hand.
  */
 #ifndef COORD_WORKER_SWEEP_H
 #define COORD_WORKER_SWEEP_H
 
 #include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 typedef struct SweepCounts
 {
@@ -19,14 +20,23 @@ typedef struct SweepCounts
 
 typedef enum SweepOutcome
 {
-	SWEEP_IDLE,					/* nothing that is due could be done */
-	SWEEP_SOME,					/* all that was due, but for what is locked, is done */
-	SWEEP_MORE,					/* a batch was full */
-	SWEEP_LOCKED				/* another transaction does it */
+	SWEEP_IDLE,					/* nothing was done; what is due all the same is locked */
+	SWEEP_SOME,
+	SWEEP_LOCKED,				/* another transaction has locked something that is to be done */
+	SWEEP_MORE					/* there is more to do */
 } SweepOutcome;
 
-extern SweepOutcome coord_sweep_batch(SweepCounts *counts);
-extern SweepOutcome coord_deliver_batch(SweepCounts *counts);
+/* each is a batch in the current transaction */
+extern SweepOutcome coord_sweep_agents(SweepCounts *counts, bool also_unknown);
+extern SweepOutcome coord_sweep_leases(SweepCounts *counts, bool one_by_one);
+extern SweepOutcome coord_sweep_claims(SweepCounts *counts);
+extern SweepOutcome coord_sweep_orphans(SweepCounts *counts);
+extern SweepOutcome coord_sweep_checks(SweepCounts *counts);
+extern SweepOutcome coord_deliver_events(SweepCounts *counts);
 extern void coord_sweep_counts_add(SweepCounts *to, const SweepCounts *from);
+
+/* what is being looked at, in case of an error */
+extern void coord_sweeping(const pg_uuid_t *item);
+extern const pg_uuid_t *coord_swept_last(void);
 
 #endif							/* COORD_WORKER_SWEEP_H */

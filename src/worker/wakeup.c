@@ -1,79 +1,145 @@
 /*
  * wakeup.c
- *		What a transaction leaves for the worker, told at its commit.
+ *		What a transaction leaves for others, told at its end.
  *
- * A transaction remembers the earliest deadline that it wrote, and whether it
- * left anything to be done at once.  At its commit, when others can see what it
- * wrote, it sets the worker's latch if the worker would sleep too long.  What a
- * rolled-back subtransaction left only wakes the worker for nothing.
+ * A transaction remembers when the worker's jobs have something to do by what it
+ * wrote, which queues have something claimable, and which leases it touched.  At its
+ * commit, when others can see what it wrote, it tells: the worker's latch is set if
+ * the worker would sleep too long, and who waits for a lease looks again.  What a
+ * rolled-back subtransaction left only wakes somebody for nothing.
  *
- * Some commands do not come by here and are seen by a hook on utility commands:
- * COMMIT PREPARED, COPY into the stored relations (a restore), and commands that
- * create, drop or copy a database.  CREATE and DROP EXTENSION are seen by the
- * hook on object access.
+ * An abort has something to tell too.  While the transaction was open, others passed
+ * over the tasks that it had claimed and found the leases that it had touched locked.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/objectaccess.h"
-#include "catalog/pg_extension_d.h"
-#include "commands/dbcommands.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
-#include "tcop/utility.h"
-#include "utils/acl.h"
 #include "utils/memutils.h"
 
-#include "compat.h"
+#include "attachment.h"
+#include "lease_wait.h"
+#include "queue_listen.h"
 #include "worker/shared.h"
 #include "worker/wakeup.h"
 #include "worker/worker.h"
 
-static TimestampTz xact_deadline = DT_NOEND;
-static bool xact_finished_task = false;
-static Oid	xact_look_into = InvalidOid;	/* a database that may need a worker */
-static List *xact_holds = NIL;	/* databases whose workers are held until its end */
+/* so many leases that one touched are remembered by their keys */
+#define MAX_TOUCHED 64
 
-static ProcessUtility_hook_type prev_ProcessUtility = NULL;
-static object_access_hook_type prev_object_access = NULL;
+/* how far back to look for a queue that is noted already */
+#define QUEUES_COMPARED 8
 
-/* At the commit, the worker must not sleep beyond "deadline". */
-void
-coord_wake_at(TimestampTz deadline)
+typedef struct NotedQueue
 {
-	xact_deadline = Min(xact_deadline, deadline);
-}
+	char	   *name;
+	TimestampTz ready_at;		/* DT_NOEND: only if the transaction aborts */
+} NotedQueue;
 
-/* At the commit, there is something for the worker to do. */
-void
-coord_wake(void)
+/* of the present transaction; what has memory has it in TopTransactionContext */
+static struct
 {
-	xact_deadline = DT_NOBEGIN;
-}
+	bool		any;
+	TimestampTz due_at[COORD_NJOBS];
+	bool		finished_task;
+	List	   *queues;
+	uint64		touched[MAX_TOUCHED];
+	int			ntouched;
+	bool		touched_more;
+	bool		all_queues;
+	Oid			look_into;		/* a database that may need a worker */
+}			left;
 
-/* At the commit, there is if the worker keeps dependency checks. */
-void
-coord_wake_if_checks_wait(void)
-{
-	xact_finished_task = true;
-}
+static NotedQueue *note_queue(const char *queue);
 
 static void
-wake_worker(void)
+begin(void)
 {
-	CoordDatabase *db = coord_find_database(MyDatabaseId);
-
-	if (db == NULL)
+	if (left.any)
 		return;
-	if (xact_finished_task && pg_atomic_read_u32(&db->checks_wait))
-		xact_deadline = DT_NOBEGIN;
-	if (coord_lower_deadline(db, xact_deadline) && !pg_atomic_read_u32(&db->busy))
+	left.any = true;
+	for (int job = 0; job < COORD_NJOBS; job++)
+		left.due_at[job] = DT_NOEND;
+}
+
+/* A job is due at that instant, by what is written. */
+void
+coord_due_at(CoordJob job, TimestampTz instant)
+{
+	begin();
+	left.due_at[job] = Min(left.due_at[job], instant);
+}
+
+/* All jobs are due: what was written did not come by here. */
+void
+coord_all_due(void)
+{
+	for (int job = 0; job < COORD_NJOBS; job++)
+		coord_due_at(job, COORD_DUE_NOW);
+	left.all_queues = true;
+	coord_leases_touched();
+}
+
+/* A task was finished, which a dependency check that the worker keeps may wait for. */
+void
+coord_finished_task(void)
+{
+	begin();
+	left.finished_task = true;
+}
+
+/* Something in a queue is claimable from that instant on. */
+void
+coord_queue_ready(const char *queue, TimestampTz instant)
+{
+	NotedQueue *noted = note_queue(queue);
+
+	if (noted != NULL)
+		noted->ready_at = Min(noted->ready_at, instant);
+}
+
+/* Tasks of a queue are being claimed; if this is undone, they are claimable again. */
+void
+coord_queue_claimed_from(const char *queue)
+{
+	(void) note_queue(queue);
+}
+
+/* The lease on a resource is locked or written. */
+void
+coord_lease_touched(const char *resource_key)
+{
+	uint64		hash;
+
+	begin();
+	if (left.touched_more || coord_shared == NULL)
+		return;
+	hash = coord_waiter_hash(resource_key);
+	for (int i = 0; i < left.ntouched; i++)
 	{
-		LWLockAcquire(coord_shared->lock, LW_SHARED);
-		if (db->dbid == MyDatabaseId && db->pid != 0)
-			SetLatch(db->latch);
-		LWLockRelease(coord_shared->lock);
+		if (left.touched[i] == hash)
+			return;
 	}
+	if (left.ntouched == MAX_TOUCHED)
+		left.touched_more = true;
+	else
+		left.touched[left.ntouched++] = hash;
+}
+
+/* Leases are, nobody knows which. */
+void
+coord_leases_touched(void)
+{
+	begin();
+	left.touched_more = true;
+}
+
+/* That database may have got or lost the extension. */
+void
+coord_look_into(Oid dbid)
+{
+	begin();
+	left.look_into = dbid;
 }
 
 /* The worker keeps dependency checks, or is about to look at some. */
@@ -89,165 +155,129 @@ coord_keep_checks(bool keep)
 	}
 }
 
-/* Hold a database's worker until the end of the transaction. */
-static void
-hold_worker(Oid dbid)
+static NotedQueue *
+note_queue(const char *queue)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	int			n = list_length(left.queues);
+	MemoryContext old;
+	NotedQueue *noted;
 
-	xact_holds = lappend_oid(xact_holds, dbid);
+	if (coord_shared == NULL)
+		return NULL;
+	begin();
+	for (int i = n - 1; i >= 0 && i >= n - QUEUES_COMPARED; i--)
+	{
+		noted = list_nth(left.queues, i);
+		if (strcmp(noted->name, queue) == 0)
+			return noted;
+	}
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	noted = palloc(sizeof(NotedQueue));
+	noted->name = pstrdup(queue);
+	noted->ready_at = DT_NOEND;
+	left.queues = lappend(left.queues, noted);
 	MemoryContextSwitchTo(old);
-	coord_hold_worker(dbid);
+	return noted;
 }
 
-/* Let the workers go that this transaction holds. */
+/* Tell the worker what is left for it. */
 static void
-unhold_workers(void)
+tell_worker(bool commit)
 {
+	CoordDatabase *db = coord_find_database(MyDatabaseId);
 	ListCell   *cell;
 
-	foreach(cell, xact_holds)
-		coord_unhold_worker(lfirst_oid(cell));
-	xact_holds = NIL;
+	if (db == NULL)
+		return;
+	if (left.finished_task && pg_atomic_read_u32(&db->checks_wait))
+		left.due_at[JOB_CHECKS] = COORD_DUE_NOW;
+	if (!commit)
+	{
+		for (int job = 0; job < COORD_NJOBS; job++)
+			left.due_at[job] = DT_NOEND;
+	}
+
+	foreach(cell, left.queues)
+	{
+		NotedQueue *queue = lfirst(cell);
+		TimestampTz ready_at = commit ? queue->ready_at : COORD_DUE_NOW;
+
+		if (ready_at != DT_NOEND && coord_queue_is_ready_at(queue->name, ready_at))
+			left.due_at[JOB_QUEUES] = Min(left.due_at[JOB_QUEUES], ready_at);
+	}
+	for (int job = 0; job < COORD_NJOBS; job++)
+	{
+		if (left.due_at[job] != DT_NOEND)
+			coord_tell_worker(db, job, left.due_at[job]);
+	}
+}
+
+static void
+tell(bool commit)
+{
+	if (coord_shared != NULL && left.any)
+	{
+		if (commit && OidIsValid(left.look_into))
+			coord_want_worker(left.look_into);
+		if (commit && left.all_queues)
+			coord_all_queues_ready();
+		tell_worker(commit);
+		coord_wake_waiters(left.touched, left.ntouched, left.touched_more);
+	}
+	memset(&left, 0, sizeof(left));
+}
+
+/* Tell now what would be told at the commit: a command has committed something. */
+void
+coord_tell_now(void)
+{
+	tell(true);
 }
 
 static void
 at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 {
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+	bool		commit = event == XACT_EVENT_COMMIT;
+
+	switch (event)
+	{
+		case XACT_EVENT_PRE_PREPARE:
+			coord_attachments_before_prepare();
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+			coord_wait_end(false);
+			coord_attachments_at_xact_end(commit);
+			coord_listeners_at_xact_end(commit);
+			tell(commit);
+			break;
+		case XACT_EVENT_PREPARE:
+			/* what it leaves is told by COMMIT PREPARED, see commands.c */
+			coord_attachments_at_xact_end(false);
+			memset(&left, 0, sizeof(left));
+			break;
+		default:
+			break;
+	}
+}
+
+/* What a subtransaction had locked is free when it has been rolled back. */
+static void
+at_subxact_end(SubXactEvent event, SubTransactionId id pg_attribute_unused(),
+			   SubTransactionId parent pg_attribute_unused(), void *arg pg_attribute_unused())
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB)
 		return;
-
-	/* the worker looks after its own batches */
-	if (event == XACT_EVENT_COMMIT && coord_shared != NULL && !coord_is_worker())
-	{
-		if (OidIsValid(xact_look_into))
-			coord_want_worker(xact_look_into);
-		if (xact_finished_task || xact_deadline != DT_NOEND)
-			wake_worker();
-	}
-	unhold_workers();
-	xact_deadline = DT_NOEND;
-	xact_finished_task = false;
-	xact_look_into = InvalidOid;
+	coord_wait_end(false);
+	if (!left.any || coord_shared == NULL)
+		return;
+	coord_wake_waiters(left.touched, left.ntouched, left.touched_more);
 }
 
-static void
-on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
-{
-	if (prev_object_access)
-		prev_object_access(access, classId, objectId, subId, arg);
-	if (classId == ExtensionRelationId && (access == OAT_POST_CREATE || access == OAT_DROP))
-		xact_look_into = MyDatabaseId;
-}
-
-static DefElem *
-find_option(List *options, const char *name)
-{
-	ListCell   *cell;
-
-	foreach(cell, options)
-	{
-		DefElem    *option = lfirst_node(DefElem, cell);
-
-		if (strcmp(option->defname, name) == 0)
-			return option;
-	}
-	return NULL;
-}
-
-/* The name of the database that a command needs for itself, or NULL. */
-static const char *
-exclusive_database(Node *command)
-{
-	if (IsA(command, DropdbStmt))
-		return ((DropdbStmt *) command)->dbname;
-	if (IsA(command, RenameStmt) && ((RenameStmt *) command)->renameType == OBJECT_DATABASE)
-		return ((RenameStmt *) command)->subname;
-	if (IsA(command, AlterDatabaseStmt) && find_option(((AlterDatabaseStmt *) command)->options, "tablespace"))
-		return ((AlterDatabaseStmt *) command)->dbname;
-	if (IsA(command, CreatedbStmt))
-	{
-		DefElem    *option = find_option(((CreatedbStmt *) command)->options, "template");
-
-		return option != NULL && option->arg != NULL ? strVal(option->arg) : NULL;
-	}
-	return NULL;
-}
-
-/* What is to be done after a utility command, read off before it may be freed. */
-typedef struct AfterUtility
-{
-	char	   *database;		/* was created or changed; NULL: none */
-	bool		filled_store;	/* a restore has written stored rows */
-	bool		committed_prepared;
-} AfterUtility;
-
-static AfterUtility
-plan_after_utility(Node *command)
-{
-	AfterUtility after = {0};
-
-	if (IsA(command, CreatedbStmt))
-		after.database = pstrdup(((CreatedbStmt *) command)->dbname);
-	else if (IsA(command, AlterDatabaseStmt))
-		after.database = pstrdup(((AlterDatabaseStmt *) command)->dbname);
-	else if (IsA(command, CopyStmt))
-	{
-		CopyStmt   *copy = (CopyStmt *) command;
-
-		after.filled_store = copy->is_from && copy->relation != NULL &&
-			copy->relation->schemaname != NULL && strcmp(copy->relation->schemaname, "coord") == 0;
-	}
-	else if (IsA(command, TransactionStmt))
-		after.committed_prepared = ((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED;
-	return after;
-}
-
-static void
-do_after_utility(const AfterUtility *after)
-{
-	if (after->database != NULL)
-		xact_look_into = get_database_oid(after->database, true);
-	if (after->filled_store || after->committed_prepared)
-		coord_wake();
-	if (after->committed_prepared)
-		wake_worker();			/* that transaction has ended, this one is only the command's */
-}
-
-static void
-on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
-		   ProcessUtilityContext context, ParamListInfo params,
-		   QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
-{
-	ProcessUtility_hook_type run = prev_ProcessUtility ? prev_ProcessUtility : standard_ProcessUtility;
-	AfterUtility after = plan_after_utility(pstmt->utilityStmt);
-	const char *name = exclusive_database(pstmt->utilityStmt);
-	Oid			dbid = name != NULL ? get_database_oid(name, true) : InvalidOid;
-
-	if (OidIsValid(dbid) && dbid != MyDatabaseId && coord_owns_database(dbid))
-		hold_worker(dbid);
-	PG_TRY();
-	{
-		run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
-	}
-	PG_CATCH();
-	{
-		unhold_workers();
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	do_after_utility(&after);
-}
-
-/* At library load; the hooks only when it is preloaded. */
+/* At library load. */
 void
 coord_wakeup_init(void)
 {
 	RegisterXactCallback(at_xact_end, NULL);
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	prev_object_access = object_access_hook;
-	object_access_hook = on_object_access;
-	prev_ProcessUtility = ProcessUtility_hook;
-	ProcessUtility_hook = on_utility;
+	RegisterSubXactCallback(at_subxact_end, NULL);
 }

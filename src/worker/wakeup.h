@@ -1,16 +1,22 @@
 /*
  * wakeup.h
- *		What a transaction leaves for the worker, told at its commit.
+ *		What a transaction leaves for others, told at its end.
  */
 #ifndef COORD_WORKER_WAKEUP_H
 #define COORD_WORKER_WAKEUP_H
 
-#include "utils/timestamp.h"
+#include "worker/shared.h"
 
 extern void coord_wakeup_init(void);
-extern void coord_wake_at(TimestampTz deadline);
-extern void coord_wake(void);
-extern void coord_wake_if_checks_wait(void);
+extern void coord_due_at(CoordJob job, TimestampTz instant);
+extern void coord_finished_task(void);
 extern void coord_keep_checks(bool keep);
+extern void coord_queue_ready(const char *queue, TimestampTz instant);
+extern void coord_queue_claimed_from(const char *queue);
+extern void coord_lease_touched(const char *resource_key);
+extern void coord_leases_touched(void);
+extern void coord_all_due(void);
+extern void coord_tell_now(void);
+extern void coord_look_into(Oid dbid);
 
 #endif							/* COORD_WORKER_WAKEUP_H */

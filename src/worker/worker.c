@@ -1,19 +1,15 @@
 /*
  * worker.c
- *		The worker of a database: it does what has come due, delivers events,
- *		and sleeps until the next deadline.
+ *		The worker of a database: its life, its sleep and its waking.
  *
- * There is no polling interval.  The worker computes the earliest deadline from
- * the stored rows, publishes it and waits on its latch until then; a backend
- * whose commit brings an earlier one lowers it and sets the latch (shared.h has
- * the protocol).  Only when a row that is due stays locked by somebody, or
- * somebody else is delivering, does it come back after a moment.
- *
- * Each batch is a transaction of its own, and none is open while it sleeps.
+ * There is no polling interval.  The worker does the jobs that are due (jobs.c) and
+ * sleeps on its latch until the next one is; a backend whose commit brings an earlier
+ * instant sets the latch (shared.h has the protocol).  Only when a row that is due
+ * stays locked by somebody does it come back after a moment.  No transaction is open
+ * while it sleeps.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -21,19 +17,12 @@
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 #include "clock.h"
-#include "store/store.h"
-#include "store/task_store.h"
+#include "queue_listen.h"
+#include "worker/jobs.h"
 #include "worker/shared.h"
 #include "worker/worker.h"
-
-/* how soon the worker comes back to what is due and locked */
-#define LOCKED_RETRY_MS 50
-
-#define MAX_ERROR_BACKOFF_S 60
 
 static CoordDatabase *my_database = NULL;
 static WorkerExit my_exit = WORKER_FAILED;
@@ -41,9 +30,7 @@ static WorkerExit my_exit = WORKER_FAILED;
 static void on_sigterm(SIGNAL_ARGS);
 static void attach(int slot);
 static void prepare_session(void);
-static bool pass(TimestampTz *next_deadline);
-static void sleep_until(TimestampTz deadline);
-static void back_off(int failures);
+static void sleep_until_due(void);
 
 bool
 coord_is_worker(void)
@@ -54,23 +41,16 @@ coord_is_worker(void)
 void
 coord_worker_main(Datum arg)
 {
-	volatile int failures = 0;
-
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, on_sigterm);
 	BackgroundWorkerUnblockSignals();
 	attach(DatumGetInt32(arg));
 	BackgroundWorkerInitializeConnectionByOid(my_database->dbid, InvalidOid, 0);
 	prepare_session();
+	coord_all_queues_ready();
 
 	for (;;)
 	{
-		uint64		asked;
-		TimestampTz next_deadline = DT_NOEND;
-		MemoryContext context = CurrentMemoryContext;
-		bool		needed = true;
-		volatile bool failed = false;
-
 		ResetLatch(MyLatch);
 		if (ShutdownRequestPending || my_database->holds > 0)
 			proc_exit(0);
@@ -81,47 +61,18 @@ coord_worker_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 
-		pg_atomic_write_u32(&my_database->busy, 1);
-		pg_atomic_write_u64(&my_database->sleeps_until, (uint64) DT_NOEND);
-		pg_memory_barrier();
-		asked = pg_atomic_read_u64(&my_database->passes_asked);
-		my_database->last_wakeup_at = coord_now();
-
-		PG_TRY();
-		{
-			needed = pass(&next_deadline);
-		}
-		PG_CATCH();
-		{
-			failed = true;
-			MemoryContextSwitchTo(context);
-			HOLD_INTERRUPTS();
-			EmitErrorReport();
-			AbortCurrentTransaction();
-			FlushErrorState();
-			RESUME_INTERRUPTS();
-		}
-		PG_END_TRY();
-
-		if (failed)
-		{
-			back_off(++failures);
-			continue;
-		}
-		failures = 0;
-		my_database->failures = 0;
-		if (!needed)
+		my_database->status.last_wakeup_at = coord_now();
+		if (!coord_do_jobs(my_database))
 		{
 			my_exit = WORKER_NOT_NEEDED;
 			proc_exit(0);
 		}
-		pg_atomic_write_u64(&my_database->passes_done, asked);
-		ConditionVariableBroadcast(&my_database->pass_cv);
-		sleep_until(next_deadline);
+		my_database->failures = 0;
+		sleep_until_due();
 	}
 }
 
-/* End quietly between passes; as any backend would, in the middle of one. */
+/* End quietly between batches; as any backend would, in the middle of one. */
 static void
 on_sigterm(SIGNAL_ARGS)
 {
@@ -142,7 +93,7 @@ detach(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 	if (coord_shared->launcher_latch != NULL)
 		SetLatch(coord_shared->launcher_latch);
 	LWLockRelease(coord_shared->lock);
-	ConditionVariableBroadcast(&my_database->pass_cv);
+	ConditionVariableBroadcast(&my_database->delivery_cv);
 }
 
 /*
@@ -166,10 +117,11 @@ attach(int slot)
 	{
 		db->pid = MyProcPid;
 		db->latch = MyLatch;
-		db->started_at = coord_now();
-		db->last_wakeup_at = 0;
-		db->next_deadline_at = 0;
-		memset(&db->counts, 0, sizeof(db->counts));
+		memset(&db->status, 0, sizeof(db->status));
+		db->status.started_at = coord_now();
+		for (int job = 0; job < COORD_NJOBS; job++)
+			coord_set_due(db, job, COORD_DUE_NOW);
+		pg_atomic_write_u64(&db->sleeps_until, (uint64) COORD_DUE_NOW);
 		my_database = db;
 		before_shmem_exit(detach, (Datum) 0);
 	}
@@ -197,103 +149,25 @@ prepare_session(void)
 	pgstat_report_appname("coord worker");
 }
 
-/* Begin a batch; false, with no transaction begun, when the extension is gone. */
-static bool
-begin_batch(StoreScope *scope, const char *activity)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (!store_hold_extension())
-	{
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		return false;
-	}
-	pgstat_report_activity(STATE_RUNNING, activity);
-	store_open(scope);
-	return true;
-}
-
+/* Sleep until a job is due, or somebody sets the latch. */
 static void
-end_batch(StoreScope *scope, SweepCounts *counts)
+sleep_until_due(void)
 {
-	store_close(scope);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_stat(true);
-	pgstat_report_activity(STATE_IDLE, NULL);
-
-	LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
-	coord_sweep_counts_add(&my_database->counts, counts);
-	LWLockRelease(coord_shared->lock);
-	memset(counts, 0, sizeof(*counts));
-}
-
-/*
- * Do all that has come due, and find the next deadline.  False when there is no
- * extension to work for.
- */
-static bool
-pass(TimestampTz *next_deadline)
-{
-	SweepCounts counts = {0};
-	SweepOutcome outcome;
-	StoreScope	scope;
-	SweepOutcome delivery;
-
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!begin_batch(&scope, "coord: sweeping"))
-			return false;
-		outcome = coord_sweep_batch(&counts);
-		if (outcome != SWEEP_MORE)
-			*next_deadline = store_next_deadline();
-		end_batch(&scope, &counts);
-	} while (outcome == SWEEP_MORE);
-
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!begin_batch(&scope, "coord: delivering events"))
-			return false;
-		delivery = coord_deliver_batch(&counts);
-		end_batch(&scope, &counts);
-	} while (delivery == SWEEP_MORE);
-
-	if ((outcome == SWEEP_IDLE && *next_deadline <= coord_now()) || delivery == SWEEP_LOCKED)
-		*next_deadline = coord_now() + LOCKED_RETRY_MS * INT64CONST(1000);
-	return true;
-}
-
-/* Sleep until the deadline, unless somebody sets the latch. */
-static void
-sleep_until(TimestampTz deadline)
-{
-	TimestampTz now = coord_now();
+	TimestampTz due_at;
+	TimestampTz now;
 	long		timeout = -1;
 
-	(void) coord_lower_deadline(my_database, deadline);
-	pg_atomic_write_u32(&my_database->busy, 0);
+	pg_atomic_write_u64(&my_database->sleeps_until, (uint64) coord_jobs_due_at(my_database));
 	pg_memory_barrier();
-	deadline = (TimestampTz) pg_atomic_read_u64(&my_database->sleeps_until);
+	due_at = coord_jobs_due_at(my_database);
+	now = coord_now();
 
-	my_database->next_deadline_at = deadline;
-	if (deadline != DT_NOEND)
-		timeout = deadline <= now ? 0 : (long) Min(TimestampDifferenceMilliseconds(now, deadline), INT_MAX);
-	(void) WaitLatch(MyLatch,
-					 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout < 0 ? 0 : WL_TIMEOUT),
-					 timeout, PG_WAIT_EXTENSION);
-}
-
-/* After an error that may come again. */
-static void
-back_off(int failures)
-{
-	long		seconds = failures > 6 ? MAX_ERROR_BACKOFF_S : Min(1L << (failures - 1), MAX_ERROR_BACKOFF_S);
-
-	pgstat_report_activity(STATE_IDLE, NULL);
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 seconds * 1000, PG_WAIT_EXTENSION);
+	my_database->status.next_deadline_at = due_at;
+	if (due_at != DT_NOEND)
+		timeout = due_at <= now ? 0 : (long) Min(TimestampDifferenceMilliseconds(now, due_at), INT_MAX);
+	if (timeout != 0)
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout < 0 ? 0 : WL_TIMEOUT),
+						 timeout, PG_WAIT_EXTENSION);
+	pg_atomic_write_u64(&my_database->sleeps_until, (uint64) COORD_DUE_NOW);
 }

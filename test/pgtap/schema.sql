@@ -1,7 +1,7 @@
 -- The schema is the contract's: its relations with their columns in order, its
 -- functions with their argument names, defaults and results, its settings.
 BEGIN;
-SELECT plan(80);
+SELECT plan(84);
 
 -- The columns of a relation, as the contract writes them.
 CREATE FUNCTION pg_temp.columns(relation text) RETURNS text LANGUAGE sql AS $$
@@ -76,13 +76,17 @@ SELECT is(pg_temp.arguments('agent_heartbeat'),
 	'agent_id uuid',
 	'agent_heartbeat has its arguments');
 SELECT is(pg_temp.result('agent_heartbeat'), 'coord.agent', 'agent_heartbeat has its result');
+SELECT is(pg_temp.arguments('agent_attach'), 'agent_id uuid', 'agent_attach has its arguments');
+SELECT is(pg_temp.result('agent_attach'), 'coord.agent', 'agent_attach has its result');
+SELECT is(pg_temp.arguments('queue_listen'), 'queue text = ''default''', 'queue_listen has its arguments');
+SELECT is(pg_temp.result('queue_listen'), 'text', 'queue_listen has its result');
 SELECT is(pg_temp.arguments('agent_retire'),
 	'agent_id uuid',
 	'agent_retire has its arguments');
 SELECT is(pg_temp.result('agent_retire'), 'coord.agent', 'agent_retire has its result');
 SELECT is(pg_temp.arguments('lease_acquire'),
-	'resource_key text, agent_id uuid, ttl interval = NULL, auto_renew boolean = false, max_hold interval '
-	'= NULL',
+	'resource_key text, agent_id uuid, ttl interval = NULL, auto_renew boolean = false, wait interval = '
+	'''00:00:00'', max_hold interval = NULL',
 	'lease_acquire has its arguments');
 SELECT is(pg_temp.result('lease_acquire'), 'SETOF coord.lease', 'lease_acquire has its result');
 SELECT is(pg_temp.arguments('lease_renew'),

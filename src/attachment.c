@@ -1,0 +1,379 @@
+/*
+ * attachment.c
+ *		Agents whose life is bound to a connection.
+ *
+ * An attached agent has the id of its attachment in its row, and no heartbeat
+ * timeout.  The attachment itself is in shared memory: that a connection lives
+ * cannot be stored.  A session's exit, whatever the reason, marks its attachments
+ * as ended and wakes the worker, which ends the agents and frees what they held.
+ * After a crash or a restart no attachment is known any more, and an attachment
+ * that is not known has ended.  A standby does not know those of the primary, and
+ * takes each for alive.
+ *
+ * An id is a place in the array (its low bits) and a number that grows, so that
+ * an attachment is found at once and a place can be used again.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/memutils.h"
+
+#include "agent.h"
+#include "args.h"
+#include "attachment.h"
+#include "clock.h"
+#include "errors.h"
+#include "settings.h"
+#include "store/store.h"
+#include "uuid7.h"
+#include "worker/shared.h"
+
+#define PLACE_BITS 16
+#define PLACE_OF(id) ((int) ((id) & ((1 << PLACE_BITS) - 1)))
+
+typedef enum AttachmentState
+{
+	ATTACHMENT_FREE,			/* what is there may still be asked for */
+	ATTACHMENT_LIVE,
+	ATTACHMENT_ENDED
+} AttachmentState;
+
+typedef struct Attachment
+{
+	AttachmentState state;
+	int64		id;				/* 0: the place was never used */
+	Oid			dbid;
+	pg_uuid_t	agent_id;
+	TimestampTz ended_at;
+} Attachment;
+
+/* all under coord_shared->attachment_lock */
+typedef struct Attachments
+{
+	int64		last_number;
+	int			nplaces;
+	Attachment	places[FLEXIBLE_ARRAY_MEMBER];
+} Attachments;
+
+/* an attachment of this session */
+typedef struct OwnAttachment
+{
+	int64		id;
+	pg_uuid_t	agent_id;
+	bool		committed;
+} OwnAttachment;
+
+static Attachments *attachments = NULL;
+static List *own = NIL;			/* in TopMemoryContext */
+static List *claimed_for = NIL; /* AttachmentRefs of agents that this transaction has claimed for */
+
+static int64 attach(const pg_uuid_t *agent_id);
+static void end_own(int code, Datum arg);
+
+PG_FUNCTION_INFO_V1(coord_agent_attach);
+PG_FUNCTION_INFO_V1(coord_attachment_ended_at);
+
+/* agent_attach(agent_id) */
+Datum
+coord_agent_attach(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = coord_arg_uuid(fcinfo, 0, "agent_id");
+	StoreScope	scope;
+	AgentRow   *agent;
+	TimestampTz now;
+	int64		attachment;
+
+	if (!coord_is_preloaded())
+		coord_error_not_preloaded("agent_attach");
+	if (MyBackendType != B_BACKEND || !IsUnderPostmaster)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("agent_attach needs a client's session")));
+
+	store_open(&scope);
+	agent = coord_revived_agent(id, &now);
+	attachment = attach(id);
+	store_agent_attach(agent, attachment, now);
+	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(id)));
+}
+
+/* attachment_ended_at(agent_id, attachment, attached_at): NULL while it lives */
+Datum
+coord_attachment_ended_at(PG_FUNCTION_ARGS)
+{
+	TimestampTz ended_at = coord_attachment_ends_at(PG_GETARG_UUID_P(0), PG_GETARG_INT64(1),
+													PG_GETARG_TIMESTAMPTZ(2));
+
+	if (ended_at == DT_NOEND)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(ended_at);
+}
+
+/*
+ * When an attachment ended; DT_NOEND while it lives.  One that is not known ended
+ * with the memory that knew it, but not before "attached_at".
+ */
+TimestampTz
+coord_attachment_ends_at(const pg_uuid_t *agent_id, int64 id, TimestampTz attached_at)
+{
+	TimestampTz ended_at;
+
+	if (RecoveryInProgress())
+		return DT_NOEND;
+	if (attachments == NULL)
+		return Max(PgStartTime, attached_at);
+
+	ended_at = Max(coord_shared->made_at, attached_at);
+	LWLockAcquire(coord_shared->attachment_lock, LW_SHARED);
+	if (PLACE_OF(id) < attachments->nplaces)
+	{
+		Attachment *place = &attachments->places[PLACE_OF(id)];
+
+		if (place->id == id && coord_uuid_equal(&place->agent_id, agent_id))
+			ended_at = place->state == ATTACHMENT_LIVE ? DT_NOEND : place->ended_at;
+	}
+	LWLockRelease(coord_shared->attachment_lock);
+	return ended_at;
+}
+
+/* The attachments of this database that have ended and are not settled, "max" at most. */
+int
+coord_attachments_ended(AttachmentRef *ended, int max)
+{
+	int			n = 0;
+
+	if (attachments == NULL)
+		return 0;
+	LWLockAcquire(coord_shared->attachment_lock, LW_SHARED);
+	for (int i = 0; i < attachments->nplaces && n < max; i++)
+	{
+		Attachment *place = &attachments->places[i];
+
+		if (place->state == ATTACHMENT_ENDED && place->dbid == MyDatabaseId)
+		{
+			ended[n].id = place->id;
+			ended[n++].agent_id = place->agent_id;
+		}
+	}
+	LWLockRelease(coord_shared->attachment_lock);
+	return n;
+}
+
+static void
+free_place(int64 id)
+{
+	Attachment *place = &attachments->places[PLACE_OF(id)];
+
+	if (place->id == id)
+		place->state = ATTACHMENT_FREE;
+}
+
+/* Its agent has ended, or has another attachment now. */
+void
+coord_attachment_settled(int64 id)
+{
+	LWLockAcquire(coord_shared->attachment_lock, LW_EXCLUSIVE);
+	free_place(id);
+	LWLockRelease(coord_shared->attachment_lock);
+}
+
+/* There is no extension in that database any more. */
+void
+coord_attachments_forget(Oid dbid)
+{
+	LWLockAcquire(coord_shared->attachment_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < attachments->nplaces; i++)
+	{
+		if (attachments->places[i].dbid == dbid && attachments->places[i].state == ATTACHMENT_ENDED)
+			attachments->places[i].state = ATTACHMENT_FREE;
+	}
+	LWLockRelease(coord_shared->attachment_lock);
+}
+
+/*
+ * Claims have been made for an agent.  If its connection ends before they are
+ * committed, they are not among those that are given back then.
+ */
+void
+coord_attachment_claims(const AgentRow *agent)
+{
+	MemoryContext old;
+	AttachmentRef *ref;
+
+	if (agent->attachment == 0 || attachments == NULL)
+		return;
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	ref = palloc(sizeof(AttachmentRef));
+	ref->id = agent->attachment;
+	ref->agent_id = agent->id;
+	claimed_for = lappend(claimed_for, ref);
+	MemoryContextSwitchTo(old);
+}
+
+/* Before a transaction is prepared: this session may be gone when it is committed. */
+void
+coord_attachments_before_prepare(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, own)
+	{
+		if (!((OwnAttachment *) lfirst(cell))->committed)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot PREPARE a transaction that has attached an agent")));
+	}
+}
+
+/*
+ * At the end of a transaction: what it attached is attached, or is not; and what
+ * it claimed for an agent that has ended meanwhile is the sweep's.
+ */
+void
+coord_attachments_at_xact_end(bool commit)
+{
+	List	   *kept = NIL;
+	ListCell   *cell;
+	MemoryContext old;
+
+	foreach(cell, claimed_for)
+	{
+		AttachmentRef *ref = lfirst(cell);
+		CoordDatabase *db = coord_find_database(MyDatabaseId);
+
+		if (commit && db != NULL && coord_attachment_ends_at(&ref->agent_id, ref->id, 0) != DT_NOEND)
+			coord_tell_worker(db, JOB_ORPHANS, COORD_DUE_NOW);
+	}
+	claimed_for = NIL;
+
+	if (own == NIL)
+		return;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	foreach(cell, own)
+	{
+		OwnAttachment *attachment = lfirst(cell);
+
+		if (commit)
+			attachment->committed = true;
+		if (attachment->committed)
+			kept = lappend(kept, attachment);
+		else
+		{
+			coord_attachment_settled(attachment->id);
+			pfree(attachment);
+		}
+	}
+	list_free(own);
+	own = kept;
+	MemoryContextSwitchTo(old);
+}
+
+Size
+coord_attachments_size(void)
+{
+	return add_size(offsetof(Attachments, places), mul_size(coord_max_attached_agents, sizeof(Attachment)));
+}
+
+void
+coord_attachments_init(void)
+{
+	bool		found;
+
+	attachments = ShmemInitStruct("coord attachments", coord_attachments_size(), &found);
+	if (!found)
+	{
+		memset(attachments, 0, coord_attachments_size());
+		attachments->last_number = coord_shared->made_at / 1000;
+		attachments->nplaces = coord_max_attached_agents;
+	}
+}
+
+/* Find a place that has been free for longest, and take it; 0 when there is none. */
+static int64
+take_place(const pg_uuid_t *agent_id)
+{
+	Attachment *oldest = NULL;
+
+	for (int i = 0; i < attachments->nplaces; i++)
+	{
+		Attachment *place = &attachments->places[i];
+
+		if (place->state == ATTACHMENT_FREE && (oldest == NULL || place->id >> PLACE_BITS < oldest->id >> PLACE_BITS))
+			oldest = place;
+	}
+	if (oldest == NULL)
+		return 0;
+	oldest->state = ATTACHMENT_LIVE;
+	oldest->id = ++attachments->last_number << PLACE_BITS | (oldest - attachments->places);
+	oldest->dbid = MyDatabaseId;
+	oldest->agent_id = *agent_id;
+	return oldest->id;
+}
+
+/* Attach an agent to this session, unless it is; returns the attachment's id. */
+static int64
+attach(const pg_uuid_t *agent_id)
+{
+	static bool registered = false;
+	OwnAttachment *attachment;
+	ListCell   *cell;
+	MemoryContext old;
+
+	foreach(cell, own)
+	{
+		attachment = lfirst(cell);
+		if (coord_uuid_equal(&attachment->agent_id, agent_id))
+			return attachment->id;
+	}
+
+	/* after the abort of the open transaction, so that the worker meets no lock of ours */
+	if (!registered)
+		on_shmem_exit(end_own, (Datum) 0);
+	registered = true;
+
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	attachment = palloc0(sizeof(OwnAttachment));
+	attachment->agent_id = *agent_id;
+	own = lappend(own, attachment);
+	MemoryContextSwitchTo(old);
+
+	LWLockAcquire(coord_shared->attachment_lock, LW_EXCLUSIVE);
+	attachment->id = take_place(agent_id);
+	LWLockRelease(coord_shared->attachment_lock);
+	if (attachment->id == 0)
+	{
+		own = list_delete_last(own);
+		pfree(attachment);
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many agents are attached"),
+				 errhint("Raise coord.max_attached_agents, and restart the server.")));
+	}
+	return attachment->id;
+}
+
+/* The session ends, and with it its agents. */
+static void
+end_own(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
+{
+	CoordDatabase *db = coord_find_database(MyDatabaseId);
+	ListCell   *cell;
+
+	LWLockAcquire(coord_shared->attachment_lock, LW_EXCLUSIVE);
+	foreach(cell, own)
+	{
+		OwnAttachment *attachment = lfirst(cell);
+		Attachment *place = &attachments->places[PLACE_OF(attachment->id)];
+
+		place->state = ATTACHMENT_ENDED;
+		place->ended_at = coord_now();
+	}
+	LWLockRelease(coord_shared->attachment_lock);
+	if (db != NULL)
+		coord_tell_worker(db, JOB_AGENTS, COORD_DUE_NOW);
+}

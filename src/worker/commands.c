@@ -1,0 +1,197 @@
+/*
+ * commands.c
+ *		Commands that the workers have to know of.
+ *
+ * Some need that nobody else is connected to a database (DROP, RENAME, CREATE …
+ * TEMPLATE): its worker is ended and held until their transaction is over.  Some
+ * write stored rows without coord's functions (a restore's COPY), or make visible
+ * what another session wrote (COMMIT PREPARED).  Some create a database, or the
+ * extension, or drop it.  And while ALTER EXTENSION UPDATE runs, no batch does, since
+ * the two would lock relations in different orders.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_extension_d.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/lmgr.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "worker/commands.h"
+#include "worker/shared.h"
+#include "worker/wakeup.h"
+
+static List *xact_holds = NIL;	/* databases whose workers are held until its end */
+
+static ProcessUtility_hook_type prev_ProcessUtility = NULL;
+static object_access_hook_type prev_object_access = NULL;
+
+/* Hold a database's worker until the end of the transaction. */
+static void
+hold_worker(Oid dbid)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	xact_holds = lappend_oid(xact_holds, dbid);
+	MemoryContextSwitchTo(old);
+	coord_hold_worker(dbid);
+}
+
+/* Let the workers go that this transaction holds. */
+static void
+unhold_workers(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, xact_holds)
+		coord_unhold_worker(lfirst_oid(cell));
+	xact_holds = NIL;
+}
+
+static void
+at_xact_end(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		unhold_workers();
+}
+
+static void
+on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
+{
+	if (prev_object_access)
+		prev_object_access(access, classId, objectId, subId, arg);
+	if (classId == ExtensionRelationId && (access == OAT_POST_CREATE || access == OAT_DROP))
+		coord_look_into(MyDatabaseId);
+}
+
+static DefElem *
+find_option(List *options, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, cell);
+
+		if (strcmp(option->defname, name) == 0)
+			return option;
+	}
+	return NULL;
+}
+
+/* The name of the database that a command needs for itself, or NULL. */
+static const char *
+exclusive_database(Node *command)
+{
+	if (IsA(command, DropdbStmt))
+		return ((DropdbStmt *) command)->dbname;
+	if (IsA(command, RenameStmt) && ((RenameStmt *) command)->renameType == OBJECT_DATABASE)
+		return ((RenameStmt *) command)->subname;
+	if (IsA(command, AlterDatabaseStmt) && find_option(((AlterDatabaseStmt *) command)->options, "tablespace"))
+		return ((AlterDatabaseStmt *) command)->dbname;
+	if (IsA(command, CreatedbStmt))
+	{
+		DefElem    *option = find_option(((CreatedbStmt *) command)->options, "template");
+
+		return option != NULL && option->arg != NULL ? strVal(option->arg) : NULL;
+	}
+	return NULL;
+}
+
+/* Wait for the worker's batch to end, and let none begin before this transaction's end. */
+static void
+hold_batches_of_update(Node *command)
+{
+	Oid			extension;
+
+	if (!IsA(command, AlterExtensionStmt) || strcmp(((AlterExtensionStmt *) command)->extname, "coord") != 0)
+		return;
+	extension = get_extension_oid("coord", true);
+	if (OidIsValid(extension) && coord_owns_extension(extension))
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessExclusiveLock);
+}
+
+/* What is to be done after a utility command, read off before it may be freed. */
+typedef struct AfterUtility
+{
+	char	   *database;		/* was created or changed; NULL: none */
+	bool		filled_store;	/* a restore has written stored rows */
+	bool		ended_prepared;
+} AfterUtility;
+
+static AfterUtility
+plan_after_utility(Node *command)
+{
+	AfterUtility after = {0};
+
+	if (IsA(command, CreatedbStmt))
+		after.database = pstrdup(((CreatedbStmt *) command)->dbname);
+	else if (IsA(command, AlterDatabaseStmt))
+		after.database = pstrdup(((AlterDatabaseStmt *) command)->dbname);
+	else if (IsA(command, CopyStmt))
+	{
+		CopyStmt   *copy = (CopyStmt *) command;
+
+		after.filled_store = copy->is_from && copy->relation != NULL &&
+			copy->relation->schemaname != NULL && strcmp(copy->relation->schemaname, "coord") == 0;
+	}
+	else if (IsA(command, TransactionStmt))
+		after.ended_prepared = ((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED ||
+			((TransactionStmt *) command)->kind == TRANS_STMT_ROLLBACK_PREPARED;
+	return after;
+}
+
+static void
+do_after_utility(const AfterUtility *after)
+{
+	if (after->database != NULL)
+		coord_look_into(get_database_oid(after->database, true));
+	if (after->filled_store || after->ended_prepared)
+		coord_all_due();
+	if (after->ended_prepared)
+		coord_tell_now();		/* that transaction has ended, this one is only the command's */
+}
+
+static void
+on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+		   ProcessUtilityContext context, ParamListInfo params,
+		   QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	ProcessUtility_hook_type run = prev_ProcessUtility ? prev_ProcessUtility : standard_ProcessUtility;
+	AfterUtility after = plan_after_utility(pstmt->utilityStmt);
+	const char *name = exclusive_database(pstmt->utilityStmt);
+	Oid			dbid = name != NULL ? get_database_oid(name, true) : InvalidOid;
+
+	if (OidIsValid(dbid) && dbid != MyDatabaseId && coord_owns_database(dbid))
+		hold_worker(dbid);
+	hold_batches_of_update(pstmt->utilityStmt);
+	PG_TRY();
+	{
+		run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	}
+	PG_CATCH();
+	{
+		unhold_workers();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	do_after_utility(&after);
+}
+
+/* While the library is being preloaded. */
+void
+coord_commands_init(void)
+{
+	RegisterXactCallback(at_xact_end, NULL);
+	prev_object_access = object_access_hook;
+	object_access_hook = on_object_access;
+	prev_ProcessUtility = ProcessUtility_hook;
+	ProcessUtility_hook = on_utility;
+}

@@ -1,0 +1,352 @@
+/*
+ * jobs.c
+ *		The jobs of a worker, and what becomes of their errors.
+ *
+ * Each job works in batches, each batch in a transaction of its own.  An error
+ * undoes its batch and must not stop the rest: the row that was being looked at is
+ * set aside for a while and the batch is made again without it.  When several
+ * batches fail in a row it is not the rows, and the job rests for a while; the other
+ * jobs go on.  Both times grow from a second to a minute.  Nothing of this is stored:
+ * a row that was set aside is still due.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "clock.h"
+#include "queue_listen.h"
+#include "store/agent_store.h"
+#include "store/lease_store.h"
+#include "store/store.h"
+#include "store/task_store.h"
+#include "uuid7.h"
+#include "worker/jobs.h"
+
+/* how soon to come back to what is due and locked */
+#define LOCKED_RETRY (50 * INT64CONST(1000))
+
+#define MAX_ASIDE 16
+#define MAX_BACKOFF_S 60
+
+/* so many batches that fail in a row are blamed on rows */
+#define ROW_FAILURES 3
+
+/* an error of a job is logged no more often than this */
+#define LOG_INTERVAL_MS (60 * 1000)
+
+typedef struct Job
+{
+	const char *name;			/* what it is at, in words */
+	SweepOutcome (*batch) (SweepCounts *counts);
+	TimestampTz (*next_due) (void); /* by what is stored; NULL: it is told, or not due */
+
+	int			failures;		/* in a row */
+	TimestampTz retry_at;
+	TimestampTz logged_at;
+	int64		unlogged;		/* errors since then */
+} Job;
+
+/* what became of a batch */
+typedef struct Batch
+{
+	enum
+	{
+		BATCH_FAILED,
+		BATCH_DONE,
+		BATCH_NOT_NEEDED		/* there is no extension */
+	}			state;
+	SweepCounts counts;
+	SweepOutcome outcome;
+	TimestampTz next_due;
+} Batch;
+
+/* a row that is set aside until retry_at; its place may be used again a while after */
+typedef struct Aside
+{
+	pg_uuid_t	item;
+	CoordJob	job;
+	int			failures;
+	TimestampTz retry_at;
+} Aside;
+
+static SweepOutcome wake_listeners(SweepCounts *counts);
+static SweepOutcome sweep_agents(SweepCounts *counts);
+static SweepOutcome sweep_leases(SweepCounts *counts);
+
+static Job	jobs[COORD_NJOBS] = {
+	[JOB_QUEUES] = {"waking listeners of queues", wake_listeners, coord_queues_next_ready},
+	[JOB_AGENTS] = {"ending agents", sweep_agents, store_agents_next_due},
+	[JOB_LEASES] = {"expiring and renewing leases", sweep_leases, store_leases_next_due},
+	[JOB_CLAIMS] = {"giving back claims", coord_sweep_claims, store_claims_next_due},
+	[JOB_ORPHANS] = {"giving back claims of ended agents", coord_sweep_orphans, NULL},
+	[JOB_CHECKS] = {"looking at dependencies", coord_sweep_checks, NULL},
+	[JOB_EVENTS] = {"delivering events", coord_deliver_events, NULL},
+};
+
+static bool unknown_attachments_ended = false;
+static bool leases_one_by_one = false;
+static Aside asides[MAX_ASIDE];
+
+static bool run(CoordDatabase *db, CoordJob job);
+static void try_batch(CoordDatabase *db, CoordJob job, Batch *batch);
+static void run_batch(CoordJob job, Batch *batch);
+static void note_error(CoordDatabase *db, CoordJob job);
+static TimestampTz leave_asides_out(CoordJob job, TimestampTz now);
+
+/* Do a batch of each job that is due; false when there is no extension to work for. */
+bool
+coord_do_jobs(CoordDatabase *db)
+{
+	for (CoordJob job = 0; job < COORD_NJOBS; job++)
+	{
+		TimestampTz now = coord_now();
+
+		CHECK_FOR_INTERRUPTS();
+		if ((TimestampTz) pg_atomic_read_u64(&db->due_at[job]) <= now && jobs[job].retry_at <= now &&
+			!run(db, job))
+			return false;
+	}
+	return true;
+}
+
+/* When the next job is due. */
+TimestampTz
+coord_jobs_due_at(CoordDatabase *db)
+{
+	TimestampTz due_at = DT_NOEND;
+
+	for (int job = 0; job < COORD_NJOBS; job++)
+		due_at = Min(due_at, Max((TimestampTz) pg_atomic_read_u64(&db->due_at[job]), jobs[job].retry_at));
+	return due_at;
+}
+
+/* One batch of a job, and when the job is due again; false when there is no extension. */
+static bool
+run(CoordDatabase *db, CoordJob job)
+{
+	TimestampTz now = coord_now();
+	TimestampTz asides_end = leave_asides_out(job, now);
+	uint64		deliveries = pg_atomic_read_u64(&db->deliveries_asked);
+	Batch		batch = {.state = BATCH_FAILED, .next_due = DT_NOEND};
+
+	pg_atomic_write_u64(&db->due_at[job], (uint64) DT_NOEND);
+	pg_memory_barrier();
+	try_batch(db, job, &batch);
+	if (batch.state == BATCH_NOT_NEEDED)
+		return false;
+	if (batch.state == BATCH_FAILED)
+	{
+		coord_set_due(db, job, COORD_DUE_NOW);
+		return true;
+	}
+
+	jobs[job].failures = 0;
+	LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
+	coord_sweep_counts_add(&db->status.counts, &batch.counts);
+	LWLockRelease(coord_shared->lock);
+
+	if (batch.outcome == SWEEP_MORE)
+		batch.next_due = COORD_DUE_NOW;
+	else if (batch.outcome == SWEEP_LOCKED || (batch.outcome == SWEEP_IDLE && batch.next_due <= now))
+		batch.next_due = now + LOCKED_RETRY;
+	coord_set_due(db, job, Min(batch.next_due, asides_end));
+
+	if (job == JOB_EVENTS && batch.outcome != SWEEP_MORE)
+	{
+		pg_atomic_write_u64(&db->deliveries_done, deliveries);
+		ConditionVariableBroadcast(&db->delivery_cv);
+	}
+	return true;
+}
+
+static void
+try_batch(CoordDatabase *db, CoordJob job, Batch *batch)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		run_batch(job, batch);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		note_error(db, job);
+	}
+	PG_END_TRY();
+}
+
+static void
+run_batch(CoordJob job, Batch *batch)
+{
+	StoreScope	scope;
+
+	coord_sweeping(NULL);
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (!store_hold_extension())
+	{
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		batch->state = BATCH_NOT_NEEDED;
+		return;
+	}
+	pgstat_report_activity(STATE_RUNNING, psprintf("coord: %s", jobs[job].name));
+
+	store_open(&scope);
+	batch->outcome = jobs[job].batch(&batch->counts);
+	if (batch->outcome != SWEEP_MORE && jobs[job].next_due != NULL)
+		batch->next_due = jobs[job].next_due();
+	store_close(&scope);
+
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	batch->state = BATCH_DONE;
+}
+
+/*
+ * Nothing is lost when this commit is: who listens has lost its connection as well,
+ * and looks when it has another.
+ */
+static SweepOutcome
+wake_listeners(SweepCounts *counts pg_attribute_unused())
+{
+	TimestampTz now = coord_now();
+
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+	(void) coord_notify_ready_queues(now);
+	return coord_queues_next_ready() <= now ? SWEEP_MORE : SWEEP_SOME;
+}
+
+static SweepOutcome
+sweep_agents(SweepCounts *counts)
+{
+	SweepOutcome outcome = coord_sweep_agents(counts, !unknown_attachments_ended);
+
+	unknown_attachments_ended |= outcome == SWEEP_IDLE || outcome == SWEEP_SOME;
+	return outcome;
+}
+
+static SweepOutcome
+sweep_leases(SweepCounts *counts)
+{
+	return coord_sweep_leases(counts, leases_one_by_one);
+}
+
+/* ---- errors ---- */
+
+static TimestampTz
+backoff_until(int failures, TimestampTz now)
+{
+	int64		seconds = failures > 6 ? MAX_BACKOFF_S : Min(INT64CONST(1) << Max(failures - 1, 0), MAX_BACKOFF_S);
+
+	return now + seconds * USECS_PER_SEC;
+}
+
+/* Log an error, but not too often, and show it in coord.worker. */
+static void
+report(CoordDatabase *db, Job *job, const ErrorData *error, TimestampTz now)
+{
+	LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
+	db->status.errors++;
+	db->status.last_error_at = now;
+	strlcpy(db->status.last_error, error->message, COORD_ERROR_LEN);
+	LWLockRelease(coord_shared->lock);
+
+	job->unlogged++;
+	if (!TimestampDifferenceExceeds(job->logged_at, now, LOG_INTERVAL_MS))
+		return;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("coord worker met an error when %s: %s", job->name, error->message),
+			 job->unlogged > 1 ?
+			 errdetail("There were " INT64_FORMAT " errors since this was logged last.", job->unlogged) : 0,
+			 errhint("It goes on trying. See coord.worker.")));
+	job->logged_at = now;
+	job->unlogged = 0;
+}
+
+/* The place of a row that is set aside, or was lately; else a free one; else NULL. */
+static Aside *
+aside_of(const pg_uuid_t *item, TimestampTz now)
+{
+	Aside	   *free = NULL;
+
+	for (int i = 0; i < MAX_ASIDE; i++)
+	{
+		if (asides[i].failures > 0 && coord_uuid_equal(&asides[i].item, item))
+			return &asides[i];
+		if (asides[i].failures == 0 || asides[i].retry_at + MAX_BACKOFF_S * USECS_PER_SEC < now)
+			free = &asides[i];
+	}
+	if (free != NULL)
+		free->failures = 0;
+	return free;
+}
+
+/* End a batch that has failed, and decide how to go on. */
+static void
+note_error(CoordDatabase *db, CoordJob job)
+{
+	const pg_uuid_t *item = coord_swept_last();
+	TimestampTz now = coord_now();
+	ErrorData  *error;
+	Aside	   *aside = NULL;
+
+	HOLD_INTERRUPTS();
+	error = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	RESUME_INTERRUPTS();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	report(db, &jobs[job], error, now);
+	FreeErrorData(error);
+
+	jobs[job].failures++;
+	if (jobs[job].failures <= ROW_FAILURES && item != NULL)
+		aside = aside_of(item, now);
+	if (aside != NULL)
+	{
+		aside->item = *item;
+		aside->job = job;
+		aside->retry_at = backoff_until(++aside->failures, now);
+		leases_one_by_one = false;
+	}
+	else if (job == JOB_LEASES && item == NULL && !leases_one_by_one)
+		leases_one_by_one = true;
+	else
+		jobs[job].retry_at = backoff_until(jobs[job].failures - ROW_FAILURES, now);
+
+	if (job == JOB_QUEUES)
+		coord_all_queues_ready();
+}
+
+/* Have the next batch pass over what is set aside; returns when the job's first one ends to be. */
+static TimestampTz
+leave_asides_out(CoordJob job, TimestampTz now)
+{
+	static pg_uuid_t items[MAX_ASIDE];
+	static UuidList list = {0, items};
+	TimestampTz end = DT_NOEND;
+
+	list.n = 0;
+	for (int i = 0; i < MAX_ASIDE; i++)
+	{
+		if (asides[i].failures == 0 || asides[i].retry_at <= now)
+			continue;
+		items[list.n++] = asides[i].item;
+		if (asides[i].job == job)
+			end = Min(end, asides[i].retry_at);
+	}
+	store_set_aside(&list);
+	return end;
+}
