@@ -67,6 +67,16 @@ endif
 demo:
 	@test/harness/with-cluster -- /usr/bin/python3 examples/demo/demo.py
 
+# The cluster's user cannot write in the tree, hence the open file.
+bench-deadlines:
+	@mkdir -p bench/results
+	@test/harness/with-cluster -o fsync=on -o synchronous_commit=on -- \
+		/usr/bin/python3 bench/deadlines.py --json 3 $(PARTS) 3>bench/results/deadlines.json
+
+torture:
+	@test/harness/with-cluster -o fsync=on -o synchronous_commit=on -- \
+		/usr/bin/python3 test/torture/churn.py --keep test/output $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
 test:
 	@test/harness/run-suites
 
@@ -77,9 +87,11 @@ help:
 	@echo 'make                 build the extension (PG_CONFIG=… names another PostgreSQL)'
 	@echo 'make install         install it; then: make installcheck'
 	@echo 'make demo            the audit replayed on a throw-away cluster (DEMO_TTL=20: its own TTLs)'
+	@echo 'make bench-deadlines how promptly what falls due is done (PARTS="locks idle": only those)'
+	@echo 'make torture         random load, kills and crashes, and a check of the history (SECONDS=60 SEED=1)'
 	@echo 'make test            all suites, on throw-away clusters'
 	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap'
 	@echo 'make clean           remove what was built'
 
 .PHONY: all install uninstall installcheck clean distclean maintainer-clean
-.PHONY: demo test test-regress test-isolation test-pgtap test-tap help
+.PHONY: demo bench-deadlines torture test test-regress test-isolation test-pgtap test-tap help

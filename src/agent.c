@@ -268,8 +268,12 @@ coord_agent_lapse(AgentRow *agent, TimestampTz now, int max, int64 *requeued)
 		*requeued += n;
 	if (freed && agent->attachment != 0)
 	{
-		n += store_leases_release_of(&agent->id, now, max - n);
-		freed = n < max;
+		/* finding its leases may take a while, so the sweep announces the end first */
+		if (agent->inactive_since != DT_NOEND || max == PG_INT32_MAX)
+			n += store_leases_release_of(&agent->id, now, max - n);
+		else
+			freed = false;
+		freed = freed && n < max;
 	}
 	store_agent_set_inactive(agent, since, freed || max == PG_INT32_MAX);
 	return n;

@@ -51,8 +51,7 @@ typedef enum TakeOutcome
 
 static void claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz now);
 static UuidList claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now);
-static TakeOutcome take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue,
-						TimestampTz now, LeaseRow **lease);
+static TakeOutcome take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue, LeaseRow **lease);
 
 /* task_claim(agent_id, queue, task_id, resource_key, lease_ttl, max_tasks) */
 Datum
@@ -132,7 +131,7 @@ claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz n
 				 errmsg("task %s has another resource key", coord_uuid_str(task_id)),
 				 errdetail("It is \"%s\".", task->resource_key)));
 
-	switch (take(task, request, queue, now, &lease))
+	switch (take(task, request, queue, &lease))
 	{
 		case TAKE_DONE:
 			return;
@@ -174,7 +173,7 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, TimestampTz now, 
 			{
 				LeaseRow   *lease;
 
-				outcome = take(tasks[i], request, queue, now, &lease);
+				outcome = take(tasks[i], request, queue, &lease);
 				if (outcome == TAKE_DONE)
 					claimed->ids[claimed->n++] = tasks[i]->id;
 			}
@@ -222,12 +221,12 @@ claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now)
  * queue.  On any other outcome than TAKE_DONE nothing is changed.
  */
 static TakeOutcome
-take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue,
-	 TimestampTz now, LeaseRow **lease)
+take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue, LeaseRow **lease)
 {
 	const char *resource_key = task->resource_key != NULL ? task->resource_key : request->resource_key;
 	int64		ttl = request->lease_ttl >= 0 ? request->lease_ttl :
 		coord_default_ttl(queue->lease_ttl);
+	TimestampTz now = coord_now();	/* the claim begins when the task is locked */
 	TimestampTz expires_at = now + ttl;
 
 	task->queue_slot = -1;

@@ -32,9 +32,12 @@ PG_FUNCTION_INFO_V1(coord_lease_renew);
 PG_FUNCTION_INFO_V1(coord_lease_release);
 PG_FUNCTION_INFO_V1(coord_lease_assert);
 
+static void warm_up(void);
 static bool acquire(FunctionCallInfo fcinfo, const LeaseRequest *request, TimestampTz *look_at);
 static LeaseRow *find_lease(const pg_uuid_t *id, bool *superseded);
-static LeaseOutcome renew_own(LeaseRow **lease, const LeaseRequest *request);
+static bool is_own(const LeaseRow *lease, const LeaseRequest *request);
+static void renew_own(LeaseRow *lease, const LeaseRequest *request, TimestampTz now);
+static void grant_anew(LeaseRow *lease, const LeaseRequest *request, TimestampTz now);
 static void fill_grant(LeaseRow *lease, const LeaseRequest *request, TimestampTz now);
 static void set_check_at(LeaseRow *lease, TimestampTz now);
 
@@ -93,6 +96,7 @@ coord_lease_acquire(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 
 	coord_wait_begin(&request);
+	warm_up();
 	do
 	{
 		look_at = DT_NOEND;
@@ -193,6 +197,17 @@ coord_lease_assert(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Have the plans that a grant needs made while there is time. */
+static void
+warm_up(void)
+{
+	StoreScope	scope;
+
+	store_open(&scope);
+	store_lease_warm_up();
+	store_close(&scope);
+}
+
 /*
  * Try to get a lease, as the result of the call.  Else *look_at is when it expires;
  * DT_NOEND when another transaction is at it.
@@ -234,14 +249,17 @@ LeaseOutcome
 coord_lease_grant(const LeaseRequest *request, LeaseRow **lease)
 {
 	bool		waited = false;
-	TimestampTz now;
+	bool		free;
 
 	for (;;)
 	{
 		*lease = store_lease_on(request->resource_key);
+		free = *lease == NULL || !is_active(*lease, coord_now()) || !is_latest(*lease);
 
-		if ((*lease == NULL || !is_active(*lease, coord_now())) && coord_others_wait(request->resource_key))
+		if (free && coord_others_wait(request->resource_key))
 			return LEASE_BUSY;
+		if (!free && !is_own(*lease, request))
+			return LEASE_HELD;
 		if (*lease == NULL)
 		{
 			StoreReservation new_key;
@@ -251,44 +269,41 @@ coord_lease_grant(const LeaseRequest *request, LeaseRow **lease)
 				return LEASE_BUSY;
 			if (state == STORE_KEY_EXISTS)
 				continue;		/* somebody was faster */
-			now = coord_now();
 			*lease = palloc0(sizeof(LeaseRow));
 			(*lease)->slot = store_lease_new_slot();
 			(*lease)->resource_key = pstrdup(request->resource_key);
 			(*lease)->check_at = DT_NOEND;
-			fill_grant(*lease, request, now);
+			fill_grant(*lease, request, coord_now());
 			store_lease_insert(*lease);
 			store_key_inserted(&new_key);
 			return LEASE_GRANTED;
 		}
 
-		if (is_active(*lease, coord_now()) && is_latest(*lease))
+		switch (store_lease_try_lock(*lease, free))
 		{
-			if (!coord_uuid_equal(&(*lease)->agent_id, request->agent_id) ||
-				(request->task_id != NULL && (*lease)->task_id != NULL))
-				return LEASE_HELD;
-			return renew_own(lease, request);
+			case STORE_ROW_BUSY:
+				/* at the instant of its expiry the sweep may have it */
+				if (waited)
+					return LEASE_BUSY;
+				coord_wait_for_sweep();
+				waited = true;
+				continue;
+			case STORE_ROW_CHANGED:
+				continue;		/* somebody was faster */
+			case STORE_ROW_LOCKED:
+				break;
 		}
-
-		*lease = store_lease_on_for_grant(request->resource_key);
-		if (*lease == NULL)
+		if (free)
 		{
-			/* at the instant of its expiry the sweep may have had it */
-			if (waited)
-				return LEASE_BUSY;
-			coord_wait_for_sweep();
-			waited = true;
-			continue;
+			/* after the lock: a grant begins when the last one has ended, not when it was asked for */
+			grant_anew(*lease, request, coord_now());
+			return LEASE_GRANTED;
 		}
-		/* after the lock: a grant begins when the last one has ended, not when it was asked for */
-		now = coord_now();
-		if (is_active(*lease, now))
-			continue;			/* somebody was faster */
-		if ((*lease)->ended_at == DT_NOEND)
-			store_event_lock_expired(*lease, now);
-		fill_grant(*lease, request, now);
-		store_lease_update(*lease);
-		return LEASE_GRANTED;
+		if (is_active(*lease, coord_now()))
+		{
+			renew_own(*lease, request, coord_now());
+			return LEASE_RENEWED;
+		}
 	}
 }
 
@@ -357,37 +372,39 @@ find_lease(const pg_uuid_t *id, bool *superseded)
 	return lease;
 }
 
-/* Renew a lease that the agent was just seen to hold. */
-static LeaseOutcome
-renew_own(LeaseRow **lease, const LeaseRequest *request)
+/* Whether an active lease can serve a request by being renewed. */
+static bool
+is_own(const LeaseRow *lease, const LeaseRequest *request)
 {
-	pg_uuid_t	id = (*lease)->id;
+	return coord_uuid_equal(&lease->agent_id, request->agent_id) &&
+		(request->task_id == NULL || lease->task_id == NULL);
+}
 
-	int64		slot = (*lease)->slot;
-	TimestampTz now;
-
-	*lease = store_lease_at(slot, STORE_LOCK_SKIP);
-	if (*lease == NULL)
-	{
-		coord_wait_for_sweep();
-		*lease = store_lease_at(slot, STORE_LOCK_SKIP);
-	}
-	now = coord_now();
-	if (*lease == NULL || !coord_uuid_equal(&(*lease)->id, &id) || !is_active(*lease, now))
-		return LEASE_BUSY;
-
+/* Renew a locked lease that the agent holds. */
+static void
+renew_own(LeaseRow *lease, const LeaseRequest *request, TimestampTz now)
+{
 	if (request->task_id != NULL)
-		(*lease)->task_id = memcpy(palloc(sizeof(pg_uuid_t)), request->task_id, sizeof(pg_uuid_t));
-	if ((*lease)->task_id != NULL)
-		coord_lease_extend(*lease, Max((*lease)->expires_at, now + request->ttl), now);
+		lease->task_id = memcpy(palloc(sizeof(pg_uuid_t)), request->task_id, sizeof(pg_uuid_t));
+	if (lease->task_id != NULL)
+		coord_lease_extend(lease, Max(lease->expires_at, now + request->ttl), now);
 	else
 	{
-		(*lease)->ttl = request->ttl;
-		(*lease)->auto_renew = request->auto_renew;
-		(*lease)->max_hold = request->max_hold;
-		coord_lease_extend(*lease, now + request->ttl, now);
+		lease->ttl = request->ttl;
+		lease->auto_renew = request->auto_renew;
+		lease->max_hold = request->max_hold;
+		coord_lease_extend(lease, now + request->ttl, now);
 	}
-	return LEASE_RENEWED;
+}
+
+/* Grant a locked lease that has ended. */
+static void
+grant_anew(LeaseRow *lease, const LeaseRequest *request, TimestampTz now)
+{
+	if (lease->ended_at == DT_NOEND)
+		store_event_lock_expired(lease, now);
+	fill_grant(lease, request, now);
+	store_lease_update(lease);
 }
 
 static void

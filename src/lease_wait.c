@@ -48,6 +48,7 @@ typedef struct Waiter
 	uint64		hash;
 	char		resource_key[KEY_SIZE];
 	bool		first;			/* of those who wait for the resource */
+	pg_atomic_uint32 look;		/* it is to look again; a latch alone may be reset by others' waits */
 	pid_t		pid;
 	Latch	   *latch;
 	pg_uuid_t	agent_id;
@@ -71,6 +72,7 @@ typedef struct Waiters
 static Waiters *waiters = NULL;
 static Waiter *my_wait = NULL;
 
+static void have_look(Waiter *waiter);
 static Waiter *next_for(const Waiter *waiter);
 static bool is_for(const Waiter *waiter, const char *resource_key, uint64 hash);
 static void mark_circle(Waiter *start);
@@ -94,7 +96,10 @@ coord_waiters_init(void)
 	dlist_init(&waiters->waiting);
 	dlist_init(&waiters->free);
 	for (int i = 0; i < MaxBackends; i++)
+	{
+		pg_atomic_init_u32(&waiters->entries[i].look, 0);
 		dlist_push_tail(&waiters->free, &waiters->entries[i].node);
+	}
 }
 
 /* Wait for a resource from now, behind those who do. */
@@ -116,6 +121,7 @@ coord_wait_begin(const LeaseRequest *request)
 	waiter->hash = hash;
 	strlcpy(waiter->resource_key, request->resource_key, KEY_SIZE);
 	waiter->first = first;
+	pg_atomic_write_u32(&waiter->look, 0);
 	waiter->pid = MyProcPid;
 	waiter->latch = MyLatch;
 	waiter->agent_id = *request->agent_id;
@@ -129,12 +135,17 @@ coord_wait_begin(const LeaseRequest *request)
 	LWLockRelease(coord_shared->waiter_lock);
 }
 
-/* Whether this backend is the first of those who wait for its resource. */
+/*
+ * Whether this backend is the first of those who wait for its resource, and so is to
+ * look at it now.
+ */
 bool
 coord_wait_is_first(void)
 {
 	bool		first;
 
+	pg_atomic_write_u32(&my_wait->look, 0);
+	pg_memory_barrier();
 	LWLockAcquire(coord_shared->waiter_lock, LW_SHARED);
 	first = my_wait->first;
 	LWLockRelease(coord_shared->waiter_lock);
@@ -160,8 +171,8 @@ coord_wait_note_holder(const LeaseRow *lease, pid_t changed_by)
 }
 
 /*
- * Sleep until that instant, or until somebody sets the latch.  The connection is
- * watched meanwhile, so that a client that is gone is not granted anything.
+ * Sleep until that instant, or until there is something to look at.  The connection
+ * is watched meanwhile, so that a client that is gone is not granted anything.
  */
 void
 coord_wait_sleep(TimestampTz until)
@@ -169,6 +180,8 @@ coord_wait_sleep(TimestampTz until)
 	long		timeout = -1;
 	WaitEvent	event;
 
+	if (pg_atomic_read_u32(&my_wait->look) != 0)
+		return;
 	if (until != DT_NOEND)
 		timeout = (long) Min(TimestampDifferenceMilliseconds(coord_now(), until), INT_MAX);
 
@@ -215,7 +228,7 @@ coord_wait_end(bool in_vain)
 		if (next != NULL)
 		{
 			next->first = true;
-			SetLatch(next->latch);
+			have_look(next);
 		}
 	}
 	dlist_delete(&waiter->node);
@@ -285,7 +298,7 @@ coord_wake_waiters(const uint64 *hashes, int n, bool all)
 		for (int i = 0; i < n && !wake; i++)
 			wake = hashes[i] == waiter->hash;
 		if (wake)
-			SetLatch(waiter->latch);
+			have_look(waiter);
 	}
 	LWLockRelease(coord_shared->waiter_lock);
 }
@@ -295,6 +308,13 @@ is_for(const Waiter *waiter, const char *resource_key, uint64 hash)
 {
 	return waiter->hash == hash && waiter->dbid == MyDatabaseId &&
 		strcmp(waiter->resource_key, resource_key) == 0;
+}
+
+static void
+have_look(Waiter *waiter)
+{
+	pg_atomic_write_u32(&waiter->look, 1);
+	SetLatch(waiter->latch);
 }
 
 /* The one that waits for the same resource and comes next. */

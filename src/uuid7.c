@@ -41,6 +41,25 @@ next_instant_ns(void)
 	return ns;
 }
 
+/* Random bytes, which are fetched many at a time since each fetch is dear. */
+static void
+random_bytes(unsigned char *to, int n)
+{
+	static unsigned char store[512];
+	static int	left = 0;
+
+	if (left < n)
+	{
+		if (!pg_strong_random(store, sizeof(store)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		left = sizeof(store);
+	}
+	left -= n;
+	memcpy(to, store + left, n);
+}
+
 void
 coord_uuid7(pg_uuid_t *id)
 {
@@ -50,10 +69,7 @@ coord_uuid7(pg_uuid_t *id)
 	uint64		high = pg_hton64((ms << 16) | (UINT64CONST(7) << 12) | fraction);
 
 	memcpy(id->data, &high, sizeof(high));
-	if (!pg_strong_random(id->data + 8, 8))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+	random_bytes(id->data + 8, 8);
 	id->data[8] = (id->data[8] & 0x3f) | 0x80;
 }
 

@@ -47,6 +47,7 @@ read_lease(uint64 row)
 	lease->ended_at = store_time(row, 13, DT_NOEND);
 	lease->released = store_bool(row, 14);
 	lease->check_at = store_time(row, 15, DT_NOEND);
+	lease->place = store_place(row, 16);
 	return lease;
 }
 
@@ -54,7 +55,7 @@ read_lease(uint64 row)
 LeaseRow *
 store_lease_on(const char *resource_key)
 {
-	static StorePlan plan = {.sql = "SELECT " LEASE_COLUMNS " FROM coord.lease_data WHERE resource_key = $1"};
+	static StorePlan plan = {.sql = "SELECT " LEASE_COLUMNS ", ctid FROM coord.lease_data WHERE resource_key = $1"};
 
 	return store_run(&plan, STORE_ARGS(arg_text(resource_key))) ? read_lease(0) : NULL;
 }
@@ -63,30 +64,31 @@ store_lease_on(const char *resource_key)
 LeaseRow *
 store_lease_on_now(const char *resource_key)
 {
-	static StorePlan plan = {.sql = "SELECT " LEASE_COLUMNS " FROM coord.lease_data WHERE resource_key = $1"};
+	static StorePlan plan = {.sql = "SELECT " LEASE_COLUMNS ", ctid FROM coord.lease_data WHERE resource_key = $1"};
 
 	return store_run_latest(&plan, STORE_ARGS(arg_text(resource_key))) ? read_lease(0) : NULL;
 }
 
-/* The same, locked so that it can be granted; NULL also when another transaction has it. */
-LeaseRow *
-store_lease_on_for_grant(const char *resource_key)
+/*
+ * Lock a lease as it was read, to grant it anew or to renew it.  If it has changed
+ * since, nothing is locked: it may be another's now, whom a lock would hold up.
+ */
+StoreRowState
+store_lease_try_lock(const LeaseRow *lease, bool to_grant)
 {
-	static StorePlan plan = {.sql = "SELECT " LEASE_COLUMNS " FROM coord.lease_data WHERE resource_key = $1"
-	" FOR UPDATE SKIP LOCKED"};
-
-	coord_lease_touched(resource_key);
-	return store_run(&plan, STORE_ARGS(arg_text(resource_key))) ? read_lease(0) : NULL;
+	coord_lease_touched(lease->resource_key);
+	return store_try_lock("lease_data", &lease->place,
+						  to_grant ? LockTupleExclusive : LockTupleNoKeyExclusive);
 }
 
 LeaseRow *
 store_lease_at(int64 slot, StoreLock lock)
 {
 	static StorePlan plans[] = {
-		[STORE_NO_LOCK] = {.sql = "SELECT " LEASE_COLUMNS " FROM coord.lease_data WHERE slot = $1"},
-		[STORE_LOCK_WAIT] = {.sql = "SELECT " LEASE_COLUMNS " FROM coord.lease_data WHERE slot = $1"
+		[STORE_NO_LOCK] = {.sql = "SELECT " LEASE_COLUMNS ", ctid FROM coord.lease_data WHERE slot = $1"},
+		[STORE_LOCK_WAIT] = {.sql = "SELECT " LEASE_COLUMNS ", ctid FROM coord.lease_data WHERE slot = $1"
 		" FOR NO KEY UPDATE"},
-		[STORE_LOCK_SKIP] = {.sql = "SELECT " LEASE_COLUMNS " FROM coord.lease_data WHERE slot = $1"
+		[STORE_LOCK_SKIP] = {.sql = "SELECT " LEASE_COLUMNS ", ctid FROM coord.lease_data WHERE slot = $1"
 		" FOR NO KEY UPDATE SKIP LOCKED"},
 	};
 
@@ -119,87 +121,64 @@ store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now, int limit)
 /* ---- what the sweep does ---- */
 
 /*
- * End leases whose time is over, "limit" at most, and announce it; returns how many,
- * and when the first of them ended.  Those that are locked are passed over.
+ * Look at leases whose check_at has come, "limit" at most: end those whose time is
+ * over and announce it, renew those for which the server does it, and set when to
+ * look at them again (as set_check_at() in lease.c does).  A renewal whose time has
+ * come and that is not made now is never made.  Leases that are locked are passed
+ * over.
  */
-int
-store_leases_expire(TimestampTz now, int limit, TimestampTz *earliest)
+LeaseLook
+store_leases_look(TimestampTz now, int limit)
 {
 	static StorePlan plan = {.sql = "WITH due AS ("
-		"  SELECT ctid AS place FROM coord.lease_data"
-		"  WHERE check_at <= $1 AND expires_at <= $1 AND ended_at IS NULL AND NOT (id = ANY ($3))"
-		"  ORDER BY check_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
-		"), ended AS ("
-		"  UPDATE coord.lease_data l SET ended_at = expires_at, released = false, check_at = NULL"
-		"  FROM due WHERE l.ctid = due.place"
-		"  RETURNING l.id, l.resource_key, l.agent_id, l.fencing_token, l.expires_at"
-		"), told AS ("
-		   STORE_INSERT_LOCK_EXPIRED("coord.new_id()", "id", "resource_key", "agent_id", "fencing_token",
-									 "expires_at", "$1") " FROM ended"
-	") SELECT count(*), min(expires_at) FROM ended"};
-	int			n;
-
-	store_run(&plan, STORE_ARGS(arg_time(now), arg_int4(limit), arg_set_aside()));
-	n = (int) store_int8(0, 1, 0);
-	*earliest = store_time(0, 2, now);
-	if (n > 0)
-	{
-		coord_due_at(JOB_EVENTS, COORD_DUE_NOW);
-		coord_leases_touched();
-	}
-	return n;
-}
-
-/*
- * Look at leases whose check_at has come before their end, "limit" at most: renew
- * those for which the server does it, and set when to look again (as set_check_at()
- * in lease.c does).  A renewal whose time has come and that is not made now is never
- * made.  Returns how many were looked at, and how many of them were renewed.
- */
-int
-store_leases_look(TimestampTz now, int limit, int *renewed)
-{
-	static StorePlan plan = {.sql = "WITH due AS ("
-		"  SELECT ctid AS place, ended_at IS NULL AND auto_renew AND renewed_at + ttl / 3 <= $1"
+		"  SELECT ctid AS place, slot, id, resource_key, agent_id, fencing_token, expires_at,"
+		"   ended_at IS NULL AND expires_at <= $1 AS ends, ended_at IS NOT NULL OR expires_at <= $1 AS ended,"
+		"   auto_renew AND ended_at IS NULL AND expires_at > $1 AND renewed_at + ttl / 3 <= $1"
 		"   AND (max_hold IS NULL OR acquired_at + max_hold > $1)"
 		"   AND (SELECT status FROM coord.agent a WHERE a.id = agent_id) = 'active' AS renews"
-		"  FROM coord.lease_data"
-		"  WHERE check_at <= $1 AND (expires_at > $1 OR ended_at IS NOT NULL) AND NOT (id = ANY ($3))"
+		"  FROM coord.lease_data WHERE check_at <= $1 AND NOT (id = ANY ($3))"
 		"  ORDER BY check_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
-		"), looked AS ("
-		"  UPDATE coord.lease_data l SET"
-		"   renewed_at = CASE WHEN renews THEN $1 ELSE renewed_at END,"
-		"   expires_at = CASE WHEN renews THEN greatest(expires_at, $1 + ttl) ELSE expires_at END,"
-		"   check_at = CASE WHEN ended_at IS NOT NULL THEN NULL"
-		"    WHEN renews THEN $1 + ttl / 3"
-		"    WHEN auto_renew AND renewed_at + ttl / 3 > $1 THEN least(expires_at, renewed_at + ttl / 3)"
-		"    ELSE expires_at END"
-		"  FROM due WHERE l.ctid = due.place"
-		"  RETURNING renews"
-	") SELECT count(*), count(*) FILTER (WHERE renews) FROM looked"};
-	int			n;
+		"), renewed AS ("
+		"  UPDATE coord.lease_data SET renewed_at = $1, expires_at = greatest(expires_at, $1 + ttl),"
+		"   check_at = $1 + ttl / 3"
+		"  WHERE ctid = ANY (ARRAY(SELECT place FROM due WHERE renews)) RETURNING slot"
+		"), ended AS ("
+		"  UPDATE coord.lease_data SET ended_at = coalesce(ended_at, expires_at), check_at = NULL"
+		"  WHERE ctid = ANY (ARRAY(SELECT place FROM due WHERE ended)) RETURNING slot"
+		"), kept AS ("
+		"  UPDATE coord.lease_data SET check_at ="
+		"   CASE WHEN auto_renew AND renewed_at + ttl / 3 > $1 THEN least(expires_at, renewed_at + ttl / 3)"
+		"   ELSE expires_at END"
+		"  WHERE ctid = ANY (ARRAY(SELECT place FROM due WHERE NOT renews AND NOT ended)) RETURNING slot"
+		"), told AS ("
+		   STORE_INSERT_LOCK_EXPIRED("coord.new_id()", "id", "resource_key", "agent_id", "fencing_token",
+									 "expires_at", "$1") " FROM due JOIN ended USING (slot) WHERE ends"
+		"  RETURNING 1"
+		") SELECT (SELECT count(*) FROM renewed) + (SELECT count(*) FROM ended) + (SELECT count(*) FROM kept),"
+		" (SELECT count(*) FROM renewed), (SELECT count(*) FROM told),"
+	" (SELECT min(expires_at) FROM due WHERE ends)"};
+	LeaseLook	look;
 
 	store_run(&plan, STORE_ARGS(arg_time(now), arg_int4(limit), arg_set_aside()));
-	n = (int) store_int8(0, 1, 0);
-	*renewed = (int) store_int8(0, 2, 0);
-	if (n > 0)
+	look.n = (int) store_int8(0, 1, 0);
+	look.renewed = (int) store_int8(0, 2, 0);
+	look.ended = (int) store_int8(0, 3, 0);
+	look.first_ended_at = store_time(0, 4, now);
+	if (look.ended > 0)
+		coord_due_at(JOB_EVENTS, COORD_DUE_NOW);
+	if (look.n > 0)
 		coord_leases_touched();
-	return n;
+	return look;
 }
 
-/*
- * The lease, locked or not, that store_leases_expire() or store_leases_look() would
- * come to first; NULL when there is none.
- */
+/* The lease, locked or not, that store_leases_look() would come to first; NULL: none. */
 pg_uuid_t *
-store_lease_due_first(TimestampTz now, bool to_expire)
+store_lease_due_first(TimestampTz now)
 {
 	static StorePlan plan = {.sql = "SELECT id FROM coord.lease_data WHERE check_at <= $1"
-		" AND (expires_at <= $1 AND ended_at IS NULL) = $2"
-	" AND NOT (id = ANY ($3)) ORDER BY check_at LIMIT 1"};
+	" AND NOT (id = ANY ($2)) ORDER BY check_at LIMIT 1"};
 
-	return store_run(&plan, STORE_ARGS(arg_time(now), arg_bool(to_expire), arg_set_aside())) ?
-		store_uuid(0, 1) : NULL;
+	return store_run(&plan, STORE_ARGS(arg_time(now), arg_set_aside())) ? store_uuid(0, 1) : NULL;
 }
 
 /* The earliest instant at which the sweep must look at a lease; DT_NOEND when there is none. */
@@ -271,12 +250,28 @@ store_lease_update(const LeaseRow *lease)
 								arg_time_or_null(lease->check_at == DT_NOEND, lease->check_at)));
 }
 
-/* The lease on a resource as users see it. */
-Datum
-store_lease_result(const LeaseRow *lease)
+static void
+find_result(const LeaseRow *lease)
 {
 	static StorePlan plan = {.sql = "SELECT l FROM coord.lease l WHERE l.resource_key = $1"};
 
 	store_run(&plan, STORE_ARGS(arg_text(lease->resource_key)));
+}
+
+/* Run what a grant runs, for no lease at all. */
+void
+store_lease_warm_up(void)
+{
+	LeaseRow	none = {.slot = -1, .resource_key = "", .ended_at = DT_NOEND, .check_at = DT_NOEND};
+
+	store_lease_update(&none);
+	find_result(&none);
+}
+
+/* The lease on a resource as users see it. */
+Datum
+store_lease_result(const LeaseRow *lease)
+{
+	find_result(lease);
 	return store_result();
 }

@@ -6,6 +6,7 @@
 #define COORD_STORE_LEASE_STORE_H
 
 #include "store/agent_store.h"
+#include "store/store.h"
 
 typedef struct LeaseRow
 {
@@ -24,21 +25,31 @@ typedef struct LeaseRow
 	TimestampTz ended_at;		/* DT_NOEND: its end has not been seen */
 	bool		released;
 	TimestampTz check_at;		/* DT_NOEND: not to be looked at */
+	ItemPointerData place;		/* of the row's version that was read */
 } LeaseRow;
+
+/* what the sweep found among the leases that it looked at */
+typedef struct LeaseLook
+{
+	int			n;
+	int			renewed;
+	int			ended;
+	TimestampTz first_ended_at;
+} LeaseLook;
 
 extern LeaseRow *store_lease_on(const char *resource_key);
 extern LeaseRow *store_lease_on_now(const char *resource_key);
-extern LeaseRow *store_lease_on_for_grant(const char *resource_key);
+extern StoreRowState store_lease_try_lock(const LeaseRow *lease, bool to_grant);
 extern LeaseRow *store_lease_at(int64 slot, StoreLock lock);
 extern int	store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now, int limit);
-extern int	store_leases_expire(TimestampTz now, int limit, TimestampTz *earliest);
-extern int	store_leases_look(TimestampTz now, int limit, int *renewed);
-extern pg_uuid_t *store_lease_due_first(TimestampTz now, bool to_expire);
+extern LeaseLook store_leases_look(TimestampTz now, int limit);
+extern pg_uuid_t *store_lease_due_first(TimestampTz now);
 extern TimestampTz store_leases_next_due(void);
 extern bool store_lease_hold_still(int64 slot);
 extern int64 store_lease_new_slot(void);
 extern void store_lease_insert(const LeaseRow *lease);
 extern void store_lease_update(const LeaseRow *lease);
+extern void store_lease_warm_up(void);
 extern Datum store_lease_result(const LeaseRow *lease);
 
 #endif							/* COORD_STORE_LEASE_STORE_H */

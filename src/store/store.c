@@ -11,11 +11,14 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension_d.h"
 #include "commands/extension.h"
+#include "executor/tuptable.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -111,6 +114,34 @@ Oid
 store_caller(void)
 {
 	return caller;
+}
+
+/*
+ * Lock a row at the place where it was read, without waiting and without following
+ * it to where it may have gone since.
+ */
+StoreRowState
+store_try_lock(const char *relation, const ItemPointerData *place, LockTupleMode mode)
+{
+	Oid			relid = get_relname_relid(relation, get_namespace_oid("coord", false));
+	Relation	rel = table_open(relid, RowShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ItemPointerData tid = *place;
+	TM_FailureData failure;
+	TM_Result	result = table_tuple_lock(rel, &tid, GetActiveSnapshot(), slot, GetCurrentCommandId(false),
+										  mode, LockWaitSkip, 0, &failure);
+
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	if (result == TM_Ok)
+		return STORE_ROW_LOCKED;
+	if (result == TM_WouldBlock)
+		return STORE_ROW_BUSY;
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update")));
+	return STORE_ROW_CHANGED;
 }
 
 ArrayType *
@@ -293,6 +324,15 @@ store_bool(uint64 row, int column)
 	Datum		value = store_value(row, column, &isnull);
 
 	return !isnull && DatumGetBool(value);
+}
+
+/* of a ctid */
+ItemPointerData
+store_place(uint64 row, int column)
+{
+	bool		isnull;
+
+	return *(ItemPointer) DatumGetPointer(store_value(row, column, &isnull));
 }
 
 /* microseconds */

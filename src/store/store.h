@@ -13,6 +13,7 @@
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "nodes/lockoptions.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -46,6 +47,14 @@ typedef struct StoreArg
 #define STORE_ARGS(...) \
 	lengthof(((StoreArg[]) {__VA_ARGS__})), (StoreArg[]) {__VA_ARGS__}
 
+/* what came of trying to lock a row */
+typedef enum StoreRowState
+{
+	STORE_ROW_LOCKED,
+	STORE_ROW_CHANGED,			/* since it was read; it is not locked */
+	STORE_ROW_BUSY				/* another transaction has it locked */
+} StoreRowState;
+
 typedef struct UuidList
 {
 	int			n;
@@ -60,6 +69,8 @@ extern bool store_hold_extension(void);
 extern void store_set_aside(const UuidList *items);
 extern ArrayType *store_uuid_array(const UuidList *list);
 
+extern StoreRowState store_try_lock(const char *relation, const ItemPointerData *place, LockTupleMode mode);
+
 extern uint64 store_run(StorePlan *plan, int nargs, const StoreArg *args);
 extern uint64 store_run_latest(StorePlan *plan, int nargs, const StoreArg *args);
 extern Portal store_cursor(StorePlan *plan, int nargs, const StoreArg *args);
@@ -72,6 +83,7 @@ extern TimestampTz store_time(uint64 row, int column, TimestampTz if_null);
 extern int64 store_int8(uint64 row, int column, int64 if_null);
 extern int32 store_int4(uint64 row, int column, int32 if_null);
 extern bool store_bool(uint64 row, int column);
+extern ItemPointerData store_place(uint64 row, int column);
 extern int64 store_interval(uint64 row, int column, int64 if_null);
 extern UuidList store_uuids(void);
 

@@ -200,7 +200,8 @@ store_queue_next_ready(const char *queue, TimestampTz after)
  * Open a portal over the claimable tasks of one priority, in order; each row is
  * locked when it is fetched, and rows that others have locked are passed over.
  * So are those whose resource can be seen to be held: by another agent, or by
- * another claim.
+ * another claim; that is a scalar subquery, so that the planner looks up the one
+ * lease and cannot join with all of them.
  */
 Portal
 store_claimable(const char *queue, int priority, const pg_uuid_t *agent_id,
@@ -209,9 +210,9 @@ store_claimable(const char *queue, int priority, const pg_uuid_t *agent_id,
 	static StorePlan plan = {.sql = "SELECT " TASK_COLUMNS " FROM coord.task_live t"
 		" WHERE t.queue = $1 AND t.priority = $2 AND t.ready_at <= $3 AND t.state = 'pending'"
 		" AND ($4 IS NULL OR t.resource_key IS NULL OR t.resource_key = $4)"
-		" AND NOT EXISTS (SELECT FROM coord.lease_data l"
-		"  WHERE l.resource_key = coalesce(t.resource_key, $4) AND l.ended_at IS NULL AND l.expires_at > $3"
-		"  AND (l.agent_id <> $5 OR l.task_id IS NOT NULL))"
+		" AND coalesce((SELECT l.ended_at IS NOT NULL OR l.expires_at <= $3"
+		"   OR (l.agent_id = $5 AND l.task_id IS NULL)"
+		"  FROM coord.lease_data l WHERE l.resource_key = coalesce(t.resource_key, $4)), true)"
 	" ORDER BY t.ready_at, t.seq FOR NO KEY UPDATE OF t SKIP LOCKED"};
 
 	return store_cursor(&plan, STORE_ARGS(arg_text(queue), arg_int4(priority), arg_time(now),

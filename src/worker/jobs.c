@@ -27,6 +27,12 @@
 #include "uuid7.h"
 #include "worker/jobs.h"
 
+/*
+ * While other jobs have full batches, events are delivered no more often than this:
+ * what is due comes first, but does not hold up those who listen for long.
+ */
+#define DELIVERY_INTERVAL (100 * INT64CONST(1000))
+
 /* how soon to come back to what is due and locked */
 #define LOCKED_RETRY (50 * INT64CONST(1000))
 
@@ -98,18 +104,32 @@ static void run_batch(CoordJob job, Batch *batch);
 static void note_error(CoordDatabase *db, CoordJob job);
 static TimestampTz leave_asides_out(CoordJob job, TimestampTz now);
 
+static bool
+is_due(CoordDatabase *db, CoordJob job, TimestampTz now)
+{
+	return (TimestampTz) pg_atomic_read_u64(&db->due_at[job]) <= now && jobs[job].retry_at <= now;
+}
+
 /* Do a batch of each job that is due; false when there is no extension to work for. */
 bool
 coord_do_jobs(CoordDatabase *db)
 {
+	static TimestampTz delivered_at = 0;
+	bool		more = false;
+
 	for (CoordJob job = 0; job < COORD_NJOBS; job++)
 	{
 		TimestampTz now = coord_now();
 
 		CHECK_FOR_INTERRUPTS();
-		if ((TimestampTz) pg_atomic_read_u64(&db->due_at[job]) <= now && jobs[job].retry_at <= now &&
-			!run(db, job))
+		if (!is_due(db, job, now) ||
+			(job == JOB_EVENTS && more && now < delivered_at + DELIVERY_INTERVAL))
+			continue;
+		if (!run(db, job))
 			return false;
+		if (job == JOB_EVENTS)
+			delivered_at = now;
+		more |= is_due(db, job, now);
 	}
 	return true;
 }

@@ -207,20 +207,15 @@ coord_sweep_leases(SweepCounts *counts, bool one_by_one)
 {
 	TimestampTz now = coord_now();
 	int			limit = one_by_one ? 1 : LEASE_BATCH;
-	TimestampTz earliest;
-	int			renewed;
-	int			looked;
-	int			expired;
+	LeaseLook	look;
 
-	coord_sweeping(one_by_one ? store_lease_due_first(now, false) : NULL);
-	looked = store_leases_look(now, limit, &renewed);
-	coord_sweeping(one_by_one ? store_lease_due_first(now, true) : NULL);
-	expired = store_leases_expire(now, limit, &earliest);
-	if (expired > 0)
-		note_lag(counts, earliest, now);
-	counts->leases_renewed += renewed;
-	counts->leases_expired += expired;
-	return outcome_of(looked + expired, false, looked == limit || expired == limit);
+	coord_sweeping(one_by_one ? store_lease_due_first(now) : NULL);
+	look = store_leases_look(now, limit);
+	if (look.ended > 0)
+		note_lag(counts, look.first_ended_at, now);
+	counts->leases_renewed += look.renewed;
+	counts->leases_expired += look.ended;
+	return outcome_of(look.n, false, look.n == limit);
 }
 
 static int
