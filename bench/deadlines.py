@@ -240,7 +240,7 @@ def burst(db, agent, number):
         sleep_until(instant - 6)
         clients = claim_loops(agent, 6 + CLAIMS_GO_ON, directory)
         sleep_until(instant)
-        while not value(db, "SELECT NOT EXISTS (SELECT FROM coord.lease_data WHERE check_at <= now())"):
+        while not value(db, "SELECT NOT EXISTS (SELECT FROM coord.lease_deadline WHERE check_at <= now())"):
             time.sleep(0.02)
         swept = time.time()
         while value(db, "SELECT EXISTS (SELECT FROM coord.event_inbox)"):
@@ -349,6 +349,7 @@ def hand_over(db, key, ttl, releases):
     value(db, "SELECT coord.lease_release(%s)", first)
     for waiter in waiters:
         waiter.join(70)
+    for waiter in waiters:
         waiter.connection.close()
     return sorted((w for w in waiters if w.expires_at), key=lambda w: w.granted)
 

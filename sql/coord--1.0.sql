@@ -99,9 +99,15 @@ CREATE TABLE coord.lease_data (
 	expires_at timestamptz NOT NULL,
 	ended_at timestamptz,					-- NULL until somebody has seen its end
 	released boolean NOT NULL,				-- how it ended
-	check_at timestamptz					-- never NULL before its end was seen
+	check_at timestamptz					-- as in lease_deadline; never NULL before its end was seen
 ) WITH (fillfactor = 50);
-CREATE INDEX lease_data_check_at ON coord.lease_data (check_at) WHERE check_at IS NOT NULL;
+
+-- When the sweep must look at a lease.
+CREATE TABLE coord.lease_deadline (
+	check_at timestamptz NOT NULL,
+	slot bigint NOT NULL
+);
+CREATE INDEX lease_deadline_check_at ON coord.lease_deadline (check_at, slot);
 
 CREATE TABLE coord.queue_data (
 	name text COLLATE "C" PRIMARY KEY,
@@ -648,6 +654,7 @@ COMMENT ON TABLE coord.installation IS 'Stored: when the extension was created i
 COMMENT ON TABLE coord.agent_data IS 'Stored: agents. Read coord.agent instead.';
 COMMENT ON TABLE coord.agent_beat IS 'Stored: heartbeats that came while another transaction of the agent had its row locked.';
 COMMENT ON TABLE coord.lease_data IS 'Stored: for each resource key its current or last lease. Read coord.lease instead.';
+COMMENT ON TABLE coord.lease_deadline IS 'Stored: for each lease whose end has not been seen, when the sweep must look at it.';
 COMMENT ON TABLE coord.queue_data IS 'Stored: settings of queues. Read coord.queue instead.';
 COMMENT ON TABLE coord.queue_slot IS 'Stored: as many slots as max_claimed says, for queues that have it; a claim occupies one.';
 COMMENT ON TABLE coord.task_live IS 'Stored: unfinished tasks. Read coord.task instead.';

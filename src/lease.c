@@ -273,6 +273,7 @@ coord_lease_grant(const LeaseRequest *request, LeaseRow **lease)
 			(*lease)->slot = store_lease_new_slot();
 			(*lease)->resource_key = pstrdup(request->resource_key);
 			(*lease)->check_at = DT_NOEND;
+			(*lease)->deadline = DT_NOEND;
 			fill_grant(*lease, request, coord_now());
 			store_lease_insert(*lease);
 			store_key_inserted(&new_key);

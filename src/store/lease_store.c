@@ -2,9 +2,10 @@
  * lease_store.c
  *		Stored leases: coord.lease_data, one row for each resource key.
  *
- * Acquiring, renewing and releasing update columns that no index has, so that
- * the update is HOT, as long as check_at can stay: it must not be later than
- * the lease's end, or than its next renewal by the server.
+ * Acquiring, renewing, releasing and expiring update columns that no index has, so
+ * that the update is HOT.  The row in lease_deadline stays as it is as long as its
+ * check_at is not later than the lease's end, or than its next renewal by the server.
+ * It is written by who has the lease's row locked.
  *
  * A grant locks its row FOR UPDATE, everything else FOR NO KEY UPDATE, so that
  * lease_assert()'s FOR KEY SHARE stops the former and not the latter.
@@ -47,6 +48,7 @@ read_lease(uint64 row)
 	lease->ended_at = store_time(row, 13, DT_NOEND);
 	lease->released = store_bool(row, 14);
 	lease->check_at = store_time(row, 15, DT_NOEND);
+	lease->deadline = lease->check_at;
 	lease->place = store_place(row, 16);
 	return lease;
 }
@@ -107,9 +109,9 @@ int
 store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now, int limit)
 {
 	static StorePlan plan = {.sql = "UPDATE coord.lease_data SET ended_at = $2, released = true"
-		" WHERE ctid = ANY (ARRAY(SELECT ctid FROM coord.lease_data"
-		"  WHERE check_at IS NOT NULL AND agent_id = $1 AND ended_at IS NULL AND expires_at > $2"
-		"  ORDER BY slot LIMIT $3 FOR NO KEY UPDATE))"
+		" WHERE ctid = ANY (ARRAY(SELECT l.ctid FROM coord.lease_deadline d JOIN coord.lease_data l USING (slot)"
+		"  WHERE l.agent_id = $1 AND l.ended_at IS NULL AND l.expires_at > $2"
+		"  ORDER BY slot LIMIT $3 FOR NO KEY UPDATE OF l))"
 	" RETURNING resource_key"};
 	int			n = (int) store_run(&plan, STORE_ARGS(arg_uuid(agent_id), arg_time(now), arg_int4(limit)));
 
@@ -131,25 +133,33 @@ LeaseLook
 store_leases_look(TimestampTz now, int limit)
 {
 	static StorePlan plan = {.sql = "WITH due AS ("
-		"  SELECT ctid AS place, slot, id, resource_key, agent_id, fencing_token, expires_at,"
+		"  SELECT l.ctid AS place, d.ctid AS deadline, slot, id, resource_key, agent_id, fencing_token, expires_at,"
 		"   ended_at IS NULL AND expires_at <= $1 AS ends, ended_at IS NOT NULL OR expires_at <= $1 AS ended,"
 		"   auto_renew AND ended_at IS NULL AND expires_at > $1 AND renewed_at + ttl / 3 <= $1"
 		"   AND (max_hold IS NULL OR acquired_at + max_hold > $1)"
 		"   AND (SELECT status FROM coord.agent a WHERE a.id = agent_id) = 'active' AS renews"
-		"  FROM coord.lease_data WHERE check_at <= $1 AND NOT (id = ANY ($3))"
-		"  ORDER BY check_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
-		"), renewed AS ("
-		"  UPDATE coord.lease_data SET renewed_at = $1, expires_at = greatest(expires_at, $1 + ttl),"
-		"   check_at = $1 + ttl / 3"
-		"  WHERE ctid = ANY (ARRAY(SELECT place FROM due WHERE renews)) RETURNING slot"
+		"  FROM coord.lease_deadline d JOIN coord.lease_data l USING (slot)"
+		"  WHERE d.check_at <= $1 AND NOT (id = ANY ($3))"
+		"  ORDER BY d.check_at, slot LIMIT $2 FOR NO KEY UPDATE OF l SKIP LOCKED"
 		"), ended AS ("
 		"  UPDATE coord.lease_data SET ended_at = coalesce(ended_at, expires_at), check_at = NULL"
 		"  WHERE ctid = ANY (ARRAY(SELECT place FROM due WHERE ended)) RETURNING slot"
+		"), dropped AS ("
+		"  DELETE FROM coord.lease_deadline"
+		"  WHERE ctid = ANY (ARRAY(SELECT deadline FROM due JOIN ended USING (slot)))"
+		"), renewed AS ("
+		"  UPDATE coord.lease_data SET renewed_at = $1, expires_at = greatest(expires_at, $1 + ttl),"
+		"   check_at = $1 + ttl / 3"
+		"  WHERE ctid = ANY (ARRAY(SELECT place FROM due WHERE renews)) RETURNING slot, check_at"
 		"), kept AS ("
 		"  UPDATE coord.lease_data SET check_at ="
 		"   CASE WHEN auto_renew AND renewed_at + ttl / 3 > $1 THEN least(expires_at, renewed_at + ttl / 3)"
 		"   ELSE expires_at END"
-		"  WHERE ctid = ANY (ARRAY(SELECT place FROM due WHERE NOT renews AND NOT ended)) RETURNING slot"
+		"  WHERE ctid = ANY (ARRAY(SELECT place FROM due WHERE NOT renews AND NOT ended)) RETURNING slot, check_at"
+		"), moved AS ("
+		"  UPDATE coord.lease_deadline d SET check_at = held.check_at"
+		"  FROM due JOIN (SELECT * FROM renewed UNION ALL SELECT * FROM kept) held USING (slot)"
+		"  WHERE d.ctid = due.deadline"
 		"), told AS ("
 		   STORE_INSERT_LOCK_EXPIRED("coord.new_id()", "id", "resource_key", "agent_id", "fencing_token",
 									 "expires_at", "$1") " FROM due JOIN ended USING (slot) WHERE ends"
@@ -171,22 +181,24 @@ store_leases_look(TimestampTz now, int limit)
 	return look;
 }
 
+#define FIRST_DEADLINE(column, condition) \
+	"SELECT " column " FROM coord.lease_deadline d JOIN coord.lease_data l USING (slot)" \
+	" WHERE NOT (id = ANY ($1)) AND " condition " ORDER BY d.check_at, slot LIMIT 1"
+
 /* The lease, locked or not, that store_leases_look() would come to first; NULL: none. */
 pg_uuid_t *
 store_lease_due_first(TimestampTz now)
 {
-	static StorePlan plan = {.sql = "SELECT id FROM coord.lease_data WHERE check_at <= $1"
-	" AND NOT (id = ANY ($2)) ORDER BY check_at LIMIT 1"};
+	static StorePlan plan = {.sql = FIRST_DEADLINE("id", "d.check_at <= $2")};
 
-	return store_run(&plan, STORE_ARGS(arg_time(now), arg_set_aside())) ? store_uuid(0, 1) : NULL;
+	return store_run(&plan, STORE_ARGS(arg_set_aside(), arg_time(now))) ? store_uuid(0, 1) : NULL;
 }
 
 /* The earliest instant at which the sweep must look at a lease; DT_NOEND when there is none. */
 TimestampTz
 store_leases_next_due(void)
 {
-	static StorePlan plan = {.sql = "SELECT check_at FROM coord.lease_data WHERE check_at IS NOT NULL"
-	" AND NOT (id = ANY ($1)) ORDER BY check_at LIMIT 1"};
+	static StorePlan plan = {.sql = FIRST_DEADLINE("d.check_at", "true")};
 
 	return store_run(&plan, STORE_ARGS(arg_set_aside())) ? store_time(0, 1, DT_NOEND) : DT_NOEND;
 }
@@ -211,15 +223,30 @@ store_lease_new_slot(void)
 	return nextval_internal(get_relname_relid("lease_slot", get_namespace_oid("coord", false)), false);
 }
 
+/* Write when the sweep must look at a lease, if that has changed. */
+static void
+write_deadline(LeaseRow *lease)
+{
+	static StorePlan insert = {.sql = "INSERT INTO coord.lease_deadline (check_at, slot) VALUES ($1, $2)"};
+	static StorePlan update = {.sql = "UPDATE coord.lease_deadline SET check_at = $1 WHERE check_at = $3 AND slot = $2"};
+
+	Assert(lease->check_at != DT_NOEND || lease->deadline == DT_NOEND);
+	coord_due_at(JOB_LEASES, lease->check_at);
+	if (lease->check_at == lease->deadline)
+		return;
+	store_run(lease->deadline == DT_NOEND ? &insert : &update,
+			  STORE_ARGS(arg_time(lease->check_at), arg_int8(lease->slot), arg_time(lease->deadline)));
+	lease->deadline = lease->check_at;
+}
+
 /* Add the first lease on a resource. */
 void
-store_lease_insert(const LeaseRow *lease)
+store_lease_insert(LeaseRow *lease)
 {
 	static StorePlan plan = {.sql = "INSERT INTO coord.lease_data (" LEASE_COLUMNS ")"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL, false, $13)"};
 
 	coord_lease_touched(lease->resource_key);
-	coord_due_at(JOB_LEASES, lease->check_at);
 	store_run(&plan, STORE_ARGS(arg_int8(lease->slot), arg_text(lease->resource_key),
 								arg_uuid(&lease->id), arg_uuid(&lease->agent_id),
 								arg_uuid(lease->task_id), arg_int8(lease->fencing_token),
@@ -227,18 +254,18 @@ store_lease_insert(const LeaseRow *lease)
 								arg_interval_or_null(lease->max_hold),
 								arg_time(lease->acquired_at), arg_time(lease->renewed_at),
 								arg_time(lease->expires_at), arg_time(lease->check_at)));
+	write_deadline(lease);
 }
 
 /* Write a locked lease. */
 void
-store_lease_update(const LeaseRow *lease)
+store_lease_update(LeaseRow *lease)
 {
 	static StorePlan plan = {.sql = "UPDATE coord.lease_data SET id = $2, agent_id = $3, task_id = $4,"
-	" fencing_token = $5, ttl = $6, auto_renew = $7, max_hold = $8, acquired_at = $9,"
-	" renewed_at = $10, expires_at = $11, ended_at = $12, released = $13, check_at = $14"
+		" fencing_token = $5, ttl = $6, auto_renew = $7, max_hold = $8, acquired_at = $9,"
+		" renewed_at = $10, expires_at = $11, ended_at = $12, released = $13, check_at = $14"
 	" WHERE slot = $1"};
 
-	coord_due_at(JOB_LEASES, lease->check_at);
 	store_run(&plan, STORE_ARGS(arg_int8(lease->slot), arg_uuid(&lease->id),
 								arg_uuid(&lease->agent_id), arg_uuid(lease->task_id),
 								arg_int8(lease->fencing_token), arg_interval(lease->ttl),
@@ -248,6 +275,7 @@ store_lease_update(const LeaseRow *lease)
 								arg_time_or_null(lease->ended_at == DT_NOEND, lease->ended_at),
 								arg_bool(lease->released),
 								arg_time_or_null(lease->check_at == DT_NOEND, lease->check_at)));
+	write_deadline(lease);
 }
 
 static void
@@ -262,7 +290,7 @@ find_result(const LeaseRow *lease)
 void
 store_lease_warm_up(void)
 {
-	LeaseRow	none = {.slot = -1, .resource_key = "", .ended_at = DT_NOEND, .check_at = DT_NOEND};
+	LeaseRow	none = {.slot = -1, .resource_key = "", .ended_at = DT_NOEND, .check_at = DT_NOEND, .deadline = DT_NOEND};
 
 	store_lease_update(&none);
 	find_result(&none);

@@ -25,6 +25,7 @@ typedef struct LeaseRow
 	TimestampTz ended_at;		/* DT_NOEND: its end has not been seen */
 	bool		released;
 	TimestampTz check_at;		/* DT_NOEND: not to be looked at */
+	TimestampTz deadline;		/* check_at as it is stored */
 	ItemPointerData place;		/* of the row's version that was read */
 } LeaseRow;
 
@@ -47,8 +48,8 @@ extern pg_uuid_t *store_lease_due_first(TimestampTz now);
 extern TimestampTz store_leases_next_due(void);
 extern bool store_lease_hold_still(int64 slot);
 extern int64 store_lease_new_slot(void);
-extern void store_lease_insert(const LeaseRow *lease);
-extern void store_lease_update(const LeaseRow *lease);
+extern void store_lease_insert(LeaseRow *lease);
+extern void store_lease_update(LeaseRow *lease);
 extern void store_lease_warm_up(void);
 extern Datum store_lease_result(const LeaseRow *lease);
 

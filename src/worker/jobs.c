@@ -31,7 +31,7 @@
  * While other jobs have full batches, events are delivered no more often than this:
  * what is due comes first, but does not hold up those who listen for long.
  */
-#define DELIVERY_INTERVAL (100 * INT64CONST(1000))
+#define DELIVERY_INTERVAL (200 * INT64CONST(1000))
 
 /* how soon to come back to what is due and locked */
 #define LOCKED_RETRY (50 * INT64CONST(1000))
