@@ -9,7 +9,7 @@
  * so, and positions become visible at its commit: a reader that goes on from
  * the last position it saw misses nothing, however late a sender commits.
  *
- * Without a worker the readers give the positions, and nobody notifies.
+ * Without a worker the readers give the positions, and notify.
  */
 #include "postgres.h"
 
@@ -133,13 +133,11 @@ coord_event_list(PG_FUNCTION_ARGS)
 		(void) coord_owned_agent(recipient_id);
 	if (store_events_waiting())
 	{
-		if (coord_is_preloaded())
+		if (coord_worker_runs())
 			coord_wait_for_delivery();
-		else if (!XactReadOnly && coord_try_lock_delivery())
+		else if (!XactReadOnly)
 		{
-			EventHead  *heads;
-
-			while (store_events_take(READER_BATCH, &heads) == READER_BATCH)
+			while (coord_events_deliver(READER_BATCH) == READER_BATCH)
 				CHECK_FOR_INTERRUPTS();
 		}
 	}

@@ -13,6 +13,7 @@
 #include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 
 #include "agent.h"
 #include "args.h"
@@ -90,6 +91,8 @@ coord_lease_acquire(PG_FUNCTION_ARGS)
 
 	if (wait > 0 && !coord_is_preloaded())
 		coord_error_not_preloaded("waiting for a lease");
+	if (wait > 0)
+		PreventCommandIfReadOnly("lease_acquire");
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (acquire(fcinfo, &request, &look_at) || wait == 0)

@@ -128,8 +128,11 @@ store_try_lock(const char *relation, const ItemPointerData *place, LockTupleMode
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ItemPointerData tid = *place;
 	TM_FailureData failure;
-	TM_Result	result = table_tuple_lock(rel, &tid, GetActiveSnapshot(), slot, GetCurrentCommandId(false),
-										  mode, LockWaitSkip, 0, &failure);
+	TM_Result	result;
+
+	PreventCommandIfReadOnly("SELECT FOR UPDATE");
+	result = table_tuple_lock(rel, &tid, GetActiveSnapshot(), slot, GetCurrentCommandId(false),
+							  mode, LockWaitSkip, 0, &failure);
 
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);

@@ -11,8 +11,11 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_extension_d.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
@@ -22,6 +25,7 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "worker/commands.h"
@@ -100,9 +104,39 @@ exclusive_database(Node *command)
 	{
 		DefElem    *option = find_option(((CreatedbStmt *) command)->options, "template");
 
-		return option != NULL && option->arg != NULL ? strVal(option->arg) : NULL;
+		return option != NULL && option->arg != NULL ? strVal(option->arg) : "template1";
 	}
 	return NULL;
+}
+
+/*
+ * Whether the command may do that to a database: else it will fail, and must not end
+ * the worker before.
+ */
+static bool
+may_have_database(Node *command, Oid dbid)
+{
+	HeapTuple	tuple;
+	bool		result = false;
+
+	if (coord_owns_database(dbid))
+		return true;
+	if (!IsA(command, CreatedbStmt))
+		return false;
+
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dbid));
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+		ReleaseSysCache(tuple);
+	}
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (HeapTupleIsValid(tuple))
+	{
+		result = result && ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+		ReleaseSysCache(tuple);
+	}
+	return result;
 }
 
 /* Wait for the worker's batch to end, and let none begin before this transaction's end. */
@@ -169,7 +203,7 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	const char *name = exclusive_database(pstmt->utilityStmt);
 	Oid			dbid = name != NULL ? get_database_oid(name, true) : InvalidOid;
 
-	if (OidIsValid(dbid) && dbid != MyDatabaseId && coord_owns_database(dbid))
+	if (OidIsValid(dbid) && dbid != MyDatabaseId && may_have_database(pstmt->utilityStmt, dbid))
 		hold_worker(dbid);
 	hold_batches_of_update(pstmt->utilityStmt);
 	PG_TRY();

@@ -41,7 +41,10 @@
 
 static BackgroundWorkerHandle **handles;	/* by slot; of workers that this launcher started */
 
-static void want_all_databases(void);
+static Oid	looked_up_to = InvalidOid;	/* databases up to that one have been looked into */
+static bool looking = false;	/* there are more */
+
+static void want_databases(void);
 static TimestampTz start_wanted(TimestampTz now);
 static void note_ended(TimestampTz now);
 
@@ -86,7 +89,7 @@ coord_launcher_main(Datum arg pg_attribute_unused())
 	coord_shared->launcher_latch = MyLatch;
 	LWLockRelease(coord_shared->lock);
 
-	want_all_databases();
+	looking = true;
 	for (;;)
 	{
 		TimestampTz now;
@@ -100,11 +103,14 @@ coord_launcher_main(Datum arg pg_attribute_unused())
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			want_all_databases();	/* in case that one was missed */
+			looked_up_to = InvalidOid;	/* in case that one was missed */
+			looking = true;
 		}
 
 		now = coord_now();
 		note_ended(now);
+		if (looking)
+			want_databases();
 		next = start_wanted(now);
 
 		(void) WaitLatch(MyLatch,
@@ -114,13 +120,19 @@ coord_launcher_main(Datum arg pg_attribute_unused())
 	}
 }
 
-/* Have a worker look into each database that can be connected to. */
+/*
+ * Have a worker look into each database that can be connected to, as far as there are
+ * slots.  One that finds no extension leaves its slot to the next.
+ */
 static void
-want_all_databases(void)
+want_databases(void)
 {
+	List	   *databases = NIL;
+	MemoryContext context = CurrentMemoryContext;
 	Relation	rel;
 	TableScanDesc scan;
 	HeapTuple	tuple;
+	ListCell   *cell;
 
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
@@ -130,12 +142,25 @@ want_all_databases(void)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (database->datallowconn)
-			coord_want_worker(database->oid);
+		if (database->datallowconn && database->oid > looked_up_to)
+			databases = lappend_oid(databases, database->oid);
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
+
+	list_sort(databases, list_oid_cmp);
+	looking = false;
+	foreach(cell, databases)
+	{
+		if (!coord_want_worker(lfirst_oid(cell)))
+		{
+			looking = true;		/* when a slot is free again */
+			break;
+		}
+		looked_up_to = lfirst_oid(cell);
+	}
 	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
 }
 
 static bool
@@ -232,6 +257,7 @@ start_wanted(TimestampTz now)
 			.bgw_notify_pid = MyProcPid,
 		};
 		MemoryContext old;
+		int			refusals;
 		bool		registered;
 		bool		exists;
 
@@ -266,15 +292,21 @@ start_wanted(TimestampTz now)
 		registered = RegisterDynamicBackgroundWorker(&worker, &handles[i]);
 		MemoryContextSwitchTo(old);
 		if (registered)
+		{
+			db->refusals = 0;
 			continue;
+		}
 
 		handles[i] = NULL;
 		LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
 		db->state = WORKER_WANTED;
 		db->start_at = retry_at(1, now);
 		next = Min(next, db->start_at);
+		refusals = ++db->refusals;
 		LWLockRelease(coord_shared->lock);
-		if (TimestampDifferenceExceeds(logged_at, now, LOG_INTERVAL_MS))
+
+		/* at first, others may only be looking for the extension */
+		if (refusals >= 3 && TimestampDifferenceExceeds(logged_at, now, LOG_INTERVAL_MS))
 		{
 			logged_at = now;
 			ereport(LOG,

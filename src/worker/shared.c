@@ -137,13 +137,12 @@ coord_wake_launcher(void)
 
 /*
  * A database may have got or lost the extension: wake its worker, which looks,
- * or have one started, which looks.
+ * or have one started, which looks.  False when there is no slot for it.
  */
-void
+bool
 coord_want_worker(Oid dbid)
 {
 	CoordDatabase *db;
-	bool		full = false;
 
 	LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
 	db = coord_find_database(dbid);
@@ -158,12 +157,11 @@ coord_want_worker(Oid dbid)
 			db->state = WORKER_WANTED;
 			db->start_at = 0;
 			db->failures = 0;
+			db->refusals = 0;
 			db->holds = 0;
 		}
 	}
-	if (db == NULL)
-		full = true;
-	else
+	if (db != NULL)
 	{
 		for (int job = 0; job < COORD_NJOBS; job++)
 			coord_set_due(db, job, COORD_DUE_NOW);
@@ -174,12 +172,9 @@ coord_want_worker(Oid dbid)
 	}
 	LWLockRelease(coord_shared->lock);
 
-	if (full)
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("coord has no worker for this database"),
-				 errhint("Raise coord.max_databases, and restart the server.")));
-	coord_wake_launcher();
+	if (db != NULL)
+		coord_wake_launcher();
+	return db != NULL;
 }
 
 /* Whether a database's worker may be connected, or about to be. */
@@ -233,6 +228,15 @@ coord_unhold_worker(Oid dbid)
 		db->holds--;
 	LWLockRelease(coord_shared->lock);
 	coord_wake_launcher();
+}
+
+/* Whether this database has a worker. */
+bool
+coord_worker_runs(void)
+{
+	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
+
+	return db != NULL && db->pid != 0;
 }
 
 /*

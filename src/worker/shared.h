@@ -81,6 +81,7 @@ typedef struct CoordDatabase
 	WorkerExit	last_exit;
 	TimestampTz start_at;
 	int			failures;		/* in a row */
+	int			refusals;		/* likewise, of the server to start a worker */
 	int			holds;			/* commands that need the database for themselves */
 
 	pid_t		pid;			/* of the worker; 0 when there is none */
@@ -116,7 +117,8 @@ extern CoordShared *coord_shared;	/* NULL: not preloaded */
 extern void coord_shared_init(void);
 extern bool coord_is_preloaded(void);
 extern CoordDatabase *coord_find_database(Oid dbid);
-extern void coord_want_worker(Oid dbid);
+extern bool coord_want_worker(Oid dbid);
+extern bool coord_worker_runs(void);
 extern void coord_wake_launcher(void);
 extern void coord_hold_worker(Oid dbid);
 extern void coord_unhold_worker(Oid dbid);

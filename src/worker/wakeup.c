@@ -33,7 +33,8 @@
 typedef struct NotedQueue
 {
 	char	   *name;
-	TimestampTz ready_at;		/* DT_NOEND: only if the transaction aborts */
+	TimestampTz ready_at;		/* by what was written; DT_NOEND: by nothing */
+	bool		claimed_from;	/* if the transaction aborts, it is ready now */
 } NotedQueue;
 
 /* of the present transaction; what has memory has it in TopTransactionContext */
@@ -47,7 +48,7 @@ static struct
 	int			ntouched;
 	bool		touched_more;
 	bool		all_queues;
-	Oid			look_into;		/* a database that may need a worker */
+	List	   *look_into;		/* databases that may need a worker */
 }			left;
 
 static NotedQueue *note_queue(const char *queue);
@@ -102,7 +103,10 @@ coord_queue_ready(const char *queue, TimestampTz instant)
 void
 coord_queue_claimed_from(const char *queue)
 {
-	(void) note_queue(queue);
+	NotedQueue *noted = note_queue(queue);
+
+	if (noted != NULL)
+		noted->claimed_from = true;
 }
 
 /* The lease on a resource is locked or written. */
@@ -138,8 +142,11 @@ coord_leases_touched(void)
 void
 coord_look_into(Oid dbid)
 {
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
 	begin();
-	left.look_into = dbid;
+	left.look_into = list_append_unique_oid(left.look_into, dbid);
+	MemoryContextSwitchTo(old);
 }
 
 /* The worker keeps dependency checks, or is about to look at some. */
@@ -175,6 +182,7 @@ note_queue(const char *queue)
 	noted = palloc(sizeof(NotedQueue));
 	noted->name = pstrdup(queue);
 	noted->ready_at = DT_NOEND;
+	noted->claimed_from = false;
 	left.queues = lappend(left.queues, noted);
 	MemoryContextSwitchTo(old);
 	return noted;
@@ -200,7 +208,7 @@ tell_worker(bool commit)
 	foreach(cell, left.queues)
 	{
 		NotedQueue *queue = lfirst(cell);
-		TimestampTz ready_at = commit ? queue->ready_at : COORD_DUE_NOW;
+		TimestampTz ready_at = commit ? queue->ready_at : queue->claimed_from ? COORD_DUE_NOW : DT_NOEND;
 
 		if (ready_at != DT_NOEND && coord_queue_is_ready_at(queue->name, ready_at))
 			left.due_at[JOB_QUEUES] = Min(left.due_at[JOB_QUEUES], ready_at);
@@ -215,10 +223,18 @@ tell_worker(bool commit)
 static void
 tell(bool commit)
 {
+	ListCell   *cell;
+
 	if (coord_shared != NULL && left.any)
 	{
-		if (commit && OidIsValid(left.look_into))
-			coord_want_worker(left.look_into);
+		foreach(cell, left.look_into)
+		{
+			if (commit && !coord_want_worker(lfirst_oid(cell)))
+				ereport(WARNING,
+						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						 errmsg("coord has no worker for this database"),
+						 errhint("Raise coord.max_databases, and restart the server.")));
+		}
 		if (commit && left.all_queues)
 			coord_all_queues_ready();
 		tell_worker(commit);

@@ -21,4 +21,95 @@ sub new_node
 	return $node;
 }
 
+# has_worker($node, $db): waits until the database has a worker.
+sub has_worker
+{
+	my ($node, $db) = @_;
+
+	return $node->poll_query_until($db, 'SELECT pid IS NOT NULL FROM coord.worker');
+}
+
+# short_lease($node, $db, $ttl, $key): a lease that will run out; returns its id.
+sub short_lease
+{
+	my ($node, $db, $ttl, $key) = @_;
+
+	$ttl = '100 ms' unless defined $ttl;
+	$key = defined $key ? "'$key'" : "'short ' || clock_timestamp()";
+	return $node->safe_psql($db, qq{
+		SELECT l.id FROM coord.agent_register('alive', heartbeat_timeout => '1 h') a,
+			LATERAL coord.lease_acquire($key, a.id, '$ttl') l});
+}
+
+# announced($node, $db, $lease): waits until the lease's end has been announced,
+# which is to be once.
+sub announced
+{
+	my ($node, $db, $lease) = @_;
+
+	return $node->poll_query_until($db, qq{
+		SELECT count(*) = 1 FROM coord.event
+		WHERE position IS NOT NULL AND type = 'lock.expired' AND payload ->> 'lease_id' = '$lease'});
+}
+
+# works($node, $db): the database's worker does its work.
+sub works
+{
+	my ($node, $db) = @_;
+
+	return announced($node, $db, short_lease($node, $db));
+}
+
+# fill($node, $db): something of each kind in a database that has the extension,
+# nothing of which runs out soon.  Events get their positions, by a worker or not.
+sub fill
+{
+	my ($node, $db) = @_;
+
+	$node->safe_psql($db, q{
+		SELECT coord.agent_register('keeper', heartbeat_timeout => '1 h', metadata => '{"a": 1}');
+		SELECT coord.agent_retire(id) FROM coord.agent_register('retired');
+		SELECT coord.queue_set('limited', max_claimed => 2, backoff_base => '7 s');
+		SELECT coord.lease_acquire('held', id, '1 h') FROM coord.agent WHERE name = 'keeper';
+		SELECT coord.lease_release(l.id) FROM coord.agent a, coord.lease_acquire('released', a.id) l WHERE name = 'keeper';
+		SELECT coord.task_create('claimed', queue => 'limited', resource_key => 'resource');
+		SELECT coord.task_claim(id, 'limited', lease_ttl => '1 h') FROM coord.agent WHERE name = 'keeper';
+		SELECT coord.task_create('pending', unique_key => 'u', run_at => now() + interval '1 day');
+		SELECT coord.task_create('blocked', depends_on => ARRAY(SELECT id FROM coord.task WHERE type = 'claimed'));
+		SELECT coord.task_create('dead', queue => 'd', max_attempts => 1);
+		SELECT coord.task_fail(t.id, t.fencing_token, 'broken') FROM coord.agent a, coord.task_claim(a.id, 'd') t WHERE name = 'keeper';
+		SELECT coord.task_create('done', queue => 'd');
+		SELECT coord.task_complete(t.id, t.fencing_token, '{"ok": true}') FROM coord.agent a, coord.task_claim(a.id, 'd') t WHERE name = 'keeper';
+		SELECT coord.event_send('sent', to_jsonb(g), channel => 'c') FROM generate_series(1, 10) g});
+	return $node->poll_query_until($db, 'SELECT coord.sweep() IS NOT NULL AND NOT EXISTS (SELECT FROM coord.event WHERE position IS NULL)');
+}
+
+# rows($node, $db): all that users read there, but for what is measured or runs.
+sub rows
+{
+	my ($node, $db) = @_;
+
+	return $node->safe_psql($db,
+		join(' UNION ALL ', map { "SELECT '$_', r::text FROM coord.$_ r" } qw(agent lease task dead_letter event))
+		. q{ UNION ALL SELECT 'queue', (r.name, r.max_claimed, r.backoff_base, r.pending, r.claimed, r.dead)::text FROM coord.queue r ORDER BY 1, 2});
+}
+
+# last_token($node, $db): the greatest fencing token that was given.
+sub last_token
+{
+	my ($node, $db) = @_;
+
+	return $node->safe_psql($db, q{
+		SELECT greatest((SELECT max(fencing_token) FROM coord.lease), (SELECT max(fencing_token) FROM coord.task))});
+}
+
+# logged($node, $pattern, $offset): the lines of the server's log that match, since
+# the log had the length $offset.
+sub logged
+{
+	my ($node, $pattern, $offset) = @_;
+
+	return grep { /$pattern/ } split /\n/, slurp_file($node->logfile, $offset);
+}
+
 1;
