@@ -6,15 +6,20 @@
  * TEMPLATE): its worker is ended and held until their transaction is over.  Some
  * write stored rows without coord's functions (a restore's COPY), or make visible
  * what another session wrote (COMMIT PREPARED).  Some create a database, or the
- * extension, or drop it.  And while ALTER EXTENSION UPDATE runs, no batch does, since
- * the two would lock relations in different orders.
+ * extension, or drop it.  And while ALTER EXTENSION UPDATE or DROP EXTENSION run, no batch
+ * does, since the two would lock relations in different orders.
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension_d.h"
 #include "commands/dbcommands.h"
@@ -152,6 +157,81 @@ hold_batches_of_update(Node *command)
 		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessExclusiveLock);
 }
 
+/* The relations that callers lock, whatever they do with the extension. */
+static List *
+relations_of_coord(void)
+{
+	Oid			nspid = get_namespace_oid("coord", true);
+	Relation	rel = table_open(RelationRelationId, AccessShareLock);
+	TableScanDesc scan = table_beginscan_catalog(rel, 0, NULL);
+	List	   *relations = NIL;
+	HeapTuple	tuple;
+
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_class class = (Form_pg_class) GETSTRUCT(tuple);
+
+		if (class->relnamespace == nspid && strchr("rpvS", class->relkind) != NULL)
+			relations = lappend_oid(relations, class->oid);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return relations;
+}
+
+/*
+ * Lock all relations, or none and say in *busy which one could not be had.
+ */
+static bool
+lock_all(List *relations, Oid *busy)
+{
+	ListCell   *cell;
+
+	foreach(cell, relations)
+	{
+		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessExclusiveLock))
+		{
+			*busy = lfirst_oid(cell);
+			for (int i = 0; i < foreach_current_index(cell); i++)
+				UnlockRelationOid(list_nth_oid(relations, i), AccessExclusiveLock);
+			return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * Before the extension is dropped, have all its relations locked.  DROP EXTENSION would
+ * lock one after the other, in an order that has nothing to do with that in which
+ * callers do, and end in a deadlock with them.  Here nothing is held while waiting, but
+ * the extension, which keeps the worker's batches from beginning.
+ */
+static void
+lock_for_drop(Node *command)
+{
+	DropStmt   *drop = (DropStmt *) command;
+	bool		ours = false;
+	Oid			extension;
+	Oid			busy;
+	ListCell   *cell;
+
+	if (!IsA(command, DropStmt) || drop->removeType != OBJECT_EXTENSION)
+		return;
+	foreach(cell, drop->objects)
+		ours |= strcmp(strVal(lfirst(cell)), "coord") == 0;
+	extension = ours ? get_extension_oid("coord", true) : InvalidOid;
+	if (!OidIsValid(extension) || !coord_owns_extension(extension))
+		return;
+
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessExclusiveLock);
+	while (!lock_all(relations_of_coord(), &busy))
+	{
+		CHECK_FOR_INTERRUPTS();
+		LockRelationOid(busy, AccessExclusiveLock);
+		UnlockRelationOid(busy, AccessExclusiveLock);
+	}
+}
+
 /* What is to be done after a utility command, read off before it may be freed. */
 typedef struct AfterUtility
 {
@@ -206,6 +286,7 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	if (OidIsValid(dbid) && dbid != MyDatabaseId && may_have_database(pstmt->utilityStmt, dbid))
 		hold_worker(dbid);
 	hold_batches_of_update(pstmt->utilityStmt);
+	lock_for_drop(pstmt->utilityStmt);
 	PG_TRY();
 	{
 		run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
