@@ -3,11 +3,12 @@
 
     examples/worker.py [--name NAME] [--queue QUEUE] [--once] [conninfo]
 
-It claims a task, works in steps, renews its claim after each, and completes or
-fails the task.  When it has lost its claim (SQLSTATE 55000) it drops the work.
-With nothing to claim it waits a second, or until somebody sends an event on the
-channel "queue:" and the queue's name.  SIGTERM ends it after the task at hand;
-then the agent retires.  With --once it ends when there is nothing to do.
+Its agent is attached to its connection: if it dies, its task is given to others at
+once.  It claims a task, works in steps, renews its claim after each, and completes
+or fails the task.  When it has lost its claim (SQLSTATE 55000) it drops the work.
+With nothing to claim it sleeps until the queue has something.  SIGTERM ends it after
+the task at hand; then the agent retires.  With --once it ends when there is nothing
+to do.
 """
 
 import argparse
@@ -44,15 +45,6 @@ def work(task, renew):
     return {"total": total}
 
 
-def claim(connection, me, queue):
-    query = "SELECT id, fencing_token, payload FROM coord.task_claim(%s, %s)"
-    try:
-        return one(connection, query, me, queue)
-    except Lost:                        # inactive: this process was held up for too long
-        one(connection, "SELECT id FROM coord.agent_heartbeat(%s)", me)
-        return one(connection, query, me, queue)
-
-
 def handle(connection, task):
     held = (task.id, task.fencing_token)
 
@@ -76,24 +68,25 @@ def handle(connection, task):
         print(f"lost {task.id}: {error.diag.message_primary}", flush=True)
 
 
-def wait(connection, seconds):
-    """Until a notification comes, or for so long."""
-    if not connection.notifies:
-        select.select([connection], [], [], seconds)
+def wait(connection, signals):
+    """Until a notification or a signal comes."""
+    if not connection.notifies and not stopping:
+        select.select([connection, signals], [], [])
         connection.poll()
 
 
-def serve(connection, me, queue, once):
-    one(connection, "SELECT coord.event_listen(channel => %s)", "queue:" + queue)
+def serve(connection, signals, me, queue, once):
+    one(connection, "SELECT coord.agent_attach(%s)", me)
+    one(connection, "SELECT coord.queue_listen(%s)", queue)
     while not stopping:
         connection.notifies.clear()
-        task = claim(connection, me, queue)
+        task = one(connection, "SELECT id, fencing_token, payload FROM coord.task_claim(%s, %s)", me, queue)
         if task is not None:
             handle(connection, task)
         elif once:
             return
         else:
-            wait(connection, 1)
+            wait(connection, signals)
 
 
 def main():
@@ -107,10 +100,13 @@ def main():
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    signals, write_end = os.pipe()      # so that a signal ends select()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end)
     connection = psycopg2.connect(options.conninfo)
     connection.autocommit = True        # a claim must be committed before the work begins
     me = one(connection, "SELECT id FROM coord.agent_register(%s)", options.name).id
-    serve(connection, me, options.queue, options.once)
+    serve(connection, signals, me, options.queue, options.once)
     one(connection, "SELECT id FROM coord.agent_retire(%s)", me)
 
 

@@ -26,4 +26,18 @@ completed|{"total": 8}|{"done": 3}|
 dead|||KeyError('numbers')), 'it completes what it can and fails what it cannot');
 is($node->safe_psql('postgres', 'SELECT status FROM coord.agent'), 'retired', 'and retires');
 
+# without --once it waits for what comes, and dies well
+my ($out, $err) = ('', '');
+my $worker = IPC::Run::start([ '/usr/bin/python3', "$FindBin::RealBin/../../examples/worker.py", $node->connstr('postgres') ],
+	'>', \$out, '2>', \$err);
+my $agent = q{FROM coord.agent WHERE name <> 'x' AND status <> 'retired'};
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 $agent"), 'another one registers');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'idle' AND query LIKE '%task_claim%'}),
+	'it finds nothing to do');
+$node->safe_psql('postgres', q{SELECT coord.task_create('sum', '{"numbers": [4, 5]}')});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM coord.task WHERE result = '{"total": 9}'}), 'and is woken by a new task');
+$worker->signal('TERM');
+ok($worker->finish, 'SIGTERM ends it') or diag($err);
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 $agent"), 'and it retires');
+
 done_testing();
