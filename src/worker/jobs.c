@@ -176,7 +176,7 @@ run(CoordDatabase *db, CoordJob job)
 		batch.next_due = now + LOCKED_RETRY;
 	coord_set_due(db, job, Min(batch.next_due, asides_end));
 
-	if (job == JOB_EVENTS && batch.outcome != SWEEP_MORE)
+	if (job == JOB_EVENTS && batch.outcome != SWEEP_MORE && batch.outcome != SWEEP_LOCKED)
 	{
 		pg_atomic_write_u64(&db->deliveries_done, deliveries);
 		ConditionVariableBroadcast(&db->delivery_cv);

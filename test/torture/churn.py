@@ -62,11 +62,6 @@ def rows(connection, sql, *arguments):
         return cursor.fetchall() if cursor.description else []
 
 
-def has_function(db, name, argument=None):
-    return bool(rows(db, """SELECT FROM pg_proc WHERE pronamespace = 'coord'::regnamespace AND proname = %s
-        AND (%s IS NULL OR %s = ANY(proargnames))""", name, argument, argument))
-
-
 class Lost(Exception):
     """The connection is gone."""
 
@@ -78,9 +73,9 @@ class Refused(Exception):
 class Client:
     """A process with an agent, which does at random whatever an agent can do."""
 
-    def __init__(self, number, incarnation, kind, directory, seed, can):
+    def __init__(self, number, incarnation, kind, directory, seed):
         self.random = random.Random(f"{seed} {number} {incarnation}")
-        self.kind, self.can = kind, can
+        self.kind = kind
         self.name = f"churn {number}.{incarnation}"
         self.file = open(f"{directory}/client-{number}.{incarnation}.jsonl", "w")
         # half of those that are started anew are the agent that was killed
@@ -196,7 +191,7 @@ class Client:
         self.beat_at = time.time()
         self.agent = self.call("agent_register", "SELECT id FROM coord.agent_register(%s, heartbeat_timeout => %s)",
                                [self.agent_name, f"{self.timeout} s"], name=self.agent_name)
-        if self.kind == "attached" and "agent_attach" in self.can:
+        if self.kind == "attached":
             # when it ends, so does the agent: what it knew of is lost
             self.leases, self.claims = {}, {}
             self.call("agent_attach", "SELECT coord.agent_attach(%s)::text", [self.agent])
@@ -219,7 +214,7 @@ class Client:
     def acquire(self):
         key, ttl = self.random.choice(KEYS), self.ttl()
         auto = self.kind == "auto" and self.random.random() < 0.5
-        wait = self.random.choice((0, 0.05, 0.2)) if "wait" in self.can else 0
+        wait = self.random.choice((0, 0.05, 0.2))
         mine = next((lease for lease, of in self.leases.items() if of == key), None)
 
         def learn(lease):
@@ -433,8 +428,8 @@ class Crew:
 
     KINDS = ("steady", "short", "auto", "attached")
 
-    def __init__(self, size, directory, seed, can, until):
-        self.arguments = (directory, seed, can)
+    def __init__(self, size, directory, seed, until):
+        self.arguments = (directory, seed)
         self.until = until
         self.incarnations = Counter()
         self.failed = 0                 # those that ended in a way that nobody intended
@@ -465,17 +460,12 @@ class Crew:
 
 
 def prepare():
-    """Returns what this server can do that not every one can."""
     db = connect_at_last("churn")
     rows(db, "CREATE EXTENSION IF NOT EXISTS coord")
     for queue, most in (("churn", 0), ("narrow", 3)):
         rows(db, """SELECT name FROM coord.queue_set(%s, max_attempts => 6, backoff_base => '50 ms',
             backoff_max => '500 ms', max_claimed => %s)""", queue, most)
-    can = {"agent_attach"} if has_function(db, "agent_attach") else set()
-    if has_function(db, "lease_acquire", "wait"):
-        can.add("wait")
     db.close()
-    return can
 
 
 def drain(seconds=60):
@@ -558,33 +548,33 @@ def check_all(directory, deeds, left, failed_clients):
     return violations, happened
 
 
-def hardly_happened(happened, seconds, can):
+def hardly_happened(happened, seconds):
     """A run that did not do these things proves nothing."""
     often = ["lease_acquire", "lease_renew", "lease_release", "lease_assert", "task_create", "task_claim",
              "task_renew", "task_complete", "task_fail", "task_release", "depends_on", "resource_key", "run_at",
              "refused", "undone", "lock.expired", "task.requeued", "looks"]
     seldom = ["task_cancel", "agent_retire", "unknown", "agent.inactive", "dead tasks", "cancelled tasks",
               *Killer.DECK]
-    often += ["agent_attach"] * ("agent_attach" in can) + ["waited"] * ("wait" in can)
+    often += ["agent_attach", "waited"]
     least = {**{name: seconds / 3 for name in often}, **{name: 1 for name in seldom}}
     return [f"{name} {happened[name]}" for name, n in least.items() if happened[name] < n]
 
 
 def torture(options, directory):
-    can = prepare()
+    prepare()
     until = time.time() + options.seconds
     watcher = Process(target=lambda: Watcher(directory).run(until + 3))
     watcher.start()
-    crew = Crew(options.clients, directory, options.seed, can, until)
+    crew = Crew(options.clients, directory, options.seed, until)
     killer = Killer(crew, random.Random(options.seed))
     killer.run(until)
     crew.join()
     watcher.join()
     violations, happened = check_all(directory, killer.deeds, drain(), crew.failed + (watcher.exitcode != 0))
-    print(f"seed {options.seed}, {options.seconds} s, new functions: {', '.join(sorted(can)) or 'none'}")
+    print(f"seed {options.seed}, {options.seconds} s")
     print(", ".join(f"{name} {n}" for name, n in sorted(happened.items())))
     violations.show()
-    too_few = hardly_happened(happened, options.seconds, can)
+    too_few = hardly_happened(happened, options.seconds)
     if too_few:
         print(f"hardly happened: {', '.join(too_few)}")
     print(f"{len(violations)} violations", flush=True)
