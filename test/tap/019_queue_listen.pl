@@ -17,6 +17,7 @@ sub sql { return $node->safe_psql('postgres', $_[0]); }
 
 sql(q{
 	CREATE EXTENSION coord;
+	SELECT coord.queue_set('q', lease_ttl => '1 h');
 	SELECT coord.agent_register('a', heartbeat_timeout => '1 h')});
 CoordCluster::has_worker($node, 'postgres');
 my $a = q{(SELECT id FROM coord.agent WHERE name = 'a')};
@@ -52,7 +53,7 @@ sub is_told
 	$heard = '';
 }
 
-is($listener->query_safe(q{SELECT coord.queue_listen('q')}), 'coord:queue:q', 'a session listens to a queue');
+like($listener->query_safe(q{SELECT coord.queue_listen('q')}), qr/^coord:queue:q$/m, 'a session listens to a queue');
 $listener->query_safe(q{SELECT coord.queue_listen('mark')});
 notifications();
 
@@ -144,7 +145,7 @@ like(sql("SELECT coord.queue_listen('$long')"), qr/^coord:queue-sha256:.{43}$/, 
 my ($ret, $out, $err) = $node->psql('postgres', q{SELECT coord.queue_listen('three'), coord.queue_listen('four')});
 like($err, qr/too many queues are listened to/, 'there is a limit, with an error that says so');
 is(sql(q{SELECT coord.queue_listen('three')}), 'coord:queue:three', 'what the ended sessions listened to does not count');
-is($listener->query_safe(q{SELECT coord.queue_unlisten('q')}), 'coord:queue:q', 'a session stops listening');
+like($listener->query_safe(q{SELECT coord.queue_unlisten('q')}), qr/^coord:queue:q$/m, 'a session stops listening');
 notifications();
 sql(q{SELECT coord.task_create('t', queue => 'q')});
 is(notifications(), 0, 'and is told no more');
