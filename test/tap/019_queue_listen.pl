@@ -81,8 +81,8 @@ is(sql(q{SELECT run_at <= clock_timestamp() FROM coord.task WHERE type = 'later'
 sql($claim);
 
 sql(qq{SELECT coord.task_create('short', queue => 'q'); SELECT coord.queue_set('q', backoff_base => '100 ms')});
-sql(qq{SELECT coord.task_claim($a, 'q', lease_ttl => '100 ms')});
 notifications();
+sql(qq{SELECT coord.task_claim($a, 'q', lease_ttl => '100 ms')});
 is_told('a claim that has run out is, after its backoff');
 is(sql("SELECT count(*) FROM coord.task_claim($a, 'q')"), '1', 'when it can be claimed again');
 
