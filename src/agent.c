@@ -35,6 +35,8 @@ PG_FUNCTION_INFO_V1(coord_agent_retire);
 
 static AgentRow *lock_owned_agent(const pg_uuid_t *id);
 static void insert_agent(const AgentRow *agent, const char *type, Jsonb *metadata);
+static void release_all(AgentRow *agent, TimestampTz now);
+static void lapse_at_once(AgentRow *agent, TimestampTz now);
 static void revive(AgentRow *agent, TimestampTz now);
 
 static bool
@@ -153,9 +155,9 @@ coord_agent_retire(PG_FUNCTION_ARGS)
 	if (agent->retired_at == DT_NOEND)
 	{
 		if (has_lapsed(agent, now))
-			(void) coord_agent_lapse(agent, now, PG_INT32_MAX, NULL);
+			lapse_at_once(agent, now);
 		coord_claims_give_back(id, now);
-		(void) store_leases_release_of(id, now, PG_INT32_MAX);
+		release_all(agent, now);
 		store_agent_set_retired(agent, now);
 	}
 	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(id)));
@@ -248,35 +250,42 @@ coord_active_agent(const pg_uuid_t *id, TimestampTz now)
 }
 
 /*
- * Mark a locked agent that has lapsed as inactive, announce it, and free it of what
- * it held, but of no more than "max" claims and leases.  Returns how many those were;
- * *requeued, unless NULL, counts the claims among them.  What is left is left to the
- * sweep.
+ * Mark a locked agent that has lapsed as inactive, announce it, and give back what it
+ * had claimed, but no more than "max" claims.  Returns how many those were; the rest,
+ * and the leases of an attached agent, are left to the sweep.
  */
 int
-coord_agent_lapse(AgentRow *agent, TimestampTz now, int max, int64 *requeued)
+coord_agent_lapse(AgentRow *agent, TimestampTz now, int max)
 {
 	TimestampTz since = coord_agent_ends_at(agent);
-	bool		freed;
+	bool		all;
 	int			n;
 
 	Assert(since <= now);
 	if (agent->inactive_since == DT_NOEND)
 		store_event_agent("agent.inactive", agent, now);
-	n = coord_claims_lose_of(&agent->id, max, now, &freed);
-	if (requeued != NULL)
-		*requeued += n;
-	if (freed && agent->attachment != 0)
-	{
-		/* finding its leases may take a while, so the sweep announces the end first */
-		if (agent->inactive_since != DT_NOEND || max == PG_INT32_MAX)
-			n += store_leases_release_of(&agent->id, now, max - n);
-		else
-			freed = false;
-		freed = freed && n < max;
-	}
-	store_agent_set_inactive(agent, since, freed || max == PG_INT32_MAX);
+	n = coord_claims_lose_of(&agent->id, max, now, &all);
+	store_agent_set_inactive(agent, since, all);
 	return n;
+}
+
+static void
+release_all(AgentRow *agent, TimestampTz now)
+{
+	UuidList	self = {1, &agent->id};
+	LeaseCursor cursor = {DT_NOBEGIN, 0};
+
+	(void) store_leases_release(&self, false, &cursor, PG_INT32_MAX, now);
+}
+
+/* The same, with all that it held, and nothing left to the sweep. */
+static void
+lapse_at_once(AgentRow *agent, TimestampTz now)
+{
+	(void) coord_agent_lapse(agent, now, PG_INT32_MAX);
+	if (agent->attachment != 0)
+		release_all(agent, now);
+	agent->attachment = 0;
 }
 
 /* Add an agent, whose name is reserved, unless its id is another's. */
@@ -306,8 +315,9 @@ insert_agent(const AgentRow *agent, const char *type, Jsonb *metadata)
 static void
 revive(AgentRow *agent, TimestampTz now)
 {
-	if (has_lapsed(agent, now) || coord_agent_is_to_be_freed(agent))
-		(void) coord_agent_lapse(agent, now, PG_INT32_MAX, NULL);
+	if (has_lapsed(agent, now) ||
+		(agent->inactive_since != DT_NOEND && (agent->check_at != DT_NOEND || agent->attachment != 0)))
+		lapse_at_once(agent, now);
 	if (agent->inactive_since != DT_NOEND || agent->retired_at != DT_NOEND)
 	{
 		agent->heartbeat_at = now;

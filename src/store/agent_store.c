@@ -4,7 +4,8 @@
  *
  * A heartbeat changes heartbeat_at alone, which no index has.  check_at is the
  * end of the timeout as it was when the row was last looked at; an attached agent
- * has none.  An inactive agent that has one has not been freed of all it held.
+ * has none.  The sweep has yet to give back claims of an inactive agent that has one,
+ * and to release leases of one that has an attachment.
  */
 #include "postgres.h"
 
@@ -48,6 +49,12 @@ static StoreArg
 arg_check_at(const AgentRow *agent)
 {
 	return arg_time_or_null(agent->check_at == DT_NOEND, agent->check_at);
+}
+
+static StoreArg
+arg_attachment(const AgentRow *agent)
+{
+	return arg_int8_or_null(agent->attachment == 0, agent->attachment);
 }
 
 /*
@@ -127,12 +134,12 @@ store_agent_update(AgentRow *agent, const char *type, Jsonb *metadata)
 {
 	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET type = $2, metadata = $3,"
 		" heartbeat_timeout = $4, heartbeat_at = $5, inactive_since = NULL, retired_at = NULL,"
-	" check_at = $6 WHERE id = $1"};
+	" check_at = $6, attachment = $7 WHERE id = $1"};
 
 	agent->check_at = agent->attachment != 0 ? DT_NOEND : agent->heartbeat_at + agent->timeout;
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_text(type), arg_jsonb(metadata),
 								arg_interval(agent->timeout), arg_time(agent->heartbeat_at),
-								arg_check_at(agent)));
+								arg_check_at(agent), arg_attachment(agent)));
 	coord_due_at(JOB_AGENTS, agent->check_at);
 }
 
@@ -141,7 +148,7 @@ void
 store_agent_beat(AgentRow *agent, TimestampTz now)
 {
 	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET heartbeat_at = $2, inactive_since = NULL,"
-	" check_at = $3 WHERE id = $1"};
+	" check_at = $3, attachment = $4 WHERE id = $1"};
 
 	agent->heartbeat_at = now;
 	agent->inactive_since = DT_NOEND;
@@ -150,7 +157,7 @@ store_agent_beat(AgentRow *agent, TimestampTz now)
 		agent->check_at = now + agent->timeout;
 		coord_due_at(JOB_AGENTS, agent->check_at);
 	}
-	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now), arg_check_at(agent)));
+	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now), arg_check_at(agent), arg_attachment(agent)));
 }
 
 /* Bind the life of a locked agent to an attachment, from now. */
@@ -191,21 +198,45 @@ store_agent_beat_unless_locked(const AgentRow *agent, TimestampTz now)
 }
 
 /*
- * Write that a locked agent has ended; unless it was freed of all that it held, the
- * sweep goes on with it.
+ * Write that a locked agent has ended.  Unless all its claims were given back the sweep
+ * goes on with it; if it was attached, its leases are to be released.
  */
 void
-store_agent_set_inactive(AgentRow *agent, TimestampTz since, bool freed)
+store_agent_set_inactive(AgentRow *agent, TimestampTz since, bool all)
 {
-	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET inactive_since = $2, check_at = $3,"
-	" attachment = $4 WHERE id = $1"};
+	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET inactive_since = $2, check_at = $3 WHERE id = $1"};
 
 	agent->inactive_since = since;
-	agent->check_at = freed ? DT_NOEND : since;
-	agent->attachment = freed ? 0 : agent->attachment;
-	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(since), arg_check_at(agent),
-								arg_int8_or_null(agent->attachment == 0, agent->attachment)));
+	agent->check_at = all ? DT_NOEND : since;
+	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(since), arg_check_at(agent)));
 	coord_due_at(JOB_AGENTS, agent->check_at);
+	if (all && agent->attachment != 0)
+		coord_due_at(JOB_RELEASES, COORD_DUE_NOW);
+}
+
+/* Agents that have ended and whose leases are to be released, "limit" at most. */
+UuidList
+store_agents_to_release(int limit)
+{
+	static StorePlan plan = {.sql = "SELECT id FROM coord.agent_data WHERE attachment IS NOT NULL"
+	" AND inactive_since IS NOT NULL AND check_at IS NULL LIMIT $1"};
+
+	store_run(&plan, STORE_ARGS(arg_int4(limit)));
+	return store_uuids();
+}
+
+/*
+ * Their leases have been released.  Returns for how many that was written: not for those
+ * that are locked, or have come back meanwhile.
+ */
+int
+store_agents_released(const UuidList *agents)
+{
+	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET attachment = NULL WHERE ctid = ANY (ARRAY("
+		"SELECT ctid FROM coord.agent_data WHERE id = ANY ($1) AND attachment IS NOT NULL"
+	" AND inactive_since IS NOT NULL AND check_at IS NULL FOR NO KEY UPDATE SKIP LOCKED))"};
+
+	return (int) store_run(&plan, STORE_ARGS(arg_uuids(agents)));
 }
 
 void

@@ -5,6 +5,7 @@
 #ifndef COORD_STORE_AGENT_STORE_H
 #define COORD_STORE_AGENT_STORE_H
 
+#include "store/store.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -41,7 +42,9 @@ extern void store_agent_beat(AgentRow *agent, TimestampTz now);
 extern void store_agent_beat_aside(const AgentRow *agent, TimestampTz now);
 extern void store_agent_beat_unless_locked(const AgentRow *agent, TimestampTz now);
 extern void store_agent_attach(AgentRow *agent, int64 attachment, TimestampTz now);
-extern void store_agent_set_inactive(AgentRow *agent, TimestampTz since, bool freed);
+extern void store_agent_set_inactive(AgentRow *agent, TimestampTz since, bool all);
+extern UuidList store_agents_to_release(int limit);
+extern int	store_agents_released(const UuidList *agents);
 extern void store_agent_set_retired(AgentRow *agent, TimestampTz now);
 extern void store_agent_set_check_at(AgentRow *agent, TimestampTz check_at);
 extern Datum store_agent_result(const pg_uuid_t *id);

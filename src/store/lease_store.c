@@ -102,22 +102,34 @@ store_lease_at(int64 slot, StoreLock lock)
 }
 
 /*
- * Release active leases of an agent, "limit" at most; returns how many.  There is no
- * index for it, since a grant would have to write it: it reads all that are active.
+ * Release what agents (only those that are inactive, or all of them) hold among the
+ * leases that come next after a cursor, "limit" at most that are read; false when those
+ * were the last.  One that is locked is passed over, and runs out by itself.
  */
-int
-store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now, int limit)
+bool
+store_leases_release(const UuidList *agents, bool if_inactive, LeaseCursor *cursor, int limit, TimestampTz now)
 {
-	static StorePlan plan = {.sql = "UPDATE coord.lease_data SET ended_at = $2, released = true"
-		" WHERE ctid = ANY (ARRAY(SELECT l.ctid FROM coord.lease_deadline d JOIN coord.lease_data l USING (slot)"
-		"  WHERE l.agent_id = $1 AND l.ended_at IS NULL AND l.expires_at > $2"
-		"  ORDER BY slot LIMIT $3 FOR NO KEY UPDATE OF l))"
-	" RETURNING resource_key"};
-	int			n = (int) store_run(&plan, STORE_ARGS(arg_uuid(agent_id), arg_time(now), arg_int4(limit)));
+	static StorePlan plan = {.sql = "WITH part AS MATERIALIZED ("
+		"  SELECT check_at, slot FROM coord.lease_deadline WHERE (check_at, slot) > ($1, $2)"
+		"  ORDER BY check_at, slot LIMIT $3"
+		"), released AS ("
+		"  UPDATE coord.lease_data SET ended_at = $4, released = true WHERE ctid = ANY (ARRAY("
+		"   SELECT l.ctid FROM coord.lease_data l"
+		"   WHERE l.slot = ANY (ARRAY(SELECT slot FROM part)) AND l.agent_id = ANY ($5) AND l.ended_at IS NULL AND l.expires_at > $4"
+		"   AND ((SELECT inactive_since FROM coord.agent_data WHERE id = l.agent_id) IS NOT NULL OR NOT $6)"
+		"   FOR NO KEY UPDATE OF l SKIP LOCKED))"
+		"  RETURNING 1"
+		") SELECT check_at, slot, (SELECT count(*) FROM released), (SELECT count(*) FROM part)"
+	" FROM part ORDER BY check_at DESC, slot DESC LIMIT 1"};
 
-	for (int i = 0; i < n; i++)
-		coord_lease_touched(store_text(i, 1));
-	return n;
+	if (store_run(&plan, STORE_ARGS(arg_time(cursor->check_at), arg_int8(cursor->slot), arg_int4(limit),
+									arg_time(now), arg_uuids(agents), arg_bool(if_inactive))) == 0)
+		return false;
+	cursor->check_at = store_time(0, 1, 0);
+	cursor->slot = store_int8(0, 2, 0);
+	if (store_int8(0, 3, 0) > 0)
+		coord_leases_touched();
+	return store_int8(0, 4, 0) == limit;
 }
 
 /* ---- what the sweep does ---- */

@@ -29,6 +29,13 @@ typedef struct LeaseRow
 	ItemPointerData place;		/* of the row's version that was read */
 } LeaseRow;
 
+/* how far a walk over all leases has come, in the order of their deadlines */
+typedef struct LeaseCursor
+{
+	TimestampTz check_at;
+	int64		slot;
+} LeaseCursor;
+
 /* what the sweep found among the leases that it looked at */
 typedef struct LeaseLook
 {
@@ -42,7 +49,8 @@ extern LeaseRow *store_lease_on(const char *resource_key);
 extern LeaseRow *store_lease_on_now(const char *resource_key);
 extern StoreRowState store_lease_try_lock(const LeaseRow *lease, bool to_grant);
 extern LeaseRow *store_lease_at(int64 slot, StoreLock lock);
-extern int	store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now, int limit);
+extern bool store_leases_release(const UuidList *agents, bool if_inactive, LeaseCursor *cursor,
+								 int limit, TimestampTz now);
 extern LeaseLook store_leases_look(TimestampTz now, int limit);
 extern pg_uuid_t *store_lease_due_first(TimestampTz now);
 extern TimestampTz store_leases_next_due(void);

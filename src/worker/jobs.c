@@ -90,6 +90,7 @@ static Job	jobs[COORD_NJOBS] = {
 	[JOB_LEASES] = {"expiring and renewing leases", sweep_leases, store_leases_next_due},
 	[JOB_CLAIMS] = {"giving back claims", coord_sweep_claims, store_claims_next_due},
 	[JOB_ORPHANS] = {"giving back claims of ended agents", coord_sweep_orphans, NULL},
+	[JOB_RELEASES] = {"releasing leases of ended agents", coord_sweep_releases, NULL},
 	[JOB_CHECKS] = {"looking at dependencies", coord_sweep_checks, NULL},
 	[JOB_EVENTS] = {"delivering events", coord_deliver_events, NULL},
 };
@@ -348,6 +349,8 @@ note_error(CoordDatabase *db, CoordJob job)
 
 	if (job == JOB_QUEUES)
 		coord_all_queues_ready();
+	if (job == JOB_RELEASES)
+		coord_sweep_releases_anew();
 }
 
 /* Have the next batch pass over what is set aside; returns when the job's first one ends to be. */

@@ -31,6 +31,7 @@ typedef enum CoordJob
 	JOB_LEASES,					/* expire and renew leases */
 	JOB_CLAIMS,					/* give back claims that have run out */
 	JOB_ORPHANS,				/* and those that were committed after their agent's end */
+	JOB_RELEASES,				/* release the leases of agents that were attached */
 	JOB_CHECKS,					/* look at the dependencies that have a check */
 	JOB_EVENTS					/* deliver events */
 } CoordJob;

@@ -31,12 +31,21 @@
 #define FREED_BATCH 1000
 #define LEASE_BATCH 1000
 #define CLAIM_BATCH 500
+#define RELEASE_BATCH 5000		/* leases that are read */
 #define CHECK_BATCH 1000
 #define EVENT_BATCH 1000
 
 PG_FUNCTION_INFO_V1(coord_sweep);
 
 static pg_uuid_t swept_last;	/* zero: nothing in particular */
+
+/* a walk over all leases that are held, by deadline, for those of some agents */
+static struct
+{
+	pg_uuid_t	ids[AGENT_BATCH];
+	UuidList	agents;			/* none: it has yet to begin */
+	LeaseCursor cursor;
+}			release_walk;
 
 static void sweep_kind(SweepCounts *counts, SweepOutcome (*batch) (SweepCounts *));
 static bool end_agent(AgentRow *agent, TimestampTz now, int *budget, SweepCounts *counts);
@@ -65,6 +74,8 @@ coord_sweep(PG_FUNCTION_ARGS pg_attribute_unused())
 	sweep_kind(&counts, leases_by_hand);
 	sweep_kind(&counts, coord_sweep_claims);
 	sweep_kind(&counts, coord_sweep_orphans);
+	coord_sweep_releases_anew();
+	sweep_kind(&counts, coord_sweep_releases);
 	sweep_kind(&counts, coord_sweep_checks);
 	sweep_kind(&counts, coord_deliver_events);
 
@@ -157,14 +168,17 @@ end_agent(AgentRow *agent, TimestampTz now, int *budget, SweepCounts *counts)
 {
 	TimestampTz ends_at = coord_agent_ends_at(agent);
 	bool		ended = agent->inactive_since != DT_NOEND;
+	int			n;
 
 	if (ends_at > now)
 	{
 		store_agent_set_check_at(agent, ends_at);
 		return true;
 	}
-	*budget -= 1 + coord_agent_lapse(agent, now, *budget, &counts->tasks_requeued);
-	if (ended && agent->check_at != DT_NOEND)
+	n = coord_agent_lapse(agent, now, *budget);
+	*budget -= 1 + n;
+	counts->tasks_requeued += n;
+	if (ended && n == 0 && agent->check_at != DT_NOEND)
 		return false;			/* all that is left of it is locked */
 	if (!ended)
 	{
@@ -187,9 +201,9 @@ end_attached(const AttachmentRef *ref, TimestampTz now, int *budget, SweepCounts
 
 	/*
 	 * What this transaction does may be undone, so an attachment is settled when
-	 * the worker sees that the agent does not have it any more.
+	 * the worker sees that the agent does not have it any more, or has ended.
 	 */
-	if (agent == NULL || agent->attachment != ref->id)
+	if (agent == NULL || agent->attachment != ref->id || !coord_agent_is_unfinished(agent))
 	{
 		if (coord_is_worker())
 			coord_attachment_settled(ref->id);
@@ -261,6 +275,42 @@ coord_sweep_orphans(SweepCounts *counts)
 	int			done = look_at_claims(&orphans, coord_now(), counts);
 
 	return outcome_of(done, done < orphans.n, done > 0 && orphans.n == CLAIM_BATCH);
+}
+
+/*
+ * Leases of agents that were attached are released.  No index finds them, since each
+ * grant would have to write it; so all leases are walked over, in batches between which
+ * other jobs have their turn, and for all such agents at once.
+ */
+SweepOutcome
+coord_sweep_releases(SweepCounts *counts pg_attribute_unused())
+{
+	TimestampTz now = coord_now();
+	bool		all;
+
+	if (release_walk.agents.n == 0)
+	{
+		UuidList	agents = store_agents_to_release(AGENT_BATCH);
+
+		if (agents.n == 0)
+			return SWEEP_IDLE;
+		memcpy(release_walk.ids, agents.ids, sizeof(pg_uuid_t) * agents.n);
+		release_walk.agents.ids = release_walk.ids;
+		release_walk.agents.n = agents.n;
+		release_walk.cursor = (LeaseCursor) {DT_NOBEGIN, 0};
+	}
+	if (store_leases_release(&release_walk.agents, true, &release_walk.cursor, RELEASE_BATCH, now))
+		return SWEEP_MORE;
+	all = store_agents_released(&release_walk.agents) == release_walk.agents.n;
+	coord_sweep_releases_anew();
+	return all ? SWEEP_MORE : SWEEP_LOCKED;
+}
+
+/* Begin the walk anew: it has come to its end, or a batch of it was undone. */
+void
+coord_sweep_releases_anew(void)
+{
+	release_walk.agents.n = 0;
 }
 
 /*

@@ -31,6 +31,8 @@ extern SweepOutcome coord_sweep_agents(SweepCounts *counts, bool also_unknown);
 extern SweepOutcome coord_sweep_leases(SweepCounts *counts, bool one_by_one);
 extern SweepOutcome coord_sweep_claims(SweepCounts *counts);
 extern SweepOutcome coord_sweep_orphans(SweepCounts *counts);
+extern SweepOutcome coord_sweep_releases(SweepCounts *counts);
+extern void coord_sweep_releases_anew(void);
 extern SweepOutcome coord_sweep_checks(SweepCounts *counts);
 extern SweepOutcome coord_deliver_events(SweepCounts *counts);
 extern void coord_sweep_counts_add(SweepCounts *to, const SweepCounts *from);

@@ -53,6 +53,20 @@ for my $mode ('fast', 'immediate')
 is(sql(q{SELECT c.state FROM coord.task t, coord.task_complete(t.id, t.fencing_token) c WHERE t.state = 'claimed'}),
 	'completed', 'a claim from before the restarts completes');
 
+# The server renews a lease from its row alone: its renewal falls due while the server,
+# or the worker, is not there.
+my $kept = q{FROM coord.lease WHERE resource_key = 'kept'};
+sql(q{SELECT coord.lease_acquire('kept', id, '9 s', auto_renew => true) FROM coord.agent WHERE name = 'alive'});
+my $token = sql("SELECT fencing_token $kept");
+$node->restart;
+ok($node->poll_query_until('postgres', "SELECT renewed_at > pg_postmaster_start_time() $kept"), 'a lease is renewed after a restart of the server');
+my $worker = sql('SELECT pid FROM coord.worker');
+sql("SELECT pg_terminate_backend($worker)");
+my $renewed = sql("SELECT renewed_at $kept");
+ok($node->poll_query_until('postgres', "SELECT renewed_at > '$renewed' $kept"), 'and after an end of the worker');
+is(sql("SELECT state, fencing_token = $token $kept"), 'active|t', 'it has been held all the while');
+sql("SELECT coord.lease_release(id) $kept");
+
 # What runs out while the server is down is dealt with when it is up.
 sql(q{
 	SELECT coord.agent_register('mortal', heartbeat_timeout => '500 ms');
