@@ -70,6 +70,7 @@ typedef struct OwnAttachment
 
 static Attachments *attachments = NULL;
 static List *own = NIL;			/* in TopMemoryContext */
+static bool attached_in_xact = false;
 static List *claimed_for = NIL; /* AttachmentRefs of agents that this transaction has claimed for */
 
 static int64 attach(const pg_uuid_t *agent_id);
@@ -98,6 +99,7 @@ coord_agent_attach(PG_FUNCTION_ARGS)
 	store_open(&scope);
 	agent = coord_revived_agent(id, &now);
 	attachment = attach(id);
+	attached_in_xact = true;
 	store_agent_attach(agent, attachment, now);
 	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(id)));
 }
@@ -134,7 +136,7 @@ coord_attachment_ends_at(const pg_uuid_t *agent_id, int64 id, TimestampTz attach
 	{
 		Attachment *place = &attachments->places[PLACE_OF(id)];
 
-		if (place->id == id && coord_uuid_equal(&place->agent_id, agent_id))
+		if (place->id == id && place->dbid == MyDatabaseId && coord_uuid_equal(&place->agent_id, agent_id))
 			ended_at = place->state == ATTACHMENT_LIVE ? DT_NOEND : place->ended_at;
 	}
 	LWLockRelease(coord_shared->attachment_lock);
@@ -219,15 +221,10 @@ coord_attachment_claims(const AgentRow *agent)
 void
 coord_attachments_before_prepare(void)
 {
-	ListCell   *cell;
-
-	foreach(cell, own)
-	{
-		if (!((OwnAttachment *) lfirst(cell))->committed)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot PREPARE a transaction that has attached an agent")));
-	}
+	if (attached_in_xact)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has attached an agent")));
 }
 
 /*
@@ -250,6 +247,7 @@ coord_attachments_at_xact_end(bool commit)
 			coord_tell_worker(db, JOB_ORPHANS, COORD_DUE_NOW);
 	}
 	claimed_for = NIL;
+	attached_in_xact = false;
 
 	if (own == NIL)
 		return;

@@ -63,6 +63,7 @@ static List *own = NIL;			/* in TopMemoryContext */
 static char *listen_name(const char *queue);
 static OwnQueue *find_own(const QueueKey *key);
 static bool enter(const QueueKey *key);
+static void have_look(const QueueKey *key);
 static void leave(const QueueKey *key);
 static void leave_all(int code, Datum arg);
 
@@ -163,6 +164,8 @@ coord_listeners_at_xact_end(bool commit)
 			pfree(mine);
 			continue;
 		}
+		if (!mine->committed)
+			have_look(&mine->key);	/* LISTEN holds from now on */
 		mine->committed = true;
 		mine->leaves = false;
 	}
@@ -319,11 +322,10 @@ find_own(const QueueKey *key)
 	return NULL;
 }
 
-/* One more session listens to a queue, and is told at once to look; false when there is no room. */
+/* One more session listens to a queue; false when there is no room. */
 static bool
 enter(const QueueKey *key)
 {
-	CoordDatabase *db = coord_find_database(MyDatabaseId);
 	ListenedQueue *entry;
 	bool		found;
 
@@ -335,16 +337,23 @@ enter(const QueueKey *key)
 		if (entry != NULL)
 		{
 			entry->listeners = 0;
-			pg_atomic_init_u64(&entry->ready_at, (uint64) COORD_DUE_NOW);
+			pg_atomic_init_u64(&entry->ready_at, (uint64) DT_NOEND);
 		}
 	}
 	if (entry != NULL)
 		entry->listeners++;
 	LWLockRelease(coord_shared->listener_lock);
-
-	if (entry != NULL && db != NULL)
-		coord_tell_worker(db, JOB_QUEUES, COORD_DUE_NOW);
 	return entry != NULL;
+}
+
+/* Who listens to a queue is to look at it. */
+static void
+have_look(const QueueKey *key)
+{
+	CoordDatabase *db = coord_find_database(MyDatabaseId);
+
+	if (coord_queue_is_ready_at(key->name, COORD_DUE_NOW) && db != NULL)
+		coord_tell_worker(db, JOB_QUEUES, COORD_DUE_NOW);
 }
 
 static void

@@ -167,6 +167,17 @@ store_set_aside(const UuidList *items)
 	set_aside = items;
 }
 
+bool
+store_is_set_aside(const pg_uuid_t *item)
+{
+	for (int i = 0; set_aside != NULL && i < set_aside->n; i++)
+	{
+		if (memcmp(&set_aside->ids[i], item, sizeof(pg_uuid_t)) == 0)
+			return true;
+	}
+	return false;
+}
+
 StoreArg
 arg_set_aside(void)
 {

@@ -67,6 +67,7 @@ extern Oid	store_caller(void);
 extern bool store_hold_extension(void);
 
 extern void store_set_aside(const UuidList *items);
+extern bool store_is_set_aside(const pg_uuid_t *item);
 extern ArrayType *store_uuid_array(const UuidList *list);
 
 extern StoreRowState store_try_lock(const char *relation, const ItemPointerData *place, LockTupleMode mode);

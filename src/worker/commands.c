@@ -270,6 +270,8 @@ do_after_utility(const AfterUtility *after)
 	if (after->filled_store || after->ended_prepared)
 		coord_all_due();
 	if (after->ended_prepared)
+		coord_look_into(MyDatabaseId);
+	if (after->ended_prepared)
 		coord_tell_now();		/* that transaction has ended, this one is only the command's */
 }
 

@@ -85,17 +85,17 @@ static SweepOutcome sweep_agents(SweepCounts *counts);
 static SweepOutcome sweep_leases(SweepCounts *counts);
 
 static Job	jobs[COORD_NJOBS] = {
-	[JOB_QUEUES] = {"waking listeners of queues", wake_listeners, coord_queues_next_ready},
-	[JOB_AGENTS] = {"ending agents", sweep_agents, store_agents_next_due},
-	[JOB_LEASES] = {"expiring and renewing leases", sweep_leases, store_leases_next_due},
-	[JOB_CLAIMS] = {"giving back claims", coord_sweep_claims, store_claims_next_due},
-	[JOB_ORPHANS] = {"giving back claims of ended agents", coord_sweep_orphans, NULL},
-	[JOB_RELEASES] = {"releasing leases of ended agents", coord_sweep_releases, NULL},
-	[JOB_CHECKS] = {"looking at dependencies", coord_sweep_checks, NULL},
-	[JOB_EVENTS] = {"delivering events", coord_deliver_events, NULL},
+	[JOB_QUEUES] = {.name = "waking listeners of queues", .batch = wake_listeners, .next_due = coord_queues_next_ready},
+	[JOB_AGENTS] = {.name = "ending agents", .batch = sweep_agents, .next_due = store_agents_next_due},
+	[JOB_LEASES] = {.name = "expiring and renewing leases", .batch = sweep_leases, .next_due = store_leases_next_due},
+	[JOB_CLAIMS] = {.name = "giving back claims", .batch = coord_sweep_claims, .next_due = store_claims_next_due},
+	[JOB_ORPHANS] = {.name = "giving back claims of ended agents", .batch = coord_sweep_orphans, .next_due = NULL},
+	[JOB_RELEASES] = {.name = "releasing leases of ended agents", .batch = coord_sweep_releases, .next_due = NULL},
+	[JOB_CHECKS] = {.name = "looking at dependencies", .batch = coord_sweep_checks, .next_due = NULL},
+	[JOB_EVENTS] = {.name = "delivering events", .batch = coord_deliver_events, .next_due = NULL},
 };
 
-static bool unknown_attachments_ended = false;
+static bool look_for_unknown = false;
 static bool leases_one_by_one = false;
 static Aside asides[MAX_ASIDE];
 
@@ -251,9 +251,13 @@ wake_listeners(SweepCounts *counts pg_attribute_unused())
 static SweepOutcome
 sweep_agents(SweepCounts *counts)
 {
-	SweepOutcome outcome = coord_sweep_agents(counts, !unknown_attachments_ended);
+	CoordDatabase *db = coord_find_database(MyDatabaseId);
+	SweepOutcome outcome;
 
-	unknown_attachments_ended |= outcome == SWEEP_IDLE || outcome == SWEEP_SOME;
+	look_for_unknown |= pg_atomic_exchange_u32(&db->attachments_unknown, 0) != 0;
+	outcome = coord_sweep_agents(counts, look_for_unknown);
+	if (outcome == SWEEP_IDLE || outcome == SWEEP_SOME)
+		look_for_unknown = false;
 	return outcome;
 }
 

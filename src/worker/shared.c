@@ -82,6 +82,7 @@ startup_shmem(void)
 				pg_atomic_init_u64(&db->due_at[job], (uint64) DT_NOEND);
 			pg_atomic_init_u64(&db->sleeps_until, (uint64) COORD_DUE_NOW);
 			pg_atomic_init_u32(&db->checks_wait, 0);
+			pg_atomic_init_u32(&db->attachments_unknown, 1);
 			pg_atomic_init_u64(&db->deliveries_asked, 0);
 			pg_atomic_init_u64(&db->deliveries_done, 0);
 			ConditionVariableInit(&db->delivery_cv);

@@ -91,6 +91,7 @@ typedef struct CoordDatabase
 	pg_atomic_uint64 due_at[COORD_NJOBS];
 	pg_atomic_uint64 sleeps_until;	/* COORD_DUE_NOW: it is awake */
 	pg_atomic_uint32 checks_wait;	/* it keeps dependency checks */
+	pg_atomic_uint32 attachments_unknown;	/* agents may have some that nobody knows */
 
 	/* readers wait for a delivery that began after they asked */
 	pg_atomic_uint64 deliveries_asked;

@@ -134,15 +134,21 @@ coord_sweep_agents(SweepCounts *counts, bool also_unknown)
 	AgentRow  **due;
 
 	for (int i = 0; i < nrefs && budget > 0; i++)
-		settled += end_attached(&refs[i], now, &budget, counts);
-	nlocked = nrefs - settled;
+	{
+		if (store_is_set_aside(&refs[i].agent_id))
+			continue;
+		if (end_attached(&refs[i], now, &budget, counts))
+			settled++;
+		else
+			nlocked++;
+	}
 
 	due = also_unknown ? store_agents_attached(&n) : NULL;
 	for (int i = 0; due != NULL && i < n && budget > 0; i++)
 	{
 		AttachmentRef ref = {due[i]->attachment, due[i]->id};
 
-		if (coord_agent_ends_at(due[i]) > now)
+		if (coord_agent_ends_at(due[i]) > now || store_is_set_aside(&due[i]->id))
 			continue;
 		if (end_attached(&ref, now, &budget, counts))
 			done++;

@@ -47,7 +47,7 @@ static struct
 	uint64		touched[MAX_TOUCHED];
 	int			ntouched;
 	bool		touched_more;
-	bool		all_queues;
+	bool		all_changed;
 	List	   *look_into;		/* databases that may need a worker */
 }			left;
 
@@ -77,7 +77,7 @@ coord_all_due(void)
 {
 	for (int job = 0; job < COORD_NJOBS; job++)
 		coord_due_at(job, COORD_DUE_NOW);
-	left.all_queues = true;
+	left.all_changed = true;
 	coord_leases_touched();
 }
 
@@ -220,6 +220,17 @@ tell_worker(bool commit)
 	}
 }
 
+/* Nobody knows what has changed. */
+static void
+all_changed(void)
+{
+	CoordDatabase *db = coord_find_database(MyDatabaseId);
+
+	coord_all_queues_ready();
+	if (db != NULL)
+		pg_atomic_write_u32(&db->attachments_unknown, 1);
+}
+
 static void
 tell(bool commit)
 {
@@ -235,8 +246,8 @@ tell(bool commit)
 						 errmsg("coord has no worker for this database"),
 						 errhint("Raise coord.max_databases, and restart the server.")));
 		}
-		if (commit && left.all_queues)
-			coord_all_queues_ready();
+		if (commit && left.all_changed)
+			all_changed();
 		tell_worker(commit);
 		coord_wake_waiters(left.touched, left.ntouched, left.touched_more);
 	}
