@@ -74,6 +74,8 @@ static bool attached_in_xact = false;
 static List *claimed_for = NIL; /* AttachmentRefs of agents that this transaction has claimed for */
 
 static int64 attach(const pg_uuid_t *agent_id);
+static int64 take_place(const pg_uuid_t *agent_id);
+static bool settle_unused(void);
 static void end_own(int code, Datum arg);
 
 PG_FUNCTION_INFO_V1(coord_agent_attach);
@@ -171,8 +173,11 @@ free_place(int64 id)
 {
 	Attachment *place = &attachments->places[PLACE_OF(id)];
 
-	if (place->id == id)
-		place->state = ATTACHMENT_FREE;
+	if (place->id != id)
+		return;
+	if (place->state == ATTACHMENT_LIVE)
+		place->ended_at = coord_now();
+	place->state = ATTACHMENT_FREE;
 }
 
 /* Its agent has ended, or has another attachment now. */
@@ -296,7 +301,9 @@ static int64
 take_place(const pg_uuid_t *agent_id)
 {
 	Attachment *oldest = NULL;
+	int64		id = 0;
 
+	LWLockAcquire(coord_shared->attachment_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < attachments->nplaces; i++)
 	{
 		Attachment *place = &attachments->places[i];
@@ -304,13 +311,41 @@ take_place(const pg_uuid_t *agent_id)
 		if (place->state == ATTACHMENT_FREE && (oldest == NULL || place->id >> PLACE_BITS < oldest->id >> PLACE_BITS))
 			oldest = place;
 	}
-	if (oldest == NULL)
-		return 0;
-	oldest->state = ATTACHMENT_LIVE;
-	oldest->id = ++attachments->last_number << PLACE_BITS | (oldest - attachments->places);
-	oldest->dbid = MyDatabaseId;
-	oldest->agent_id = *agent_id;
-	return oldest->id;
+	if (oldest != NULL)
+	{
+		id = ++attachments->last_number << PLACE_BITS | (oldest - attachments->places);
+		oldest->state = ATTACHMENT_LIVE;
+		oldest->id = id;
+		oldest->dbid = MyDatabaseId;
+		oldest->agent_id = *agent_id;
+	}
+	LWLockRelease(coord_shared->attachment_lock);
+	return id;
+}
+
+/*
+ * Give up places of this session whose agents have been retired, or are attached to
+ * another session by now; true when there were any.
+ */
+static bool
+settle_unused(void)
+{
+	ListCell   *cell;
+	bool		any = false;
+
+	foreach(cell, own)
+	{
+		OwnAttachment *attachment = lfirst(cell);
+		AgentRow   *agent = attachment->committed ? store_agent(&attachment->agent_id, STORE_NO_LOCK) : NULL;
+
+		if (!attachment->committed || (agent != NULL && agent->attachment == attachment->id))
+			continue;
+		coord_attachment_settled(attachment->id);
+		own = foreach_delete_current(own, cell);
+		pfree(attachment);
+		any = true;
+	}
+	return any;
 }
 
 /* Attach an agent to this session, unless it is; returns the attachment's id. */
@@ -340,9 +375,9 @@ attach(const pg_uuid_t *agent_id)
 	own = lappend(own, attachment);
 	MemoryContextSwitchTo(old);
 
-	LWLockAcquire(coord_shared->attachment_lock, LW_EXCLUSIVE);
 	attachment->id = take_place(agent_id);
-	LWLockRelease(coord_shared->attachment_lock);
+	if (attachment->id == 0 && settle_unused())
+		attachment->id = take_place(agent_id);
 	if (attachment->id == 0)
 	{
 		own = list_delete_last(own);
@@ -368,8 +403,11 @@ end_own(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 		OwnAttachment *attachment = lfirst(cell);
 		Attachment *place = &attachments->places[PLACE_OF(attachment->id)];
 
-		place->state = ATTACHMENT_ENDED;
-		place->ended_at = coord_now();
+		if (place->id == attachment->id)
+		{
+			place->state = ATTACHMENT_ENDED;
+			place->ended_at = coord_now();
+		}
 	}
 	LWLockRelease(coord_shared->attachment_lock);
 	if (db != NULL)

@@ -171,6 +171,16 @@ coord_listeners_at_xact_end(bool commit)
 	}
 }
 
+/* What a subtransaction did not want to listen to any more, it does again; too much is no harm. */
+void
+coord_listeners_at_subxact_abort(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, own)
+		((OwnQueue *) lfirst(cell))->leaves = false;
+}
+
 /*
  * Something in a queue is claimable from that instant on, which others can see.  True
  * when there is somebody to be told of it, so that the worker has to know.

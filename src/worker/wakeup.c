@@ -296,6 +296,7 @@ at_subxact_end(SubXactEvent event, SubTransactionId id pg_attribute_unused(),
 	if (event != SUBXACT_EVENT_ABORT_SUB)
 		return;
 	coord_wait_end(false);
+	coord_listeners_at_subxact_abort();
 	if (!left.any || coord_shared == NULL)
 		return;
 	coord_wake_waiters(left.touched, left.ntouched, left.touched_more);

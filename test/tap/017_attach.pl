@@ -141,5 +141,11 @@ ok(becomes(q{count(*) = 0 FROM coord.agent_data WHERE attachment IS NOT NULL}), 
 is(sql(q{SELECT count(*) FROM generate_series(1, 3) g, coord.agent_register('many ' || g) a, coord.agent_attach(a.id)}), '3', 'up to the limit it works');
 ok(becomes(q{count(*) = 3 FROM coord.agent WHERE name LIKE 'many%' AND status = 'inactive'}), 'and all of them end with their session');
 
+$session = $node->background_psql('postgres');
+$session->query_safe(qq{SELECT coord.agent_attach(id) FROM coord.agent_register('passing $_')}),
+	$session->query_safe(qq{SELECT coord.agent_retire(id) FROM coord.agent WHERE name = 'passing $_'}) for 1 .. 5;
+pass('those that were retired meanwhile do not count');
+$session->quit;
+
 $node->stop('fast');
 done_testing();

@@ -145,6 +145,10 @@ like(sql("SELECT coord.queue_listen('$long')"), qr/^coord:queue-sha256:.{43}$/m,
 my ($ret, $out, $err) = $node->psql('postgres', q{SELECT coord.queue_listen('three'), coord.queue_listen('four')});
 like($err, qr/too many queues are listened to/, 'there is a limit, with an error that says so');
 like(sql(q{SELECT coord.queue_listen('three')}), qr/^coord:queue:three$/m, 'what the ended sessions listened to does not count');
+$listener->query_safe(q{BEGIN; SAVEPOINT s; SELECT coord.queue_unlisten('q'); ROLLBACK TO s; COMMIT});
+notifications();
+sql(q{SELECT coord.task_create('t', queue => 'q')});
+is_told('a session that has stopped listening only in a savepoint is told');
 like($listener->query_safe(q{SELECT coord.queue_unlisten('q')}), qr/^coord:queue:q$/m, 'a session stops listening');
 notifications();
 sql(q{SELECT coord.task_create('t', queue => 'q')});
