@@ -35,7 +35,6 @@ PG_FUNCTION_INFO_V1(coord_agent_retire);
 
 static AgentRow *lock_owned_agent(const pg_uuid_t *id);
 static void insert_agent(const AgentRow *agent, const char *type, Jsonb *metadata);
-static void release_all(AgentRow *agent, TimestampTz now);
 static void lapse_at_once(AgentRow *agent, TimestampTz now);
 static void revive(AgentRow *agent, TimestampTz now);
 
@@ -157,7 +156,7 @@ coord_agent_retire(PG_FUNCTION_ARGS)
 		if (has_lapsed(agent, now))
 			lapse_at_once(agent, now);
 		coord_claims_give_back(id, now);
-		release_all(agent, now);
+		store_leases_release_of(id, now);
 		store_agent_set_retired(agent, now);
 	}
 	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(id)));
@@ -269,22 +268,19 @@ coord_agent_lapse(AgentRow *agent, TimestampTz now, int max)
 	return n;
 }
 
-static void
-release_all(AgentRow *agent, TimestampTz now)
-{
-	UuidList	self = {1, &agent->id};
-	LeaseCursor cursor = {DT_NOBEGIN, 0};
-
-	(void) store_leases_release(&self, false, &cursor, PG_INT32_MAX, now);
-}
-
-/* The same, with all that it held, and nothing left to the sweep. */
+/*
+ * The same, with all its claims.  Of an attached agent's leases, what another of its
+ * transactions has locked is left to it: it is about to be active again.
+ */
 static void
 lapse_at_once(AgentRow *agent, TimestampTz now)
 {
+	UuidList	self = {1, &agent->id};
+	LeaseCursor cursor = {DT_NOBEGIN, 0, 0};
+
 	(void) coord_agent_lapse(agent, now, PG_INT32_MAX);
 	if (agent->attachment != 0)
-		release_all(agent, now);
+		(void) store_leases_release(&self, &cursor, PG_INT32_MAX, now);
 	agent->attachment = 0;
 }
 

@@ -168,24 +168,19 @@ coord_attachments_ended(AttachmentRef *ended, int max)
 	return n;
 }
 
-static void
-free_place(int64 id)
-{
-	Attachment *place = &attachments->places[PLACE_OF(id)];
-
-	if (place->id != id)
-		return;
-	if (place->state == ATTACHMENT_LIVE)
-		place->ended_at = coord_now();
-	place->state = ATTACHMENT_FREE;
-}
-
 /* Its agent has ended, or has another attachment now. */
 void
 coord_attachment_settled(int64 id)
 {
+	Attachment *place = &attachments->places[PLACE_OF(id)];
+
 	LWLockAcquire(coord_shared->attachment_lock, LW_EXCLUSIVE);
-	free_place(id);
+	if (place->id == id)
+	{
+		if (place->state == ATTACHMENT_LIVE)
+			place->ended_at = coord_now();
+		place->state = ATTACHMENT_FREE;
+	}
 	LWLockRelease(coord_shared->attachment_lock);
 }
 

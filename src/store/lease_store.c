@@ -93,46 +93,69 @@ store_lease_at(int64 slot, StoreLock lock)
 		[STORE_LOCK_SKIP] = {.sql = "SELECT " LEASE_COLUMNS ", ctid FROM coord.lease_data WHERE slot = $1"
 		" FOR NO KEY UPDATE SKIP LOCKED"},
 	};
+	LeaseRow   *lease;
 
-	LeaseRow   *lease = store_run(&plans[lock], STORE_ARGS(arg_int8(slot))) ? read_lease(0) : NULL;
-
+	lease = store_run(&plans[lock], STORE_ARGS(arg_int8(slot))) ? read_lease(0) : NULL;
 	if (lease != NULL && lock != STORE_NO_LOCK)
 		coord_lease_touched(lease->resource_key);
 	return lease;
 }
 
 /*
- * Release what agents (only those that are inactive, or all of them) hold among the
- * leases that come next after a cursor, "limit" at most that are read; false when those
- * were the last.  One that is locked is passed over, and runs out by itself.
+ * Release all that an agent holds, and wait for transactions that have it locked.  The
+ * rows are locked first and then looked up anew, since who was waited for may have
+ * changed them.
+ */
+void
+store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now)
+{
+	static StorePlan lock = {.sql = "SELECT l.slot FROM coord.lease_deadline d JOIN coord.lease_data l USING (slot)"
+	" WHERE l.agent_id = $1 AND l.ended_at IS NULL ORDER BY l.slot FOR NO KEY UPDATE OF l"};
+	static StorePlan release = {.sql = "UPDATE coord.lease_data SET ended_at = $2, released = true"
+		" FROM unnest($3) held WHERE slot = held AND agent_id = $1 AND ended_at IS NULL AND expires_at > $2"};
+	ArrayType  *slots;
+
+	coord_leases_touched();
+	store_run(&lock, STORE_ARGS(arg_uuid(agent_id)));
+	slots = store_int8_array();
+	store_run(&release, STORE_ARGS(arg_uuid(agent_id), arg_time(now), arg_array(INT8ARRAYOID, slots)));
+}
+
+/* ---- what the sweep does ---- */
+
+/*
+ * Release what agents hold that are inactive, among the leases that come next after a
+ * cursor, "limit" at most that are read; false when those were the last.  Those that are
+ * locked are passed over and counted in the cursor.
  */
 bool
-store_leases_release(const UuidList *agents, bool if_inactive, LeaseCursor *cursor, int limit, TimestampTz now)
+store_leases_release(const UuidList *agents, LeaseCursor *cursor, int limit, TimestampTz now)
 {
 	static StorePlan plan = {.sql = "WITH part AS MATERIALIZED ("
 		"  SELECT check_at, slot FROM coord.lease_deadline WHERE (check_at, slot) > ($1, $2)"
 		"  ORDER BY check_at, slot LIMIT $3"
+		"), held AS MATERIALIZED ("
+		"  SELECT slot FROM coord.lease_data WHERE slot = ANY (ARRAY(SELECT slot FROM part))"
+		"  AND agent_id = ANY ($5) AND ended_at IS NULL AND expires_at > $4"
+		"  AND (SELECT inactive_since FROM coord.agent_data WHERE id = agent_id) IS NOT NULL"
 		"), released AS ("
 		"  UPDATE coord.lease_data SET ended_at = $4, released = true WHERE ctid = ANY (ARRAY("
-		"   SELECT l.ctid FROM coord.lease_data l"
-		"   WHERE l.slot = ANY (ARRAY(SELECT slot FROM part)) AND l.agent_id = ANY ($5) AND l.ended_at IS NULL AND l.expires_at > $4"
-		"   AND ((SELECT inactive_since FROM coord.agent_data WHERE id = l.agent_id) IS NOT NULL OR NOT $6)"
-		"   FOR NO KEY UPDATE OF l SKIP LOCKED))"
+		"   SELECT ctid FROM coord.lease_data WHERE slot = ANY (ARRAY(SELECT slot FROM held))"
+		"   FOR NO KEY UPDATE SKIP LOCKED))"
 		"  RETURNING 1"
-		") SELECT check_at, slot, (SELECT count(*) FROM released), (SELECT count(*) FROM part)"
+		") SELECT check_at, slot, (SELECT count(*) FROM part),"
+		" (SELECT count(*) FROM held) - (SELECT count(*) FROM released)"
 	" FROM part ORDER BY check_at DESC, slot DESC LIMIT 1"};
 
+	coord_leases_touched();
 	if (store_run(&plan, STORE_ARGS(arg_time(cursor->check_at), arg_int8(cursor->slot), arg_int4(limit),
-									arg_time(now), arg_uuids(agents), arg_bool(if_inactive))) == 0)
+									arg_time(now), arg_uuids(agents))) == 0)
 		return false;
 	cursor->check_at = store_time(0, 1, 0);
 	cursor->slot = store_int8(0, 2, 0);
-	if (store_int8(0, 3, 0) > 0)
-		coord_leases_touched();
-	return store_int8(0, 4, 0) == limit;
+	cursor->passed_over += store_int8(0, 4, 0);
+	return store_int8(0, 3, 0) == limit;
 }
-
-/* ---- what the sweep does ---- */
 
 /*
  * Look at leases whose check_at has come, "limit" at most: end those whose time is
@@ -181,6 +204,7 @@ store_leases_look(TimestampTz now, int limit)
 	" (SELECT min(expires_at) FROM due WHERE ends)"};
 	LeaseLook	look;
 
+	coord_leases_touched();
 	store_run(&plan, STORE_ARGS(arg_time(now), arg_int4(limit), arg_set_aside()));
 	look.n = (int) store_int8(0, 1, 0);
 	look.renewed = (int) store_int8(0, 2, 0);
@@ -188,8 +212,6 @@ store_leases_look(TimestampTz now, int limit)
 	look.first_ended_at = store_time(0, 4, now);
 	if (look.ended > 0)
 		coord_due_at(JOB_EVENTS, COORD_DUE_NOW);
-	if (look.n > 0)
-		coord_leases_touched();
 	return look;
 }
 

@@ -34,6 +34,7 @@ typedef struct LeaseCursor
 {
 	TimestampTz check_at;
 	int64		slot;
+	int64		passed_over;	/* of those looked for: they were locked */
 } LeaseCursor;
 
 /* what the sweep found among the leases that it looked at */
@@ -49,8 +50,8 @@ extern LeaseRow *store_lease_on(const char *resource_key);
 extern LeaseRow *store_lease_on_now(const char *resource_key);
 extern StoreRowState store_lease_try_lock(const LeaseRow *lease, bool to_grant);
 extern LeaseRow *store_lease_at(int64 slot, StoreLock lock);
-extern bool store_leases_release(const UuidList *agents, bool if_inactive, LeaseCursor *cursor,
-								 int limit, TimestampTz now);
+extern void store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now);
+extern bool store_leases_release(const UuidList *agents, LeaseCursor *cursor, int limit, TimestampTz now);
 extern LeaseLook store_leases_look(TimestampTz now, int limit);
 extern pg_uuid_t *store_lease_due_first(TimestampTz now);
 extern TimestampTz store_leases_next_due(void);

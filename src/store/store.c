@@ -379,6 +379,17 @@ store_uuids(void)
 	return list;
 }
 
+/* The last result's first column, of bigints that are not null, as an array. */
+ArrayType *
+store_int8_array(void)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(SPI_processed, 1));
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+		elements[i] = Int64GetDatum(store_int8(i, 1, 0));
+	return construct_array(elements, (int) SPI_processed, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+}
+
 /* The one row, of one column, that the last statement gave. */
 Datum
 store_result(void)

@@ -87,6 +87,7 @@ extern bool store_bool(uint64 row, int column);
 extern ItemPointerData store_place(uint64 row, int column);
 extern int64 store_interval(uint64 row, int column, int64 if_null);
 extern UuidList store_uuids(void);
+extern ArrayType *store_int8_array(void);
 
 /* handing rows of a user's relation to the caller */
 extern Datum store_result(void);

@@ -303,11 +303,12 @@ coord_sweep_releases(SweepCounts *counts pg_attribute_unused())
 		memcpy(release_walk.ids, agents.ids, sizeof(pg_uuid_t) * agents.n);
 		release_walk.agents.ids = release_walk.ids;
 		release_walk.agents.n = agents.n;
-		release_walk.cursor = (LeaseCursor) {DT_NOBEGIN, 0};
+		release_walk.cursor = (LeaseCursor) {DT_NOBEGIN, 0, 0};
 	}
-	if (store_leases_release(&release_walk.agents, true, &release_walk.cursor, RELEASE_BATCH, now))
+	if (store_leases_release(&release_walk.agents, &release_walk.cursor, RELEASE_BATCH, now))
 		return SWEEP_MORE;
-	all = store_agents_released(&release_walk.agents) == release_walk.agents.n;
+	all = release_walk.cursor.passed_over == 0 &&
+		store_agents_released(&release_walk.agents) == release_walk.agents.n;
 	coord_sweep_releases_anew();
 	return all ? SWEEP_MORE : SWEEP_LOCKED;
 }

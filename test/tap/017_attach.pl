@@ -126,6 +126,20 @@ $second->query_safe('COMMIT');
 ok(becomes(q{state = 'pending' AND attempts = 1 FROM coord.task_live WHERE type = 'late'}), 'a claim that it commits then is given back all the same');
 $second->quit;
 
+# a lease that another session has locked at that moment, as by a renewal
+sql(q{SELECT coord.agent_register('bound', heartbeat_timeout => '1 h')});
+$session = $node->background_psql('postgres');
+$session->query_safe($attach);
+$session->query_safe(q{SELECT coord.lease_acquire('renewed', id, '1 h') FROM coord.agent WHERE name = 'bound'});
+$second = $node->background_psql('postgres');
+$second->query_safe(q{BEGIN; SELECT coord.lease_renew(id) FROM coord.lease WHERE resource_key = 'renewed'});
+$session->quit;
+ok(becomes("$status = 'inactive'"), 'an agent ends while another session is renewing its lease');
+ok(CoordCluster::works($node, 'postgres'), 'which does not hold up the worker');
+$second->query_safe('COMMIT');
+ok(becomes(q{state = 'released' FROM coord.lease WHERE resource_key = 'renewed'}), 'the lease is released when that has ended');
+$second->quit;
+
 # who may, and how many
 ($ret, $out, $err) = $node->psql('postgres', q{SELECT coord.agent_attach('00000000-0000-4000-8000-000000000000')});
 like($err, qr/does not exist/, 'an unknown agent cannot be attached');
