@@ -132,22 +132,23 @@ CREATE TABLE coord.queue_slot (
 -- their state, so that a claim does not touch it; blocked ones are at its far
 -- end by ready_at = 'infinity'.
 CREATE TABLE coord.task_live (
+	-- what stays, which the WAL of a claim's update does not repeat
 	id uuid PRIMARY KEY,
 	seq bigint NOT NULL,
 	queue text COLLATE "C" NOT NULL,
 	type text NOT NULL,
 	payload jsonb NOT NULL,
 	priority integer NOT NULL,
-	state text NOT NULL,					-- blocked, pending, claimed
-	run_at timestamptz NOT NULL,
-	ready_at timestamptz NOT NULL,
-	attempts integer NOT NULL,
 	max_attempts integer NOT NULL,
 	resource_key text COLLATE "C",
 	unique_key text COLLATE "C",
 	depends_on uuid[],
 	created_at timestamptz NOT NULL,
+	run_at timestamptz NOT NULL,
+	ready_at timestamptz NOT NULL,
 	-- of the claim
+	state text NOT NULL,					-- blocked, pending, claimed
+	attempts integer NOT NULL,
 	agent_id uuid,
 	lease_id uuid,							-- the lease on its resource, if it has one
 	claimed_key text COLLATE "C",			-- that resource
@@ -162,6 +163,8 @@ CREATE TABLE coord.task_live (
 	error text
 ) WITH (fillfactor = 60);
 CREATE INDEX task_live_order ON coord.task_live (queue, priority DESC, ready_at, seq);
+CREATE INDEX task_live_resource ON coord.task_live (resource_key, queue, priority DESC, ready_at, seq)
+	WHERE resource_key IS NOT NULL;
 CREATE UNIQUE INDEX task_live_unique_key ON coord.task_live (queue, unique_key) WHERE unique_key IS NOT NULL;
 
 -- One row for each claimed task: when the sweep must look at it.
@@ -259,6 +262,9 @@ CREATE FUNCTION coord.attachment_ended_at(agent_id uuid, attachment bigint, atta
 RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'coord_attachment_ended_at' LANGUAGE C VOLATILE STRICT;
 
+CREATE FUNCTION coord.last_beat(agent_id uuid) RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'coord_last_beat_of' LANGUAGE C VOLATILE STRICT;
+
 CREATE FUNCTION coord.new_id() RETURNS uuid
 AS 'MODULE_PATHNAME', 'coord_new_id' LANGUAGE C VOLATILE;
 
@@ -282,7 +288,7 @@ SELECT a.id, a.name, a.type,
 	a.owner, a.metadata, a.heartbeat_timeout,
 	b.heartbeat_at AS last_heartbeat_at, a.registered_at, s.inactive_since
 FROM coord.agent_data a
-	CROSS JOIN LATERAL (SELECT greatest(a.heartbeat_at,
+	CROSS JOIN LATERAL (SELECT greatest(a.heartbeat_at, coord.last_beat(a.id),
 		(SELECT max(beat_at) FROM coord.agent_beat WHERE agent_id = a.id)) AS heartbeat_at) b
 	CROSS JOIN LATERAL (SELECT CASE WHEN a.attachment IS NULL THEN b.heartbeat_at + a.heartbeat_timeout
 		ELSE coord.attachment_ended_at(a.id, a.attachment, a.heartbeat_at) END AS ends_at) e
@@ -328,7 +334,7 @@ FROM coord.task_live t
 	LEFT JOIN coord.queue_data q ON q.name = t.queue
 	CROSS JOIN LATERAL (SELECT coalesce(a.retired_at, a.inactive_since,
 		CASE WHEN a.attachment IS NULL THEN a.heartbeat_timeout +
-			greatest(a.heartbeat_at, (SELECT max(beat_at) FROM coord.agent_beat WHERE agent_id = a.id))
+			greatest(a.heartbeat_at, coord.last_beat(a.id), (SELECT max(beat_at) FROM coord.agent_beat WHERE agent_id = a.id))
 		ELSE coord.attachment_ended_at(a.id, a.attachment, a.heartbeat_at) END) AS ends_at) agent
 	CROSS JOIN LATERAL (SELECT
 		CASE WHEN least(t.lease_expires_at, agent.ends_at) <= pg_catalog.clock_timestamp()
@@ -447,6 +453,9 @@ AS 'MODULE_PATHNAME', 'coord_task_renew' LANGUAGE C VOLATILE;
 CREATE FUNCTION coord.task_complete(task_id uuid, fencing_token bigint, result jsonb = NULL) RETURNS coord.task
 AS 'MODULE_PATHNAME', 'coord_task_complete' LANGUAGE C VOLATILE;
 
+CREATE FUNCTION coord.task_complete_many(tasks jsonb) RETURNS SETOF coord.task
+AS 'MODULE_PATHNAME', 'coord_task_complete_many' LANGUAGE C VOLATILE;
+
 CREATE FUNCTION coord.task_fail(task_id uuid, fencing_token bigint, error text = NULL,
 	retry_in interval = NULL) RETURNS coord.task
 AS 'MODULE_PATHNAME', 'coord_task_fail' LANGUAGE C VOLATILE;
@@ -531,7 +540,7 @@ BEGIN
 		'coord.queue, coord.worker TO %I', role);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION coord.setting(text), coord.worker_status(), coord.version(), '
 		'coord.backoff(interval, interval, integer, uuid), '
-		'coord.attachment_ended_at(uuid, bigint, timestamptz) TO %I', role);
+		'coord.attachment_ended_at(uuid, bigint, timestamptz), coord.last_beat(uuid) TO %I', role);
 END
 $$;
 
@@ -752,6 +761,11 @@ task_id: the task. fencing_token: the claim's. result: any JSON up to 1 MiB.
 Returns the task. Repeating a completion that succeeded changes nothing and is no error.
 Errors: P0002 no such task; 55000 the token does not hold it; 42501 its agent belongs to another role; 54000 result too large.$$;
 
+COMMENT ON FUNCTION coord.task_complete_many(jsonb) IS
+$$Completes many tasks, all or none, each as task_complete does.
+tasks: a JSON array of objects with the members task_id, fencing_token (a number or a string of digits) and result, which may be left out.
+Returns the tasks, in the order of the array.
+Errors: as task_complete; 22023 also for an unknown member, 22004 for a missing one.$$;
 COMMENT ON FUNCTION coord.task_fail(uuid, bigint, text, interval) IS
 $$Ends a claim as failed: the task is pending again after a backoff, or dead when max_attempts is used up.
 task_id: the task. fencing_token: the claim's. error: why. retry_in: how long until it is claimable again; NULL is the queue's backoff_base * 2^(attempts-1), at most backoff_max, less up to a quarter.
@@ -878,6 +892,8 @@ $$Internal: when the connection ended that an agent is attached to.
 agent_id, attachment, attached_at: of the agent's row.
 Returns that instant, or NULL while it lives.$$;
 
+COMMENT ON FUNCTION coord.last_beat(uuid) IS
+'Internal: the last heartbeat of agent agent_id that is noted in shared memory. Returns NULL when none is.';
 COMMENT ON FUNCTION coord.new_id() IS
 $$Internal: a new UUID version 7. Takes no arguments.
 Returns it.$$;

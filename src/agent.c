@@ -116,10 +116,18 @@ coord_agent_heartbeat(PG_FUNCTION_ARGS)
 	AgentRow   *locked;
 	TimestampTz now;
 
+	PreventCommandIfReadOnly("agent_heartbeat");
 	store_open(&scope);
 	agent = coord_owned_agent(id);
 	if (agent->retired_at != DT_NOEND)
 		coord_error_agent_not_active(agent->name, "retired", agent->retired_at);
+
+	now = coord_now();
+	if (coord_agent_ends_at(agent) > now && store_agent_note_beat(agent, now))
+	{
+		agent->heartbeat_at = now;
+		PG_RETURN_DATUM(store_close_with(&scope, store_agent_as_result(agent)));
+	}
 
 	locked = lock_owned_agent(id);
 	now = coord_now();

@@ -3,12 +3,14 @@
  *		Claiming: who gets which task.  What the holder of a claim does, and what
  *		becomes of one that runs out, is in claim_hold.c.
  *
- * No task is claimed twice: a claim holds the lock on its task's row from the
- * look at its state to the end of the transaction, and all that change a claim
- * take that lock first.
+ * No task is claimed twice: a claim is an update of its task's row from pending to
+ * claimed (store_task_claim), which succeeds only if the row is as it was read, and
+ * all that change a claim change that row.  Which task to try is the ready ring's to
+ * say (claim/ready.c).
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -17,6 +19,7 @@
 #include "args.h"
 #include "attachment.h"
 #include "claim.h"
+#include "claim/ready.h"
 #include "clock.h"
 #include "errors.h"
 #include "lease.h"
@@ -24,6 +27,7 @@
 #include "store/queue_store.h"
 #include "uuid7.h"
 #include "worker/shared.h"
+#include "worker/wakeup.h"
 
 #define MAX_TASKS 10000
 
@@ -44,13 +48,14 @@ typedef struct ClaimRequest
 typedef enum TakeOutcome
 {
 	TAKE_DONE,
+	TAKE_TASK_BUSY,
 	TAKE_RESOURCE_HELD,
 	TAKE_RESOURCE_BUSY,
 	TAKE_QUEUE_FULL
 } TakeOutcome;
 
-static void claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz now);
-static UuidList claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now);
+static TaskRow *claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz now);
+static int	claim_next(FunctionCallInfo fcinfo, const ClaimRequest *request, const char *queue_name, TimestampTz now);
 static TakeOutcome take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue, LeaseRow **lease);
 
 /* task_claim(agent_id, queue, task_id, resource_key, lease_ttl, max_tasks) */
@@ -66,9 +71,10 @@ coord_task_claim(PG_FUNCTION_ARGS)
 		.max_tasks = coord_arg_int_between(fcinfo, 5, "max_tasks", 1, 1, MAX_TASKS),
 	};
 	StoreScope	scope;
-	UuidList	claimed = {1, task_id};
+	int			n = 1;
 	TimestampTz now;
 
+	PreventCommandIfReadOnly("task_claim");
 	InitMaterializedSRF(fcinfo, 0);
 	store_open(&scope);
 	now = coord_now();
@@ -76,20 +82,17 @@ coord_task_claim(PG_FUNCTION_ARGS)
 	store_agent_beat_unless_locked(request.agent, now);
 
 	if (task_id != NULL)
-		claim_named(&request, task_id, now);
+		store_add_result(fcinfo, store_task_as_result(claim_named(&request, task_id, now)));
 	else
-		claimed = claim_next(&request, queue != NULL ? queue : "default", now);
-	if (claimed.n > 0)
-	{
+		n = claim_next(fcinfo, &request, queue != NULL ? queue : "default", now);
+	if (n > 0)
 		coord_attachment_claims(request.agent);
-		store_task_results(fcinfo, &claimed);
-	}
 	store_close(&scope);
 	return (Datum) 0;
 }
 
 /* Claim that task, or raise the error that says why not. */
-static void
+static TaskRow *
 claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz now)
 {
 	TaskRow    *task = store_task(task_id, STORE_LOCK_SKIP);
@@ -134,7 +137,9 @@ claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz n
 	switch (take(task, request, queue, &lease))
 	{
 		case TAKE_DONE:
-			return;
+			return task;
+		case TAKE_TASK_BUSY:
+			coord_error_task_busy(task_id);
 		case TAKE_RESOURCE_HELD:
 			coord_error_resource_held(lease->resource_key, &lease->agent_id, lease->expires_at);
 		case TAKE_RESOURCE_BUSY:
@@ -142,83 +147,186 @@ claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz n
 		case TAKE_QUEUE_FULL:
 			coord_error_queue_full(queue->name, queue->max_claimed);
 	}
+	pg_unreachable();
 }
 
 /*
- * Claim up to max_tasks of what is claimable now, priority by priority.  False
- * when the queue has no unfinished task at all.
+ * Try to claim the task that a candidate stands for, and tell the ring what came of
+ * it.  True when it was claimed; *full when the queue has no room for any.
  */
 static bool
-claim_pass(const ClaimRequest *request, const QueueRow *queue, TimestampTz now, UuidList *claimed)
+try_candidate(FunctionCallInfo fcinfo, const ClaimRequest *request, const QueueRow *queue,
+			  ReadyRing *ring, const ReadyTask *candidate, bool *full)
 {
-	int64		below = (int64) PG_INT32_MAX + 1;
-	int			priority;
-	bool		any = false;
-	TakeOutcome outcome = TAKE_DONE;
+	TaskRow		task;
+	LeaseRow   *lease;
 
-	while (claimed->n < request->max_tasks && outcome != TAKE_QUEUE_FULL &&
-		   store_next_priority(queue->name, below, &priority))
+	switch (store_task_candidate(queue->name, candidate, &task))
 	{
-		Portal		portal = store_claimable(queue->name, priority, &request->agent->id,
-											 request->resource_key, now);
-		TaskRow   **tasks;
-		int			n;
-
-		any = true;
-		while (claimed->n < request->max_tasks && outcome != TAKE_QUEUE_FULL &&
-			   (n = store_claimable_fetch(portal, request->max_tasks - claimed->n, &tasks)) > 0)
-		{
-			CHECK_FOR_INTERRUPTS();
-			for (int i = 0; i < n && outcome != TAKE_QUEUE_FULL; i++)
-			{
-				LeaseRow   *lease;
-
-				outcome = take(tasks[i], request, queue, &lease);
-				if (outcome == TAKE_DONE)
-					claimed->ids[claimed->n++] = tasks[i]->id;
-			}
-		}
-		SPI_cursor_close(portal);
-		below = priority;
+		case STORE_ROW_CHANGED:
+			if (IsolationUsesXactSnapshot() && !coord_ready_is_shared(ring))
+				ereport(ERROR,
+						(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						 errmsg("could not serialize access due to concurrent update")));
+			coord_ready_drop(ring);
+			return false;
+		case STORE_ROW_BUSY:
+			coord_ready_is_busy(ring);
+			return false;
+		case STORE_ROW_LOCKED:
+			break;
 	}
-	return any;
+	if (request->resource_key != NULL && task.resource_key != NULL &&
+		strcmp(request->resource_key, task.resource_key) != 0)
+	{
+		coord_ready_is_busy(ring);
+		return false;
+	}
+
+	switch (take(&task, request, queue, &lease))
+	{
+		case TAKE_DONE:
+			store_add_result(fcinfo, store_task_as_result(&task));
+			return true;
+		case TAKE_RESOURCE_HELD:
+			coord_ready_drop_held(ring, &lease->agent_id);
+			return false;
+		case TAKE_QUEUE_FULL:
+			*full = true;
+			/* FALLTHROUGH */
+		case TAKE_TASK_BUSY:
+		case TAKE_RESOURCE_BUSY:
+			coord_ready_is_busy(ring);
+			return false;
+	}
+	pg_unreachable();
 }
 
 /*
- * Claim up to max_tasks of a queue.
- *
- * Who finds too few gives back claims in the queue that have run out, and tries
- * again: this is what makes a queue go on where no worker runs.  Who finds none
- * tries once more when the sweep has ended its batch: a task that it was giving
- * back was shown as pending before.
+ * Claim up to "max" of what is claimable now, in the queue's order.  Returns how many.
+ * With "private" no shared ring is used; nor to find what only this transaction sees, or
+ * for a single resource.
  */
-static UuidList
-claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now)
+static int
+claim_pass(FunctionCallInfo fcinfo, const ClaimRequest *request, const QueueRow *queue, bool private, int max,
+		   TimestampTz now)
+{
+	ReadyRing  *ring = private || request->resource_key != NULL || coord_has_task_ready(queue->name) ?
+		coord_ready_open_private(queue->name) : coord_ready_open(queue->name, &request->agent->id);
+	MemoryContext per_task = AllocSetContextCreate(CurrentMemoryContext, "coord claim", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = CurrentMemoryContext;
+	ReadyOutcome outcome = READY_TASK;
+	bool		full = false;
+	int			n = 0;
+
+	while (n < max && !full && outcome != READY_NONE)
+	{
+		ReadyTask	candidate;
+
+		CHECK_FOR_INTERRUPTS();
+		outcome = coord_ready_next(ring, now, max - n, &candidate);
+		if (outcome == READY_TASK)
+		{
+			MemoryContextSwitchTo(per_task);
+			if (try_candidate(fcinfo, request, queue, ring, &candidate, &full))
+				n++;
+			MemoryContextSwitchTo(outer);
+			MemoryContextReset(per_task);
+		}
+		else if (outcome == READY_USE_PRIVATE)
+		{
+			coord_ready_close(ring);
+			ring = coord_ready_open_private(queue->name);
+		}
+	}
+	coord_ready_close(ring);
+	MemoryContextDelete(per_task);
+	return n;
+}
+
+/*
+ * Claim up to max_tasks of a queue.  Returns how many.
+ *
+ * Who finds too few gives back claims in the queue that have run out, if the worker has
+ * not, and tries again: this is what makes a queue go on where no worker runs.  Who
+ * finds none while the sweep is at a batch tries once more when that has ended: a task
+ * that it was giving back was shown as pending before.
+ *
+ * In REPEATABLE READ a task that has changed since the snapshot is passed over like one
+ * that is locked; only when that leaves nothing it is the conflict that it is anywhere.
+ */
+static int
+claim_next(FunctionCallInfo fcinfo, const ClaimRequest *request, const char *queue_name, TimestampTz now)
 {
 	QueueRow   *queue = store_queue(queue_name);
-	UuidList	claimed = {0, palloc(sizeof(pg_uuid_t) * request->max_tasks)};
-	UuidList	due;
-	bool		lost = false;
+	int			max = request->max_tasks;
+	int			n;
 
-	if (queue->paused || !claim_pass(request, queue, now, &claimed) || claimed.n == request->max_tasks)
-		return claimed;
-
-	due = store_claims_due(queue_name, now, HELP_BATCH);
-	for (int i = 0; i < due.n; i++)
-		lost |= coord_claim_look(&due.ids[i], now) == CLAIM_LOST;
-	if (lost)
-		claim_pass(request, queue, now, &claimed);
-	if (claimed.n == 0)
+	if (queue->paused)
+		return 0;
+	n = claim_pass(fcinfo, request, queue, false, max, now);
+	if (n < max && (coord_claims_may_be_due(now) || coord_is_due_here(JOB_CLAIMS, now)))
 	{
-		coord_wait_for_sweep();
-		claim_pass(request, queue, now, &claimed);
+		UuidList	due = store_claims_due(queue_name, now, HELP_BATCH);
+		bool		lost = false;
+
+		for (int i = 0; i < due.n; i++)
+			lost |= coord_claim_look(&due.ids[i], now) == CLAIM_LOST;
+		if (lost)
+			n += claim_pass(fcinfo, request, queue, false, max - n, now);
 	}
-	return claimed;
+	if (n == 0 && coord_wait_for_sweep())
+		n = claim_pass(fcinfo, request, queue, false, max, now);
+	if (n == 0 && IsolationUsesXactSnapshot())
+		n = claim_pass(fcinfo, request, queue, true, max, now);
+	return n;
+}
+
+/* Occupy a slot of the queue, if it has a limit; false when there is none. */
+static bool
+take_slot(TaskRow *task, const QueueRow *queue)
+{
+	task->queue_slot = queue->max_claimed > 0 ? store_slot_take(queue, &task->id) : -1;
+	return queue->max_claimed == 0 || task->queue_slot >= 0;
+}
+
+static void
+free_slot(TaskRow *task)
+{
+	if (task->queue_slot >= 0)
+		store_slot_free(task->queue, task->queue_slot);
+}
+
+/* Get the lease on the task's resource for its claim, whose row is locked. */
+static TakeOutcome
+take_resource(TaskRow *task, const LeaseRequest *request, LeaseRow **lease)
+{
+	switch (coord_lease_grant(request, lease))
+	{
+		case LEASE_GRANTED:
+			/* one grant, one token and one end; a lease that was there before keeps its own */
+			task->fencing_token = (*lease)->fencing_token;
+			task->lease_expires_at = (*lease)->expires_at;
+			/* FALLTHROUGH */
+		case LEASE_RENEWED:
+			task->lease_id = &(*lease)->id;
+			task->claimed_key = (*lease)->resource_key;
+			return TAKE_DONE;
+		case LEASE_HELD:
+			return TAKE_RESOURCE_HELD;
+		case LEASE_BUSY:
+			return TAKE_RESOURCE_BUSY;
+	}
+	pg_unreachable();
 }
 
 /*
- * Make a locked, claimable task the agent's, with its resource and a slot of its
- * queue.  On any other outcome than TAKE_DONE nothing is changed.
+ * Make a pending task the agent's, with its resource and a slot of its queue.  On any
+ * other outcome than TAKE_DONE nothing is changed.
+ *
+ * Without a resource, the update of the task's row is the first thing that is written.
+ * With one, the row is locked before the lease is taken, after a look whether that can
+ * succeed: who holds the lease tells, when it ends, who waits for it.
  */
 static TakeOutcome
 take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue, LeaseRow **lease)
@@ -226,62 +334,51 @@ take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue, LeaseRow
 	const char *resource_key = task->resource_key != NULL ? task->resource_key : request->resource_key;
 	int64		ttl = request->lease_ttl >= 0 ? request->lease_ttl :
 		coord_default_ttl(queue->lease_ttl);
-	TimestampTz now = coord_now();	/* the claim begins when the task is locked */
-	TimestampTz expires_at = now + ttl;
+	LeaseRequest lease_request = {
+		.resource_key = resource_key,
+		.agent_id = &request->agent->id,
+		.task_id = &task->id,
+		.ttl = ttl,
+		.auto_renew = false,
+		.max_hold = -1,
+	};
+	TimestampTz now;
+	TakeOutcome outcome = TAKE_DONE;
 
-	task->queue_slot = -1;
-	if (queue->max_claimed > 0)
-	{
-		task->queue_slot = store_slot_take(queue, &task->id);
-		if (task->queue_slot < 0)
-			return TAKE_QUEUE_FULL;
-	}
-
-	task->lease_id = NULL;
-	task->claimed_key = NULL;
-	task->fencing_token = 0;
-	if (resource_key != NULL)
-	{
-		LeaseRequest lease_request = {
-			.resource_key = resource_key,
-			.agent_id = &request->agent->id,
-			.task_id = &task->id,
-			.ttl = ttl,
-			.auto_renew = false,
-			.max_hold = -1,
-		};
-		LeaseOutcome outcome = coord_lease_grant(&lease_request, lease);
-
-		if (outcome != LEASE_GRANTED && outcome != LEASE_RENEWED)
-		{
-			if (task->queue_slot >= 0)
-				store_slot_free(queue->name, task->queue_slot);
-			return outcome == LEASE_HELD ? TAKE_RESOURCE_HELD : TAKE_RESOURCE_BUSY;
-		}
-		task->lease_id = &(*lease)->id;
-		task->claimed_key = (*lease)->resource_key;
-		/* one grant, one token and one end; a lease that was there before keeps its own */
-		if (outcome == LEASE_GRANTED)
-		{
-			task->fencing_token = (*lease)->fencing_token;
-			now = (*lease)->acquired_at;
-			expires_at = (*lease)->expires_at;
-		}
-	}
-	if (task->fencing_token == 0)
-		task->fencing_token = coord_next_fencing_token();
+	if (resource_key != NULL && coord_lease_is_held(&lease_request, lease))
+		return TAKE_RESOURCE_HELD;
+	if (!take_slot(task, queue))
+		return TAKE_QUEUE_FULL;
 
 	task->agent_id = &request->agent->id;
 	task->attempts++;
+	task->lease_id = NULL;
+	task->claimed_key = NULL;
+	task->fencing_token = 0;
 	task->lease_ttl = ttl;
-	task->lease_expires_at = expires_at;
+	now = coord_now();			/* the claim begins now, and not when it was asked for */
+	task->lease_expires_at = now + ttl;
+	if (resource_key != NULL)
+	{
+		outcome = store_task_lock(task) == STORE_ROW_LOCKED ? take_resource(task, &lease_request, lease) : TAKE_TASK_BUSY;
+		if (task->fencing_token != 0)
+			now = (*lease)->acquired_at;
+	}
+	if (outcome == TAKE_DONE)
+	{
+		if (task->fencing_token == 0)
+			task->fencing_token = coord_next_fencing_token();
 
-	/*
-	 * The first look comes no later than the agent's end as it is known now: an
-	 * agent that ends before this transaction does has this claim not among
-	 * those that are given back then.
-	 */
-	task->check_at = Min(task->lease_expires_at, coord_agent_ends_at(request->agent));
-	store_task_claim(task, now);
-	return TAKE_DONE;
+		/*
+		 * The first look comes no later than the agent's end as it is known now: an
+		 * agent that ends before this transaction does has this claim not among
+		 * those that are given back then.
+		 */
+		task->check_at = Min(task->lease_expires_at, coord_agent_ends_at(request->agent));
+		if (store_task_claim(task, now) == STORE_ROW_LOCKED)
+			return TAKE_DONE;
+		outcome = TAKE_TASK_BUSY;
+	}
+	free_slot(task);
+	return outcome;
 }

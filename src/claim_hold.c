@@ -10,7 +10,10 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
 
 #include "agent.h"
 #include "args.h"
@@ -22,17 +25,22 @@
 #include "lease.h"
 #include "store/event_store.h"
 #include "store/queue_store.h"
+#include "task.h"
 #include "uuid7.h"
 #include "worker/sweep.h"
 #include "worker/wakeup.h"
 
 PG_FUNCTION_INFO_V1(coord_task_renew);
 PG_FUNCTION_INFO_V1(coord_task_complete);
+PG_FUNCTION_INFO_V1(coord_task_complete_many);
 PG_FUNCTION_INFO_V1(coord_task_fail);
 PG_FUNCTION_INFO_V1(coord_task_release);
 
+static bool renew(TaskRow *task, TimestampTz expires_at, Jsonb *progress);
+static Datum complete(const pg_uuid_t *id, int64 token, Jsonb *result);
+static AgentRow *check_holder(const TaskRow *task, const pg_uuid_t *id, int64 token, TimestampTz now);
 static TaskRow *held_task(const pg_uuid_t *id, int64 token, bool to_finish, TimestampTz *now);
-static TimestampTz ran_out_at(const TaskRow *task, TimestampTz now, bool *agent_ended);
+static TimestampTz ran_out_at(const TaskRow *task, const AgentRow *agent, TimestampTz now, bool *agent_ended);
 static void lose(TaskRow *task, TimestampTz since, bool agent_ended, TimestampTz now);
 static void bury(TaskRow *task, const char *error, TimestampTz at, TimestampTz now);
 
@@ -46,17 +54,20 @@ coord_task_renew(PG_FUNCTION_ARGS)
 	Jsonb	   *progress = coord_arg_payload_or_null(fcinfo, 3, "progress");
 	StoreScope	scope;
 	TaskRow    *task;
+	AgentRow   *agent;
 	LeaseRow   *lease = NULL;
 	TimestampTz now;
 
 	store_open(&scope);
-	task = held_task(id, token, false, &now);
-	store_agent_beat_unless_locked(store_agent(task->agent_id, STORE_NO_LOCK), now);
-
-	task->lease_expires_at = now + (ttl < 0 ? task->lease_ttl : ttl);
-	store_claim_renew(task, progress);
-	if (task->check_at > task->lease_expires_at)
-		store_claim_set_check_at(task, task->lease_expires_at);
+	now = coord_now();
+	task = store_task(id, STORE_NO_LOCK);
+	agent = check_holder(task, id, token, now);
+	while (!renew(task, now + (ttl < 0 ? task->lease_ttl : ttl), progress))
+	{
+		task = held_task(id, token, false, &now);
+		agent = store_agent(task->agent_id, STORE_NO_LOCK);
+	}
+	store_agent_beat_unless_locked(agent, now);
 
 	if (task->lease_id != NULL)
 		lease = coord_lease_by_id(task->lease_id, STORE_LOCK_WAIT);
@@ -64,9 +75,17 @@ coord_task_renew(PG_FUNCTION_ARGS)
 	{
 		/* a lease that the agent had before must last as long as the claim */
 		if (lease->fencing_token == token || lease->expires_at < task->lease_expires_at)
-			coord_lease_extend(lease, task->lease_expires_at, now);
+			(void) coord_lease_extend(lease, task->lease_expires_at, now);
 	}
-	PG_RETURN_DATUM(store_close_with(&scope, store_task_result(id)));
+	PG_RETURN_DATUM(store_close_with(&scope, store_task_as_result(task)));
+}
+
+/* Write a claim's new end; false when its row has changed since it was read. */
+static bool
+renew(TaskRow *task, TimestampTz expires_at, Jsonb *progress)
+{
+	task->lease_expires_at = expires_at;
+	return store_claim_renew(task, progress, Min(task->check_at, expires_at)) == STORE_ROW_LOCKED;
 }
 
 /* task_complete(task_id, fencing_token, result) */
@@ -77,21 +96,92 @@ coord_task_complete(PG_FUNCTION_ARGS)
 	int64		token = coord_arg_int64(fcinfo, 1, "fencing_token");
 	Jsonb	   *result = coord_arg_payload_or_null(fcinfo, 2, "result");
 	StoreScope	scope;
-	TaskRow    *task;
-	TimestampTz now;
+	Datum		completed;
 
 	store_open(&scope);
-	if (!store_task_completed_with(id, token))
+	completed = complete(id, token, result);
+	PG_RETURN_DATUM(store_close_with(&scope, completed));
+}
+
+static int
+compare_completions(const void *a, const void *b, void *completions)
+{
+	const TaskCompletion *all = completions;
+
+	return memcmp(&all[*(const int *) a].id, &all[*(const int *) b].id, sizeof(pg_uuid_t));
+}
+
+/*
+ * task_complete_many(tasks)
+ *
+ * In the order of ids, so that two of these that share tasks do not wait for each other.
+ */
+Datum
+coord_task_complete_many(PG_FUNCTION_ARGS)
+{
+	StoreScope	scope;
+	TaskCompletion *completions;
+	Datum	   *completed;
+	int		   *order;
+	int			n;
+	MemoryContext per_task;
+	MemoryContext batch;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"tasks\" must not be null")));
+	InitMaterializedSRF(fcinfo, 0);
+	store_open(&scope);
+	completions = coord_task_completions(PG_GETARG_JSONB_P(0), &n);
+	completed = palloc_extended(sizeof(Datum) * Max(n, 1), MCXT_ALLOC_HUGE);
+	order = palloc_extended(sizeof(int) * Max(n, 1), MCXT_ALLOC_HUGE);
+	for (int i = 0; i < n; i++)
+		order[i] = i;
+	qsort_arg(order, n, sizeof(int), compare_completions, completions);
+
+	per_task = AllocSetContextCreate(CurrentMemoryContext, "coord completion", ALLOCSET_DEFAULT_SIZES);
+	batch = MemoryContextSwitchTo(per_task);
+	for (int i = 0; i < n; i++)
 	{
-		task = held_task(id, token, true, &now);
-		if (task != NULL)		/* else another connection has just completed it */
-		{
-			coord_claim_end(task, STORE_LOCK_WAIT, now);
-			store_task_complete(task, result, now);
-			coord_dependency_completed(id);
-		}
+		const TaskCompletion *completion = &completions[order[i]];
+		Datum		row;
+
+		CHECK_FOR_INTERRUPTS();
+		row = complete(&completion->id, completion->token, completion->result);
+		MemoryContextSwitchTo(batch);
+		completed[order[i]] = datumCopy(row, false, -1);
+		MemoryContextSwitchTo(per_task);
+		MemoryContextReset(per_task);
 	}
-	PG_RETURN_DATUM(store_close_with(&scope, store_task_result(id)));
+	MemoryContextSwitchTo(batch);
+	for (int i = 0; i < n; i++)
+		store_add_result(fcinfo, completed[i]);
+	store_close(&scope);
+	return (Datum) 0;
+}
+
+/* Complete a task that the token holds; one that was completed with it already stays as it is. */
+static Datum
+complete(const pg_uuid_t *id, int64 token, Jsonb *result)
+{
+	TimestampTz now = coord_now();
+	TaskRow    *task = store_task(id, STORE_NO_LOCK);
+	Datum		completed;
+
+	if (task == NULL && store_task_completed_with(id, token))
+		return store_task_result(id);
+	(void) check_holder(task, id, token, now);
+	while (store_task_take_out(task) != STORE_ROW_LOCKED)
+	{
+		/* another connection may have just completed it */
+		if (store_task_completed_with(id, token) || (task = held_task(id, token, true, &now)) == NULL)
+			return store_task_result(id);
+	}
+	coord_claim_end(task, STORE_LOCK_WAIT, now);
+	completed = store_task_complete(task, result, now);
+	coord_dependency_completed(id);
+	return completed;
 }
 
 /* task_fail(task_id, fencing_token, error, retry_in) */
@@ -169,7 +259,7 @@ coord_claim_settle(TaskRow *task, TimestampTz now)
 
 	if (!coord_is_claimed(task))
 		return false;
-	since = ran_out_at(task, now, &agent_ended);
+	since = ran_out_at(task, store_agent(task->agent_id, STORE_NO_LOCK), now, &agent_ended);
 	if (since == DT_NOEND)
 		return false;
 	lose(task, since, agent_ended, now);
@@ -199,12 +289,12 @@ coord_claim_end(TaskRow *task, StoreLock lease_lock, TimestampTz now)
 		lease->task_id == NULL || !coord_uuid_equal(lease->task_id, &task->id))
 		return;
 	if (lease->fencing_token == task->fencing_token)
-		coord_lease_end(lease, now);
+		(void) coord_lease_end(lease, now);
 	else
 	{
 		/* the agent had it before, and keeps it */
 		lease->task_id = NULL;
-		store_lease_update(lease);
+		(void) store_lease_update(lease);
 	}
 }
 
@@ -250,7 +340,8 @@ coord_claims_give_back(const pg_uuid_t *agent_id, TimestampTz now)
 		bool		agent_ended;
 
 		/* one that has run out is not the agent's, so it is not waited for */
-		if (task == NULL || !coord_is_claimed(task) || ran_out_at(task, now, &agent_ended) != DT_NOEND)
+		if (task == NULL || !coord_is_claimed(task) ||
+			ran_out_at(task, store_agent(agent_id, STORE_NO_LOCK), now, &agent_ended) != DT_NOEND)
 		{
 			(void) coord_claim_look(&claims.ids[i], now);
 			continue;
@@ -264,10 +355,11 @@ coord_claims_give_back(const pg_uuid_t *agent_id, TimestampTz now)
 	}
 }
 
-/* Error unless the token holds the task now, and the claim is the caller's. */
-static void
+/* Error unless the token holds the task now, and the claim is the caller's.  Returns its agent. */
+static AgentRow *
 check_holder(const TaskRow *task, const pg_uuid_t *id, int64 token, TimestampTz now)
 {
+	AgentRow   *agent;
 	TimestampTz since;
 	bool		agent_ended;
 
@@ -283,10 +375,11 @@ check_holder(const TaskRow *task, const pg_uuid_t *id, int64 token, TimestampTz 
 		coord_error_stale_token(id, token, task->state);
 	if (task->fencing_token != token)
 		coord_error_stale_token(id, token, "claimed with another token");
-	(void) coord_owned_agent(task->agent_id);
-	since = ran_out_at(task, now, &agent_ended);
+	agent = coord_owned_agent(task->agent_id);
+	since = ran_out_at(task, agent, now, &agent_ended);
 	if (since != DT_NOEND)
 		coord_error_claim_ran_out(id, since, agent_ended);
+	return agent;
 }
 
 /*
@@ -299,20 +392,19 @@ held_task(const pg_uuid_t *id, int64 token, bool to_finish, TimestampTz *now)
 {
 	TaskRow    *task;
 
-	check_holder(store_task(id, STORE_NO_LOCK), id, token, coord_now());
+	(void) check_holder(store_task(id, STORE_NO_LOCK), id, token, coord_now());
 	task = to_finish ? store_task_to_finish(id, STORE_LOCK_WAIT) : store_task(id, STORE_LOCK_WAIT);
 	*now = coord_now();
 	if (task == NULL && to_finish && store_task_completed_with(id, token))
 		return NULL;
-	check_holder(task, id, token, *now);
+	(void) check_holder(task, id, token, *now);
 	return task;
 }
 
-/* Since when a claim has run out; DT_NOEND while it holds. */
+/* Since when a claim, of that agent if it is there still, has run out; DT_NOEND while it holds. */
 static TimestampTz
-ran_out_at(const TaskRow *task, TimestampTz now, bool *agent_ended)
+ran_out_at(const TaskRow *task, const AgentRow *agent, TimestampTz now, bool *agent_ended)
 {
-	AgentRow   *agent = store_agent(task->agent_id, STORE_NO_LOCK);
 	TimestampTz agent_end = agent != NULL ? coord_agent_ends_at(agent) : DT_NOEND;
 	TimestampTz since = Min(task->lease_expires_at, agent_end);
 

@@ -25,4 +25,17 @@
 #define coord_owns_extension(oid) pg_extension_ownercheck((oid), GetUserId())
 #endif
 
+/* PostgreSQL 16 names files anew, tells which indexes an update concerns, and is told which to write. */
+#if PG_VERSION_NUM >= 160000
+#define coord_file_of(rel) ((rel)->rd_locator.relNumber)
+typedef TU_UpdateIndexes CoordUpdateIndexes;
+#define coord_insert_index_tuples(relinfo, slot, estate, update) \
+	((void) ExecInsertIndexTuples((relinfo), (slot), (estate), (update), false, NULL, NIL, false))
+#else
+#define coord_file_of(rel) ((rel)->rd_node.relNode)
+typedef bool CoordUpdateIndexes;
+#define coord_insert_index_tuples(relinfo, slot, estate, update) \
+	((void) ExecInsertIndexTuples((relinfo), (slot), (estate), (update), false, NULL, NIL))
+#endif
+
 #endif							/* COORD_COMPAT_H */

@@ -25,6 +25,7 @@
 #include "store/event_store.h"
 #include "store/new_key.h"
 #include "store/store.h"
+#include "store/task_store.h"
 #include "uuid7.h"
 #include "worker/shared.h"
 
@@ -33,7 +34,6 @@ PG_FUNCTION_INFO_V1(coord_lease_renew);
 PG_FUNCTION_INFO_V1(coord_lease_release);
 PG_FUNCTION_INFO_V1(coord_lease_assert);
 
-static void warm_up(void);
 static bool acquire(FunctionCallInfo fcinfo, const LeaseRequest *request, TimestampTz *look_at);
 static LeaseRow *find_lease(const pg_uuid_t *id, bool *superseded);
 static bool is_own(const LeaseRow *lease, const LeaseRequest *request);
@@ -99,7 +99,6 @@ coord_lease_acquire(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 
 	coord_wait_begin(&request);
-	warm_up();
 	do
 	{
 		look_at = DT_NOEND;
@@ -125,18 +124,19 @@ coord_lease_renew(PG_FUNCTION_ARGS)
 	TimestampTz expires_at;
 
 	store_open(&scope);
-	lease = find_lease(id, &superseded);
-	if (superseded)
-		coord_error_lease_ended(id, "was followed by another lease on its resource");
-	now = coord_now();
-	if (!is_active(lease, now))
-		coord_error_lease_ended(id, how_ended(lease));
-
-	expires_at = now + (ttl < 0 ? lease->ttl : ttl);
-	if (lease->task_id != NULL)
-		expires_at = Max(expires_at, lease->expires_at);	/* its claim needs it so long */
-	coord_lease_extend(lease, expires_at, now);
-	PG_RETURN_DATUM(store_close_with(&scope, store_lease_result(lease)));
+	do
+	{
+		lease = find_lease(id, &superseded);
+		if (superseded)
+			coord_error_lease_ended(id, "was followed by another lease on its resource");
+		now = coord_now();
+		if (!is_active(lease, now))
+			coord_error_lease_ended(id, how_ended(lease));
+		expires_at = now + (ttl < 0 ? lease->ttl : ttl);
+		if (lease->task_id != NULL)
+			expires_at = Max(expires_at, lease->expires_at);	/* its claim needs it so long */
+	} while (!coord_lease_extend(lease, expires_at, now));
+	PG_RETURN_DATUM(store_close_with(&scope, store_lease_as_result(lease)));
 }
 
 /* lease_release(lease_id) */
@@ -147,24 +147,22 @@ coord_lease_release(PG_FUNCTION_ARGS)
 	StoreScope	scope;
 	LeaseRow   *lease;
 	bool		superseded;
-	bool		active = false;
+	bool		active;
 	TimestampTz now;
 
 	store_open(&scope);
-	lease = find_lease(id, &superseded);
-	if (!superseded)
+	do
 	{
+		lease = find_lease(id, &superseded);
 		now = coord_now();
-		active = is_active(lease, now);
+		active = !superseded && is_active(lease, now);
 		if (active && lease->task_id != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("lease %s belongs to a claim", coord_uuid_str(id)),
 					 errdetail("Task %s is claimed with it.", coord_uuid_str(lease->task_id)),
 					 errhint("Complete, fail or release the task.")));
-		if (active)
-			coord_lease_end(lease, now);
-	}
+	} while (active && !coord_lease_end(lease, now));
 	store_close(&scope);
 	PG_RETURN_BOOL(active);
 }
@@ -200,17 +198,6 @@ coord_lease_assert(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Have the plans that a grant needs made while there is time. */
-static void
-warm_up(void)
-{
-	StoreScope	scope;
-
-	store_open(&scope);
-	store_lease_warm_up();
-	store_close(&scope);
-}
-
 /*
  * Try to get a lease, as the result of the call.  Else *look_at is when it expires;
  * DT_NOEND when another transaction is at it.
@@ -229,10 +216,7 @@ acquire(FunctionCallInfo fcinfo, const LeaseRequest *request, TimestampTz *look_
 	acquired = outcome == LEASE_GRANTED || outcome == LEASE_RENEWED;
 	*look_at = outcome == LEASE_HELD ? lease->expires_at : DT_NOEND;
 	if (acquired)
-	{
-		(void) store_lease_result(lease);
-		store_results(fcinfo);
-	}
+		store_add_result(fcinfo, store_lease_as_result(lease));
 	else
 		coord_wait_note_holder(outcome == LEASE_HELD ? lease : NULL, outcome == LEASE_HELD ? 0 :
 							   store_changed_by(STORE_KEY_RESOURCE, request->resource_key));
@@ -311,29 +295,49 @@ coord_lease_grant(const LeaseRequest *request, LeaseRow **lease)
 	}
 }
 
-/* Renew an active, locked lease until "expires_at". */
-void
+/*
+ * Whether a request would fail because another holds the resource; *lease is whose it
+ * is.  Not so while another transaction is changing the lease: who ends one tells who
+ * waits for it after having written so, and what is said here must hold until then.
+ */
+bool
+coord_lease_is_held(const LeaseRequest *request, LeaseRow **lease)
+{
+	bool		busy;
+
+	*lease = store_lease_on_dirty(request->resource_key, &busy);
+	return *lease != NULL && !busy && is_active(*lease, coord_now()) && !is_own(*lease, request);
+}
+
+/*
+ * Renew an active lease until "expires_at".  False when it has changed since it was
+ * read; not if it is locked.
+ */
+bool
 coord_lease_extend(LeaseRow *lease, TimestampTz expires_at, TimestampTz now)
 {
 	lease->renewed_at = now;
 	lease->expires_at = expires_at;
 	set_check_at(lease, now);
-	store_lease_update(lease);
+	return store_lease_update(lease);
 }
 
 /*
- * End a locked lease that was not seen to end: as expired when its time is
- * over, as released otherwise.
+ * End a lease that was not seen to end: as expired when its time is over, as released
+ * otherwise.  False when it has changed since it was read; not if it is locked.
  */
-void
+bool
 coord_lease_end(LeaseRow *lease, TimestampTz now)
 {
 	Assert(lease->ended_at == DT_NOEND);
 	lease->released = lease->expires_at > now;
 	lease->ended_at = Min(lease->expires_at, now);
+	if (!store_lease_update(lease))
+		return false;
 	if (!lease->released)
 		store_event_lock_expired(lease, now);
-	store_lease_update(lease);
+	store_announce_waiting(lease->resource_key);
+	return true;
 }
 
 /* The lease of that id, whether it has ended or not; NULL when there is none. */
@@ -349,10 +353,8 @@ coord_lease_by_id(const pg_uuid_t *id, StoreLock lock)
 }
 
 /*
- * The row of a lease that the caller may act on, locked; error when there is no
- * such lease.  *superseded when the row has gone on to another lease, so that
- * this one has ended.  What is not held is not locked, since another one may be
- * taking it.
+ * A lease that the caller may act on, not locked; error when there is no such lease.
+ * *superseded when the row has gone on to another lease, so that this one has ended.
  */
 static LeaseRow *
 find_lease(const pg_uuid_t *id, bool *superseded)
@@ -365,14 +367,8 @@ find_lease(const pg_uuid_t *id, bool *superseded)
 	if (lease == NULL)
 		coord_error_no_lease(id);
 	*superseded = !coord_uuid_equal(&lease->id, id);
-	if (*superseded)
-		return lease;
-
-	(void) coord_owned_agent(&lease->agent_id);
-	if (!is_active(lease, coord_now()))
-		return lease;
-	lease = store_lease_at(slot, STORE_LOCK_WAIT);
-	*superseded = !coord_uuid_equal(&lease->id, id);
+	if (!*superseded)
+		(void) coord_owned_agent(&lease->agent_id);
 	return lease;
 }
 
@@ -391,13 +387,13 @@ renew_own(LeaseRow *lease, const LeaseRequest *request, TimestampTz now)
 	if (request->task_id != NULL)
 		lease->task_id = memcpy(palloc(sizeof(pg_uuid_t)), request->task_id, sizeof(pg_uuid_t));
 	if (lease->task_id != NULL)
-		coord_lease_extend(lease, Max(lease->expires_at, now + request->ttl), now);
+		(void) coord_lease_extend(lease, Max(lease->expires_at, now + request->ttl), now);
 	else
 	{
 		lease->ttl = request->ttl;
 		lease->auto_renew = request->auto_renew;
 		lease->max_hold = request->max_hold;
-		coord_lease_extend(lease, now + request->ttl, now);
+		(void) coord_lease_extend(lease, now + request->ttl, now);
 	}
 }
 
@@ -408,7 +404,7 @@ grant_anew(LeaseRow *lease, const LeaseRequest *request, TimestampTz now)
 	if (lease->ended_at == DT_NOEND)
 		store_event_lock_expired(lease, now);
 	fill_grant(lease, request, now);
-	store_lease_update(lease);
+	(void) store_lease_update(lease);
 }
 
 static void

@@ -23,6 +23,8 @@ int			coord_task_retention;
 int			coord_max_databases;
 int			coord_max_attached_agents;
 int			coord_max_listened_queues;
+int			coord_max_ready_queues;
+int			coord_max_beating_agents;
 
 /*
  * Define the parameters.  "preloading" tells whether the library is being
@@ -79,6 +81,18 @@ coord_settings_define(bool preloading)
 								"How many queues can be listened to at once.",
 								NULL, &coord_max_listened_queues,
 								1000, 1, 1000000, PGC_POSTMASTER, 0,
+								NULL, NULL, NULL);
+		DefineCustomIntVariable("coord.max_ready_queues",
+								"Of how many queues the next tasks are kept in shared memory.",
+								"Claims from others find them in the table, which is slower. Each takes about 3 kB.",
+								&coord_max_ready_queues,
+								1000, 1, 1000000, PGC_POSTMASTER, 0,
+								NULL, NULL, NULL);
+		DefineCustomIntVariable("coord.max_beating_agents",
+								"Of how many agents the heartbeats are kept in shared memory.",
+								"Those of others are written to the table, which is slower.",
+								&coord_max_beating_agents,
+								10000, 1, 10000000, PGC_POSTMASTER, 0,
 								NULL, NULL, NULL);
 	}
 

@@ -36,9 +36,9 @@ PG_FUNCTION_INFO_V1(coord_task_create_many);
 PG_FUNCTION_INFO_V1(coord_task_cancel);
 PG_FUNCTION_INFO_V1(coord_task_redrive);
 
-static pg_uuid_t create(TaskSpec *spec, TimestampTz now);
+static pg_uuid_t create(TaskSpec *spec, TimestampTz now, Datum *created);
 static pg_uuid_t *find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key);
-static void insert_task(const TaskSpec *spec, bool blocked, TimestampTz now);
+static Datum insert_task(const TaskSpec *spec, bool blocked, TimestampTz now);
 static void check_state_is_dead(const pg_uuid_t *id);
 static bool redrive(const DeadLetter *letter, TimestampTz now);
 
@@ -59,6 +59,7 @@ coord_task_create(PG_FUNCTION_ARGS)
 	};
 	StoreScope	scope;
 	pg_uuid_t	id;
+	Datum		created;
 
 	if (!PG_ARGISNULL(7))
 	{
@@ -81,8 +82,8 @@ coord_task_create(PG_FUNCTION_ARGS)
 		spec.id = *PG_GETARG_UUID_P(9);
 
 	store_open(&scope);
-	id = create(&spec, coord_now());
-	PG_RETURN_DATUM(store_close_with(&scope, store_task_result(&id)));
+	id = create(&spec, coord_now(), &created);
+	PG_RETURN_DATUM(store_close_with(&scope, created != (Datum) 0 ? created : store_task_result(&id)));
 }
 
 /* task_create_many(tasks) */
@@ -98,6 +99,7 @@ coord_task_create_many(PG_FUNCTION_ARGS)
 	MemoryContext per_task;
 	MemoryContext batch;
 	TimestampTz now;
+	Datum		created;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -115,7 +117,7 @@ coord_task_create_many(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		ids[order[i]] = create(&specs[order[i]], now);
+		ids[order[i]] = create(&specs[order[i]], now, &created);
 		MemoryContextReset(per_task);
 	}
 	MemoryContextSwitchTo(batch);
@@ -211,9 +213,10 @@ coord_task_redrive(PG_FUNCTION_ARGS)
 /*
  * Create a task, or find the one that has its unique key.  Nothing here waits
  * for another transaction: a key that another one is inserting is an error.
+ * *created is the task as users see it, 0 when that has to be looked up.
  */
 static pg_uuid_t
-create(TaskSpec *spec, TimestampTz now)
+create(TaskSpec *spec, TimestampTz now, Datum *created)
 {
 	QueueRow   *queue;
 	StoreReservation new_key;
@@ -223,6 +226,7 @@ create(TaskSpec *spec, TimestampTz now)
 	pg_uuid_t  *waits_for = palloc(sizeof(pg_uuid_t) * Max(spec->depends_on.n, 1));
 	int			nwaits = 0;
 
+	*created = (Datum) 0;
 	if (spec->queue == NULL)
 		spec->queue = "default";
 	queue = store_queue(spec->queue);
@@ -263,12 +267,15 @@ create(TaskSpec *spec, TimestampTz now)
 		waits_for[nwaits++] = *dependency;
 	}
 
-	insert_task(spec, nwaits > 0, now);
+	*created = insert_task(spec, nwaits > 0, now);
 	if (spec->unique_key != NULL)
 		store_key_inserted(&new_key);
 	if (failed != NULL)
+	{
+		*created = (Datum) 0;
 		store_task_cancel(store_task(&spec->id, STORE_NO_LOCK),
 						  psprintf("dependency %s is %s", coord_uuid_str(failed), failed_state), now);
+	}
 	else if (nwaits > 0)
 	{
 		for (int i = 0; i < nwaits; i++)
@@ -311,17 +318,15 @@ find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key)
 }
 
 /* Add a task, unless the id that the caller chose is taken. */
-static void
+static Datum
 insert_task(const TaskSpec *spec, bool blocked, TimestampTz now)
 {
 	StoreReservation new_id;
 	StoreKeyState state;
+	Datum		created;
 
 	if (!spec->has_id)
-	{
-		store_task_insert(spec, blocked, now);
-		return;
-	}
+		return store_task_insert(spec, blocked, now);
 
 	state = store_reserve_id(&new_id, STORE_KEY_TASK_ID, &spec->id);
 	if (state == STORE_KEY_FREE && store_task_id_is_used(&spec->id))
@@ -335,9 +340,11 @@ insert_task(const TaskSpec *spec, bool blocked, TimestampTz now)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("task %s exists already", coord_uuid_str(&spec->id))));
 		case STORE_KEY_FREE:
-			store_task_insert(spec, blocked, now);
+			created = store_task_insert(spec, blocked, now);
 			store_key_inserted(&new_id);
+			return created;
 	}
+	pg_unreachable();
 }
 
 /* Error unless the task is a dead letter that can be driven again. */

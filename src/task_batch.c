@@ -1,7 +1,7 @@
 /*
  * task_batch.c
- *		The array that task_create_many takes: reading it, and the order in
- *		which its tasks can be created.
+ *		The arrays that task_create_many and task_complete_many take: reading
+ *		them, and the order in which tasks can be created.
  */
 #include "postgres.h"
 
@@ -15,8 +15,11 @@
 #include "errors.h"
 #include "task.h"
 
-static void read_spec(JsonbContainer *object, int number, TaskSpec *spec);
-static void read_member(TaskSpec *spec, const char *key, JsonbValue *value, int number);
+/* reads one member, which is not null, of the object of that number into an element of the result */
+typedef void (*MemberReader) (void *element, const char *key, JsonbValue *value, int number);
+
+static void read_member(void *element, const char *key, JsonbValue *value, int number);
+static void read_completion_member(void *element, const char *key, JsonbValue *value, int number);
 
 static void
 bad_member(int number, const char *key, const char *expected)
@@ -27,14 +30,31 @@ bad_member(int number, const char *key, const char *expected)
 			 errdetail("Member \"%s\" of task %d must be %s.", key, number, expected)));
 }
 
-/* The tasks that a JSON array of objects describes. */
-TaskSpec *
-coord_task_specs(Jsonb *tasks, int *n)
+static void
+missing_member(int number, const char *key)
 {
-	TaskSpec   *specs;
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("argument \"tasks\" is not valid"),
+			 errdetail("Task %d has no \"%s\".", number, key)));
+}
+
+static void
+unknown_member(int number, const char *key)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("argument \"tasks\" is not valid"),
+			 errdetail("Task %d has the unknown member \"%s\".", number, key)));
+}
+
+/* Read a JSON array of objects into an array of zeroed elements of that size. */
+static void *
+read_objects(Jsonb *tasks, Size size, MemberReader reader, int *n)
+{
+	char	   *elements;
 	JsonbIterator *iterator;
-	JsonbIteratorToken token;
-	JsonbValue	element;
+	JsonbValue	object;
 	int			i = 0;
 
 	if (!JB_ROOT_IS_ARRAY(tasks) || JB_ROOT_IS_SCALAR(tasks))
@@ -42,46 +62,66 @@ coord_task_specs(Jsonb *tasks, int *n)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"tasks\" must be a JSON array")));
 	*n = JB_ROOT_COUNT(tasks);
-	specs = palloc_extended(sizeof(TaskSpec) * Max(*n, 1), MCXT_ALLOC_ZERO | MCXT_ALLOC_HUGE);
+	elements = palloc_extended(size * Max(*n, 1), MCXT_ALLOC_ZERO | MCXT_ALLOC_HUGE);
 
 	iterator = JsonbIteratorInit(&tasks->root);
-	(void) JsonbIteratorNext(&iterator, &element, true);
-	while ((token = JsonbIteratorNext(&iterator, &element, true)) == WJB_ELEM)
+	(void) JsonbIteratorNext(&iterator, &object, true);
+	while (JsonbIteratorNext(&iterator, &object, true) == WJB_ELEM)
 	{
-		if (element.type != jbvBinary || !JsonContainerIsObject(element.val.binary.data))
+		JsonbIterator *members;
+		JsonbValue	key;
+		JsonbValue	value;
+
+		if (object.type != jbvBinary || !JsonContainerIsObject(object.val.binary.data))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("argument \"tasks\" is not valid"),
 					 errdetail("Task %d is not an object.", i + 1)));
-		read_spec(element.val.binary.data, i + 1, &specs[i]);
+		members = JsonbIteratorInit(object.val.binary.data);
+		(void) JsonbIteratorNext(&members, &key, true);
+		while (JsonbIteratorNext(&members, &key, true) == WJB_KEY)
+		{
+			(void) JsonbIteratorNext(&members, &value, true);
+			if (value.type != jbvNull)
+				reader(elements + size * i, pnstrdup(key.val.string.val, key.val.string.len), &value, i + 1);
+		}
 		i++;
+	}
+	return elements;
+}
+
+/* The tasks that a JSON array of objects describes. */
+TaskSpec *
+coord_task_specs(Jsonb *tasks, int *n)
+{
+	TaskSpec   *specs = read_objects(tasks, sizeof(TaskSpec), read_member, n);
+
+	for (int i = 0; i < *n; i++)
+	{
+		if (specs[i].type == NULL)
+			missing_member(i + 1, "type");
+		if (specs[i].payload == NULL)
+			specs[i].payload = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+		if (!specs[i].has_run_at)
+			specs[i].run_at = DT_NOBEGIN;
 	}
 	return specs;
 }
 
-static void
-read_spec(JsonbContainer *object, int number, TaskSpec *spec)
+/* The completions that a JSON array of objects describes. */
+TaskCompletion *
+coord_task_completions(Jsonb *tasks, int *n)
 {
-	JsonbIterator *iterator = JsonbIteratorInit(object);
-	JsonbValue	key;
-	JsonbValue	value;
+	TaskCompletion *completions = read_objects(tasks, sizeof(TaskCompletion), read_completion_member, n);
 
-	spec->run_at = DT_NOBEGIN;
-	(void) JsonbIteratorNext(&iterator, &key, true);
-	while (JsonbIteratorNext(&iterator, &key, true) == WJB_KEY)
+	for (int i = 0; i < *n; i++)
 	{
-		(void) JsonbIteratorNext(&iterator, &value, true);
-		if (value.type != jbvNull)
-			read_member(spec, pnstrdup(key.val.string.val, key.val.string.len), &value, number);
+		if (!completions[i].has_id)
+			missing_member(i + 1, "task_id");
+		if (!completions[i].has_token)
+			missing_member(i + 1, "fencing_token");
 	}
-
-	if (spec->type == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"tasks\" is not valid"),
-				 errdetail("Task %d has no \"type\".", number)));
-	if (spec->payload == NULL)
-		spec->payload = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	return completions;
 }
 
 static char *
@@ -161,10 +201,51 @@ read_depends_on(TaskSpec *spec, JsonbValue *value, int number)
 	}
 }
 
-/* Take one member of a task's object, which is not null. */
-static void
-read_member(TaskSpec *spec, const char *key, JsonbValue *value, int number)
+/* A token is a number, or a string of digits: JavaScript has no integers of that size. */
+static int64
+token_member(JsonbValue *value, const char *key, int number)
 {
+	char	   *digits = value->type == jbvNumeric ?
+		DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric))) :
+		string_member(value, key, number);
+	char	   *end;
+	int64		token;
+
+	errno = 0;
+	token = strtoi64(digits, &end, 10);
+	if (errno != 0 || end == digits || *end != '\0')
+		bad_member(number, key, "an integer");
+	return token;
+}
+
+/* Of task_complete_many. */
+static void
+read_completion_member(void *element, const char *key, JsonbValue *value, int number)
+{
+	TaskCompletion *completion = element;
+
+	if (strcmp(key, "task_id") == 0)
+	{
+		completion->id = uuid_member(value, key, number);
+		completion->has_id = true;
+	}
+	else if (strcmp(key, "fencing_token") == 0)
+	{
+		completion->token = token_member(value, key, number);
+		completion->has_token = true;
+	}
+	else if (strcmp(key, "result") == 0)
+		completion->result = coord_check_payload(JsonbValueToJsonb(value), key);
+	else
+		unknown_member(number, key);
+}
+
+/* Of task_create_many. */
+static void
+read_member(void *element, const char *key, JsonbValue *value, int number)
+{
+	TaskSpec   *spec = element;
+
 	if (strcmp(key, "type") == 0)
 		spec->type = coord_check_name(string_member(value, key, number), key);
 	else if (strcmp(key, "payload") == 0)
@@ -174,8 +255,11 @@ read_member(TaskSpec *spec, const char *key, JsonbValue *value, int number)
 	else if (strcmp(key, "priority") == 0)
 		spec->priority = int_member(value, key, number);
 	else if (strcmp(key, "run_at") == 0)
+	{
+		spec->has_run_at = true;
 		spec->run_at = coord_check_instant(DatumGetTimestampTz(input_member(timestamptz_in, value, key, number,
 																			"a timestamp")), key);
+	}
 	else if (strcmp(key, "max_attempts") == 0)
 	{
 		spec->max_attempts = int_member(value, key, number);
@@ -194,10 +278,7 @@ read_member(TaskSpec *spec, const char *key, JsonbValue *value, int number)
 		spec->has_id = true;
 	}
 	else
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"tasks\" is not valid"),
-				 errdetail("Task %d has the unknown member \"%s\".", number, key)));
+		unknown_member(number, key);
 }
 
 typedef struct BatchEntry

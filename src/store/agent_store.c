@@ -2,21 +2,39 @@
  * agent_store.c
  *		Stored agents: coord.agent_data.
  *
- * A heartbeat changes heartbeat_at alone, which no index has.  check_at is the
+ * A heartbeat changes heartbeat_at alone, which no index has; and most heartbeats are
+ * only noted in shared memory (beat.c), as long as the one that is written here is
+ * not older than a third of the timeout.  check_at is the
  * end of the timeout as it was when the row was last looked at; an attached agent
  * has none.  The sweep has yet to give back claims of an inactive agent that has one,
  * and to release leases of one that has an attachment.
  */
 #include "postgres.h"
 
+#include "beat.h"
 #include "store/agent_store.h"
+#include "store/rows.h"
 #include "store/store.h"
 #include "worker/wakeup.h"
 
 #define AGENT_COLUMNS \
 	"id, name, owner, heartbeat_timeout," \
-	" greatest(heartbeat_at, (SELECT max(b.beat_at) FROM coord.agent_beat b WHERE b.agent_id = agent_data.id))," \
-	" inactive_since, retired_at, check_at, attachment"
+	" greatest(heartbeat_at, coord.last_beat(id)," \
+	"  (SELECT max(b.beat_at) FROM coord.agent_beat b WHERE b.agent_id = agent_data.id))," \
+	" inactive_since, retired_at, check_at, attachment, heartbeat_at"
+
+enum
+{
+	AGENT_DATA_ID = 1, AGENT_DATA_NAME, AGENT_DATA_TYPE, AGENT_DATA_OWNER, AGENT_DATA_METADATA,
+	AGENT_DATA_HEARTBEAT_TIMEOUT, AGENT_DATA_HEARTBEAT_AT, AGENT_DATA_REGISTERED_AT, AGENT_DATA_INACTIVE_SINCE,
+	AGENT_DATA_RETIRED_AT, AGENT_DATA_CHECK_AT, AGENT_DATA_ATTACHMENT
+};
+
+/* of coord.agent */
+enum
+{
+	AGENT_STATUS = 4, AGENT_LAST_HEARTBEAT_AT = 8
+};
 
 static AgentRow *
 read_agent(uint64 row)
@@ -32,6 +50,59 @@ read_agent(uint64 row)
 	agent->retired_at = store_time(row, 7, DT_NOEND);
 	agent->check_at = store_time(row, 8, DT_NOEND);
 	agent->attachment = store_int8(row, 9, 0);
+	agent->written_at = store_time(row, 10, 0);
+	return agent;
+}
+
+/*
+ * The last heartbeat of an agent that came while its row was locked; DT_NOBEGIN: none.
+ * Mostly there is not a single one, of any agent, and then this is not asked again
+ * before somebody writes one.
+ */
+static TimestampTz
+last_beat_aside(const pg_uuid_t *id)
+{
+	static StorePlan plan = {.sql = "SELECT max(beat_at) FROM coord.agent_beat WHERE agent_id = $1"};
+	static uint32 none_at = 0;
+	uint32		written = coord_beats_written_aside();
+
+	if (written != 0 && written == none_at)
+		return DT_NOBEGIN;
+	if (rows_is_empty("agent_beat"))
+	{
+		none_at = written;
+		return DT_NOBEGIN;
+	}
+	store_run(&plan, STORE_ARGS(arg_uuid(id)));
+	return store_time(0, 1, DT_NOBEGIN);
+}
+
+/* An agent, not locked; NULL when there is none. */
+static AgentRow *
+find_agent(const pg_uuid_t *id)
+{
+	RowsTable  *table = rows_open("agent_data", AccessShareLock);
+	AgentRow   *agent = palloc(sizeof(AgentRow));
+	const StoredRow *row = &agent->row;
+	ScanKeyData key;
+
+	if (!rows_find_remembered(table, AGENT_DATA_ID, id, &agent->row))
+	{
+		rows_key_uuid(&key, 1, id);
+		if (!rows_find(table, "agent_data_pkey", 1, &key, NULL, &agent->row))
+			return NULL;
+		rows_remember(table, id, &row->place);
+	}
+	agent->id = *id;
+	agent->name = rows_text(row, AGENT_DATA_NAME);
+	agent->owner = pstrdup(NameStr(*DatumGetName(row->values[AGENT_DATA_OWNER - 1])));
+	agent->timeout = rows_interval(row, AGENT_DATA_HEARTBEAT_TIMEOUT, 0);
+	agent->written_at = rows_time(row, AGENT_DATA_HEARTBEAT_AT, 0);
+	agent->heartbeat_at = Max(agent->written_at, Max(coord_last_beat(id), last_beat_aside(id)));
+	agent->inactive_since = rows_time(row, AGENT_DATA_INACTIVE_SINCE, DT_NOEND);
+	agent->retired_at = rows_time(row, AGENT_DATA_RETIRED_AT, DT_NOEND);
+	agent->check_at = rows_time(row, AGENT_DATA_CHECK_AT, DT_NOEND);
+	agent->attachment = rows_int8(row, AGENT_DATA_ATTACHMENT, 0);
 	return agent;
 }
 
@@ -64,13 +135,12 @@ arg_attachment(const AgentRow *agent)
 AgentRow *
 store_agent(const pg_uuid_t *id, StoreLock lock)
 {
-	static StorePlan plans[] = {
-		[STORE_NO_LOCK] = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE id = $1"},
-		[STORE_LOCK_SKIP] = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE id = $1"
-		" FOR NO KEY UPDATE SKIP LOCKED"},
-	};
+	static StorePlan plan = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE id = $1"
+	" FOR NO KEY UPDATE SKIP LOCKED"};
 
-	return store_run(&plans[lock], STORE_ARGS(arg_uuid(id))) ? read_agent(0) : NULL;
+	if (lock == STORE_NO_LOCK)
+		return find_agent(id);
+	return store_run(&plan, STORE_ARGS(arg_uuid(id))) ? read_agent(0) : NULL;
 }
 
 AgentRow *
@@ -180,7 +250,30 @@ store_agent_beat_aside(const AgentRow *agent, TimestampTz now)
 {
 	static StorePlan plan = {.sql = "INSERT INTO coord.agent_beat (agent_id, beat_at) VALUES ($1, $2)"};
 
+	/* on both sides: whoever has found none before the row was there asks again */
+	coord_beat_is_written_aside();
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now)));
+	coord_beat_is_written_aside();
+}
+
+/*
+ * A heartbeat of an active agent, noted in shared memory.  False when it is to be
+ * written, too.
+ */
+bool
+store_agent_note_beat(const AgentRow *agent, TimestampTz now)
+{
+	return coord_beat(&agent->id, now, now + agent->timeout) && now - agent->written_at < agent->timeout / 3;
+}
+
+/* Write the heartbeats that are only noted, as far as nobody has the rows locked. */
+void
+store_agents_write_beats(void)
+{
+	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET heartbeat_at = coord.last_beat(id) WHERE ctid = ANY (ARRAY("
+	"SELECT ctid FROM coord.agent_data WHERE coord.last_beat(id) > heartbeat_at FOR NO KEY UPDATE SKIP LOCKED))"};
+
+	store_run(&plan, 0, NULL);
 }
 
 /*
@@ -194,7 +287,8 @@ store_agent_beat_unless_locked(const AgentRow *agent, TimestampTz now)
 	" (SELECT id FROM coord.agent_data WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED)"
 	" AND heartbeat_at < $2 AND inactive_since IS NULL AND retired_at IS NULL"};
 
-	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now)));
+	if (!store_agent_note_beat(agent, now))
+		store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now)));
 }
 
 /*
@@ -272,4 +366,20 @@ store_agent_result(const pg_uuid_t *id)
 
 	store_run(&plan, STORE_ARGS(arg_uuid(id)));
 	return store_result();
+}
+
+/* The same, of an active agent whose row was found by its id. */
+Datum
+store_agent_as_result(const AgentRow *agent)
+{
+	static const int columns[] = {
+		AGENT_DATA_ID, AGENT_DATA_NAME, AGENT_DATA_TYPE, 0, AGENT_DATA_OWNER, AGENT_DATA_METADATA,
+		AGENT_DATA_HEARTBEAT_TIMEOUT, 0, AGENT_DATA_REGISTERED_AT, AGENT_DATA_INACTIVE_SINCE
+	};
+	StoredRow	row;
+
+	rows_project(&row, &agent->row, lengthof(columns), columns);
+	rows_set_arg(&row, AGENT_STATUS, arg_text("active"));
+	rows_set(&row, AGENT_LAST_HEARTBEAT_AT, TimestampTzGetDatum(agent->heartbeat_at));
+	return rows_as_result("agent", &row);
 }

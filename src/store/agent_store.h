@@ -10,13 +10,17 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "store/rows.h"
+
 typedef struct AgentRow
 {
+	StoredRow	row;			/* if it was found by its id, not locked */
 	pg_uuid_t	id;
 	char	   *name;
 	char	   *owner;
 	int64		timeout;		/* of heartbeats, microseconds */
 	TimestampTz heartbeat_at;
+	TimestampTz written_at;		/* heartbeat_at as it is stored */
 	TimestampTz inactive_since; /* DT_NOEND: not marked as inactive */
 	TimestampTz retired_at;		/* DT_NOEND: not retired */
 	TimestampTz check_at;		/* DT_NOEND: not to be looked at */
@@ -40,6 +44,8 @@ extern void store_agent_insert(const AgentRow *agent, const char *type, Jsonb *m
 extern void store_agent_update(AgentRow *agent, const char *type, Jsonb *metadata);
 extern void store_agent_beat(AgentRow *agent, TimestampTz now);
 extern void store_agent_beat_aside(const AgentRow *agent, TimestampTz now);
+extern bool store_agent_note_beat(const AgentRow *agent, TimestampTz now);
+extern void store_agents_write_beats(void);
 extern void store_agent_beat_unless_locked(const AgentRow *agent, TimestampTz now);
 extern void store_agent_attach(AgentRow *agent, int64 attachment, TimestampTz now);
 extern void store_agent_set_inactive(AgentRow *agent, TimestampTz since, bool all);
@@ -48,5 +54,6 @@ extern int	store_agents_released(const UuidList *agents);
 extern void store_agent_set_retired(AgentRow *agent, TimestampTz now);
 extern void store_agent_set_check_at(AgentRow *agent, TimestampTz check_at);
 extern Datum store_agent_result(const pg_uuid_t *id);
+extern Datum store_agent_as_result(const AgentRow *agent);
 
 #endif							/* COORD_STORE_AGENT_STORE_H */

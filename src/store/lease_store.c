@@ -18,38 +18,92 @@
 #include "commands/sequence.h"
 #include "catalog/namespace.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 #include "store/event_store.h"
 #include "store/lease_store.h"
+#include "store/rows.h"
 #include "store/store.h"
+#include "store/task_store.h"
 #include "worker/wakeup.h"
 
-#define LEASE_COLUMNS \
-	"slot, resource_key, id, agent_id, task_id, fencing_token, ttl, auto_renew, max_hold," \
-	" acquired_at, renewed_at, expires_at, ended_at, released, check_at"
+enum
+{
+	LEASE_DATA_SLOT = 1, LEASE_DATA_RESOURCE_KEY, LEASE_DATA_ID, LEASE_DATA_AGENT_ID, LEASE_DATA_TASK_ID,
+	LEASE_DATA_FENCING_TOKEN, LEASE_DATA_TTL, LEASE_DATA_AUTO_RENEW, LEASE_DATA_MAX_HOLD, LEASE_DATA_ACQUIRED_AT,
+	LEASE_DATA_RENEWED_AT, LEASE_DATA_EXPIRES_AT, LEASE_DATA_ENDED_AT, LEASE_DATA_RELEASED, LEASE_DATA_CHECK_AT
+};
+
+/* the columns of lease_deadline, and of coord.lease */
+enum
+{
+	DEADLINE_CHECK_AT = 1, DEADLINE_SLOT
+};
+enum
+{
+	LEASE_ID = 1, LEASE_RESOURCE_KEY, LEASE_AGENT_ID, LEASE_TASK_ID, LEASE_STATE, LEASE_FENCING_TOKEN, LEASE_TTL,
+	LEASE_AUTO_RENEW, LEASE_ACQUIRED_AT, LEASE_RENEWED_AT, LEASE_EXPIRES_AT, LEASE_ENDED_AT
+};
+
+static void
+read_lease(LeaseRow *lease)
+{
+	const StoredRow *row = &lease->row;
+
+	lease->slot = rows_int8(row, LEASE_DATA_SLOT, 0);
+	lease->resource_key = rows_text(row, LEASE_DATA_RESOURCE_KEY);
+	lease->id = *rows_uuid(row, LEASE_DATA_ID);
+	lease->agent_id = *rows_uuid(row, LEASE_DATA_AGENT_ID);
+	lease->task_id = rows_uuid(row, LEASE_DATA_TASK_ID);
+	lease->fencing_token = rows_int8(row, LEASE_DATA_FENCING_TOKEN, 0);
+	lease->ttl = rows_interval(row, LEASE_DATA_TTL, 0);
+	lease->auto_renew = rows_bool(row, LEASE_DATA_AUTO_RENEW);
+	lease->max_hold = rows_interval(row, LEASE_DATA_MAX_HOLD, -1);
+	lease->acquired_at = rows_time(row, LEASE_DATA_ACQUIRED_AT, 0);
+	lease->renewed_at = rows_time(row, LEASE_DATA_RENEWED_AT, 0);
+	lease->expires_at = rows_time(row, LEASE_DATA_EXPIRES_AT, 0);
+	lease->ended_at = rows_time(row, LEASE_DATA_ENDED_AT, DT_NOEND);
+	lease->released = rows_bool(row, LEASE_DATA_RELEASED);
+	lease->check_at = rows_time(row, LEASE_DATA_CHECK_AT, DT_NOEND);
+	lease->deadline = lease->check_at;
+}
+
+/* What a lease's row is to be. */
+static void
+fill_row(LeaseRow *lease)
+{
+	StoredRow  *row = &lease->row;
+
+	rows_set(row, LEASE_DATA_SLOT, Int64GetDatum(lease->slot));
+	rows_set_arg(row, LEASE_DATA_RESOURCE_KEY, arg_text(lease->resource_key));
+	rows_set(row, LEASE_DATA_ID, UUIDPGetDatum(&lease->id));
+	rows_set(row, LEASE_DATA_AGENT_ID, UUIDPGetDatum(&lease->agent_id));
+	rows_set_arg(row, LEASE_DATA_TASK_ID, arg_uuid(lease->task_id));
+	rows_set(row, LEASE_DATA_FENCING_TOKEN, Int64GetDatum(lease->fencing_token));
+	rows_set_arg(row, LEASE_DATA_TTL, arg_interval(lease->ttl));
+	rows_set(row, LEASE_DATA_AUTO_RENEW, BoolGetDatum(lease->auto_renew));
+	rows_set_arg(row, LEASE_DATA_MAX_HOLD, arg_interval_or_null(lease->max_hold));
+	rows_set(row, LEASE_DATA_ACQUIRED_AT, TimestampTzGetDatum(lease->acquired_at));
+	rows_set(row, LEASE_DATA_RENEWED_AT, TimestampTzGetDatum(lease->renewed_at));
+	rows_set(row, LEASE_DATA_EXPIRES_AT, TimestampTzGetDatum(lease->expires_at));
+	rows_set_arg(row, LEASE_DATA_ENDED_AT, arg_time_or_null(lease->ended_at == DT_NOEND, lease->ended_at));
+	rows_set(row, LEASE_DATA_RELEASED, BoolGetDatum(lease->released));
+	rows_set_arg(row, LEASE_DATA_CHECK_AT, arg_time_or_null(lease->check_at == DT_NOEND, lease->check_at));
+}
 
 static LeaseRow *
-read_lease(uint64 row)
+lease_on(const char *resource_key, Snapshot snapshot)
 {
+	RowsTable  *table = rows_open("lease_data", AccessShareLock);
 	LeaseRow   *lease = palloc(sizeof(LeaseRow));
+	ScanKeyData key;
+	bool		found;
 
-	lease->slot = store_int8(row, 1, 0);
-	lease->resource_key = store_text(row, 2);
-	lease->id = *store_uuid(row, 3);
-	lease->agent_id = *store_uuid(row, 4);
-	lease->task_id = store_uuid(row, 5);
-	lease->fencing_token = store_int8(row, 6, 0);
-	lease->ttl = store_interval(row, 7, 0);
-	lease->auto_renew = store_bool(row, 8);
-	lease->max_hold = store_interval(row, 9, -1);
-	lease->acquired_at = store_time(row, 10, 0);
-	lease->renewed_at = store_time(row, 11, 0);
-	lease->expires_at = store_time(row, 12, 0);
-	lease->ended_at = store_time(row, 13, DT_NOEND);
-	lease->released = store_bool(row, 14);
-	lease->check_at = store_time(row, 15, DT_NOEND);
-	lease->deadline = lease->check_at;
-	lease->place = store_place(row, 16);
+	rows_key_text(&key, 1, resource_key);
+	found = rows_find(table, "lease_data_resource_key_key", 1, &key, snapshot, &lease->row);
+	if (!found)
+		return NULL;
+	read_lease(lease);
 	return lease;
 }
 
@@ -57,18 +111,27 @@ read_lease(uint64 row)
 LeaseRow *
 store_lease_on(const char *resource_key)
 {
-	static StorePlan plan = {.sql = "SELECT " LEASE_COLUMNS ", ctid FROM coord.lease_data WHERE resource_key = $1"};
-
-	return store_run(&plan, STORE_ARGS(arg_text(resource_key))) ? read_lease(0) : NULL;
+	return lease_on(resource_key, NULL);
 }
 
 /* The same as it is now, whatever the transaction's snapshot is. */
 LeaseRow *
 store_lease_on_now(const char *resource_key)
 {
-	static StorePlan plan = {.sql = "SELECT " LEASE_COLUMNS ", ctid FROM coord.lease_data WHERE resource_key = $1"};
+	return lease_on(resource_key, GetLatestSnapshot());
+}
 
-	return store_run_latest(&plan, STORE_ARGS(arg_text(resource_key))) ? read_lease(0) : NULL;
+/* The same, and whether another transaction is inserting or changing it. */
+LeaseRow *
+store_lease_on_dirty(const char *resource_key, bool *busy)
+{
+	SnapshotData dirty;
+	LeaseRow   *lease;
+
+	InitDirtySnapshot(dirty);
+	lease = lease_on(resource_key, &dirty);
+	*busy = lease != NULL && (TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax));
+	return lease;
 }
 
 /*
@@ -76,29 +139,45 @@ store_lease_on_now(const char *resource_key)
  * since, nothing is locked: it may be another's now, whom a lock would hold up.
  */
 StoreRowState
-store_lease_try_lock(const LeaseRow *lease, bool to_grant)
+store_lease_try_lock(LeaseRow *lease, bool to_grant)
 {
+	RowsTable  *table = rows_open("lease_data", RowExclusiveLock);
+	StoreRowState state;
+
 	coord_lease_touched(lease->resource_key);
-	return store_try_lock("lease_data", &lease->place,
-						  to_grant ? LockTupleExclusive : LockTupleNoKeyExclusive);
+	state = rows_lock(table, &lease->row, to_grant ? LockTupleExclusive : LockTupleNoKeyExclusive, LockWaitSkip, false);
+	return state;
 }
 
 LeaseRow *
 store_lease_at(int64 slot, StoreLock lock)
 {
-	static StorePlan plans[] = {
-		[STORE_NO_LOCK] = {.sql = "SELECT " LEASE_COLUMNS ", ctid FROM coord.lease_data WHERE slot = $1"},
-		[STORE_LOCK_WAIT] = {.sql = "SELECT " LEASE_COLUMNS ", ctid FROM coord.lease_data WHERE slot = $1"
-		" FOR NO KEY UPDATE"},
-		[STORE_LOCK_SKIP] = {.sql = "SELECT " LEASE_COLUMNS ", ctid FROM coord.lease_data WHERE slot = $1"
-		" FOR NO KEY UPDATE SKIP LOCKED"},
-	};
-	LeaseRow   *lease;
+	RowsTable  *table = rows_open("lease_data", lock == STORE_NO_LOCK ? AccessShareLock : RowExclusiveLock);
+	LeaseRow   *lease = palloc(sizeof(LeaseRow));
+	ScanKeyData key;
+	bool		found;
 
-	lease = store_run(&plans[lock], STORE_ARGS(arg_int8(slot))) ? read_lease(0) : NULL;
-	if (lease != NULL && lock != STORE_NO_LOCK)
+	rows_key_int8(&key, 1, slot);
+	found = rows_find(table, "lease_data_pkey", 1, &key, NULL, &lease->row) &&
+		(lock == STORE_NO_LOCK ||
+		 rows_lock(table, &lease->row, LockTupleNoKeyExclusive, lock == STORE_LOCK_WAIT ? LockWaitBlock : LockWaitSkip,
+				   true) == STORE_ROW_LOCKED);
+	if (!found)
+		return NULL;
+	read_lease(lease);
+	if (lock != STORE_NO_LOCK)
 		coord_lease_touched(lease->resource_key);
 	return lease;
+}
+
+/* These resources are free: tasks may have waited for them. */
+static void
+announce_waiting(List *resource_keys)
+{
+	ListCell   *cell;
+
+	foreach(cell, resource_keys)
+		store_announce_waiting(lfirst(cell));
 }
 
 /*
@@ -112,16 +191,21 @@ store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now)
 	static StorePlan lock = {.sql = "SELECT l.slot FROM coord.lease_deadline d JOIN coord.lease_data l USING (slot)"
 	" WHERE l.agent_id = $1 AND l.ended_at IS NULL ORDER BY l.slot FOR NO KEY UPDATE OF l"};
 	static StorePlan release = {.sql = "UPDATE coord.lease_data SET ended_at = $2, released = true"
-		" FROM unnest($3) held WHERE slot = held AND agent_id = $1 AND ended_at IS NULL AND expires_at > $2"};
+		" FROM unnest($3) held WHERE slot = held AND agent_id = $1 AND ended_at IS NULL AND expires_at > $2"
+	" RETURNING resource_key"};
 	ArrayType  *slots;
 
 	coord_leases_touched();
 	store_run(&lock, STORE_ARGS(arg_uuid(agent_id)));
 	slots = store_int8_array();
 	store_run(&release, STORE_ARGS(arg_uuid(agent_id), arg_time(now), arg_array(INT8ARRAYOID, slots)));
+	announce_waiting(store_texts());
 }
 
 /* ---- what the sweep does ---- */
+
+#define IS_WAITED_FOR(key) \
+	"EXISTS (SELECT FROM coord.task_live t WHERE t.resource_key = " key ")"
 
 /*
  * Release what agents hold that are inactive, among the leases that come next after a
@@ -142,10 +226,12 @@ store_leases_release(const UuidList *agents, LeaseCursor *cursor, int limit, Tim
 		"  UPDATE coord.lease_data SET ended_at = $4, released = true WHERE ctid = ANY (ARRAY("
 		"   SELECT ctid FROM coord.lease_data WHERE slot = ANY (ARRAY(SELECT slot FROM held))"
 		"   FOR NO KEY UPDATE SKIP LOCKED))"
-		"  RETURNING 1"
+		"  RETURNING resource_key"
 		") SELECT check_at, slot, (SELECT count(*) FROM part),"
-		" (SELECT count(*) FROM held) - (SELECT count(*) FROM released)"
+		" (SELECT count(*) FROM held) - (SELECT count(*) FROM released),"
+		" (SELECT array_agg(resource_key) FROM released WHERE " IS_WAITED_FOR("released.resource_key") ")"
 	" FROM part ORDER BY check_at DESC, slot DESC LIMIT 1"};
+	bool		more;
 
 	coord_leases_touched();
 	if (store_run(&plan, STORE_ARGS(arg_time(cursor->check_at), arg_int8(cursor->slot), arg_int4(limit),
@@ -154,7 +240,9 @@ store_leases_release(const UuidList *agents, LeaseCursor *cursor, int limit, Tim
 	cursor->check_at = store_time(0, 1, 0);
 	cursor->slot = store_int8(0, 2, 0);
 	cursor->passed_over += store_int8(0, 4, 0);
-	return store_int8(0, 3, 0) == limit;
+	more = store_int8(0, 3, 0) == limit;
+	announce_waiting(store_text_array(0, 5));
+	return more;
 }
 
 /*
@@ -201,7 +289,8 @@ store_leases_look(TimestampTz now, int limit)
 		"  RETURNING 1"
 		") SELECT (SELECT count(*) FROM renewed) + (SELECT count(*) FROM ended) + (SELECT count(*) FROM kept),"
 		" (SELECT count(*) FROM renewed), (SELECT count(*) FROM told),"
-	" (SELECT min(expires_at) FROM due WHERE ends)"};
+		" (SELECT min(expires_at) FROM due WHERE ends),"
+	" (SELECT array_agg(resource_key) FROM due JOIN ended USING (slot) WHERE " IS_WAITED_FOR("resource_key") ")"};
 	LeaseLook	look;
 
 	coord_leases_touched();
@@ -212,6 +301,7 @@ store_leases_look(TimestampTz now, int limit)
 	look.first_ended_at = store_time(0, 4, now);
 	if (look.ended > 0)
 		coord_due_at(JOB_EVENTS, COORD_DUE_NOW);
+	announce_waiting(store_text_array(0, 5));
 	return look;
 }
 
@@ -261,15 +351,23 @@ store_lease_new_slot(void)
 static void
 write_deadline(LeaseRow *lease)
 {
-	static StorePlan insert = {.sql = "INSERT INTO coord.lease_deadline (check_at, slot) VALUES ($1, $2)"};
 	static StorePlan update = {.sql = "UPDATE coord.lease_deadline SET check_at = $1 WHERE check_at = $3 AND slot = $2"};
+	RowsTable  *table;
+	StoredRow	row;
 
 	Assert(lease->check_at != DT_NOEND || lease->deadline == DT_NOEND);
 	coord_due_at(JOB_LEASES, lease->check_at);
 	if (lease->check_at == lease->deadline)
 		return;
-	store_run(lease->deadline == DT_NOEND ? &insert : &update,
-			  STORE_ARGS(arg_time(lease->check_at), arg_int8(lease->slot), arg_time(lease->deadline)));
+	if (lease->deadline != DT_NOEND)
+		store_run(&update, STORE_ARGS(arg_time(lease->check_at), arg_int8(lease->slot), arg_time(lease->deadline)));
+	else
+	{
+		table = rows_open("lease_deadline", RowExclusiveLock);
+		rows_set(&row, DEADLINE_CHECK_AT, TimestampTzGetDatum(lease->check_at));
+		rows_set(&row, DEADLINE_SLOT, Int64GetDatum(lease->slot));
+		rows_insert(table, &row);
+	}
 	lease->deadline = lease->check_at;
 }
 
@@ -277,63 +375,43 @@ write_deadline(LeaseRow *lease)
 void
 store_lease_insert(LeaseRow *lease)
 {
-	static StorePlan plan = {.sql = "INSERT INTO coord.lease_data (" LEASE_COLUMNS ")"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL, false, $13)"};
+	RowsTable  *table = rows_open("lease_data", RowExclusiveLock);
 
 	coord_lease_touched(lease->resource_key);
-	store_run(&plan, STORE_ARGS(arg_int8(lease->slot), arg_text(lease->resource_key),
-								arg_uuid(&lease->id), arg_uuid(&lease->agent_id),
-								arg_uuid(lease->task_id), arg_int8(lease->fencing_token),
-								arg_interval(lease->ttl), arg_bool(lease->auto_renew),
-								arg_interval_or_null(lease->max_hold),
-								arg_time(lease->acquired_at), arg_time(lease->renewed_at),
-								arg_time(lease->expires_at), arg_time(lease->check_at)));
+	fill_row(lease);
+	rows_insert(table, &lease->row);
 	write_deadline(lease);
 }
 
-/* Write a locked lease. */
-void
+/*
+ * Write a lease.  False when its row is not as it was read, which cannot be if it is
+ * locked; then nothing is written.
+ */
+bool
 store_lease_update(LeaseRow *lease)
 {
-	static StorePlan plan = {.sql = "UPDATE coord.lease_data SET id = $2, agent_id = $3, task_id = $4,"
-		" fencing_token = $5, ttl = $6, auto_renew = $7, max_hold = $8, acquired_at = $9,"
-		" renewed_at = $10, expires_at = $11, ended_at = $12, released = $13, check_at = $14"
-	" WHERE slot = $1"};
+	RowsTable  *table = rows_open("lease_data", RowExclusiveLock);
 
-	store_run(&plan, STORE_ARGS(arg_int8(lease->slot), arg_uuid(&lease->id),
-								arg_uuid(&lease->agent_id), arg_uuid(lease->task_id),
-								arg_int8(lease->fencing_token), arg_interval(lease->ttl),
-								arg_bool(lease->auto_renew), arg_interval_or_null(lease->max_hold),
-								arg_time(lease->acquired_at), arg_time(lease->renewed_at),
-								arg_time(lease->expires_at),
-								arg_time_or_null(lease->ended_at == DT_NOEND, lease->ended_at),
-								arg_bool(lease->released),
-								arg_time_or_null(lease->check_at == DT_NOEND, lease->check_at)));
+	coord_lease_touched(lease->resource_key);
+	fill_row(lease);
+	if (rows_update(table, &lease->row, true) != STORE_ROW_LOCKED)
+		return false;
 	write_deadline(lease);
+	return true;
 }
 
-static void
-find_result(const LeaseRow *lease)
-{
-	static StorePlan plan = {.sql = "SELECT l FROM coord.lease l WHERE l.resource_key = $1"};
-
-	store_run(&plan, STORE_ARGS(arg_text(lease->resource_key)));
-}
-
-/* Run what a grant runs, for no lease at all. */
-void
-store_lease_warm_up(void)
-{
-	LeaseRow	none = {.slot = -1, .resource_key = "", .ended_at = DT_NOEND, .check_at = DT_NOEND, .deadline = DT_NOEND};
-
-	store_lease_update(&none);
-	find_result(&none);
-}
-
-/* The lease on a resource as users see it. */
+/* An active lease, which this transaction has just written, as users see it. */
 Datum
-store_lease_result(const LeaseRow *lease)
+store_lease_as_result(const LeaseRow *lease)
 {
-	find_result(lease);
-	return store_result();
+	static const int columns[] = {
+		LEASE_DATA_ID, LEASE_DATA_RESOURCE_KEY, LEASE_DATA_AGENT_ID, LEASE_DATA_TASK_ID, 0, LEASE_DATA_FENCING_TOKEN,
+		LEASE_DATA_TTL, LEASE_DATA_AUTO_RENEW, LEASE_DATA_ACQUIRED_AT, LEASE_DATA_RENEWED_AT, LEASE_DATA_EXPIRES_AT,
+		LEASE_DATA_ENDED_AT
+	};
+	StoredRow	row;
+
+	rows_project(&row, &lease->row, lengthof(columns), columns);
+	rows_set_arg(&row, LEASE_STATE, arg_text("active"));
+	return rows_as_result("lease", &row);
 }

@@ -8,8 +8,11 @@
 #include "store/agent_store.h"
 #include "store/store.h"
 
+#include "store/rows.h"
+
 typedef struct LeaseRow
 {
+	StoredRow	row;			/* as it was read or written last */
 	int64		slot;
 	char	   *resource_key;
 	pg_uuid_t	id;
@@ -26,7 +29,6 @@ typedef struct LeaseRow
 	bool		released;
 	TimestampTz check_at;		/* DT_NOEND: not to be looked at */
 	TimestampTz deadline;		/* check_at as it is stored */
-	ItemPointerData place;		/* of the row's version that was read */
 } LeaseRow;
 
 /* how far a walk over all leases has come, in the order of their deadlines */
@@ -47,8 +49,9 @@ typedef struct LeaseLook
 } LeaseLook;
 
 extern LeaseRow *store_lease_on(const char *resource_key);
+extern LeaseRow *store_lease_on_dirty(const char *resource_key, bool *busy);
 extern LeaseRow *store_lease_on_now(const char *resource_key);
-extern StoreRowState store_lease_try_lock(const LeaseRow *lease, bool to_grant);
+extern StoreRowState store_lease_try_lock(LeaseRow *lease, bool to_grant);
 extern LeaseRow *store_lease_at(int64 slot, StoreLock lock);
 extern void store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now);
 extern bool store_leases_release(const UuidList *agents, LeaseCursor *cursor, int limit, TimestampTz now);
@@ -58,8 +61,7 @@ extern TimestampTz store_leases_next_due(void);
 extern bool store_lease_hold_still(int64 slot);
 extern int64 store_lease_new_slot(void);
 extern void store_lease_insert(LeaseRow *lease);
-extern void store_lease_update(LeaseRow *lease);
-extern void store_lease_warm_up(void);
-extern Datum store_lease_result(const LeaseRow *lease);
+extern bool store_lease_update(LeaseRow *lease);
+extern Datum store_lease_as_result(const LeaseRow *lease);
 
 #endif							/* COORD_STORE_LEASE_STORE_H */

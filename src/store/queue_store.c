@@ -8,47 +8,61 @@
 #include "postgres.h"
 
 #include "store/queue_store.h"
+#include "store/rows.h"
 #include "store/store.h"
 #include "worker/wakeup.h"
 
-#define QUEUE_COLUMNS \
-	"paused, max_attempts, lease_ttl, backoff_base, backoff_max, max_claimed, retention"
+enum
+{
+	QUEUE_NAME = 1, QUEUE_PAUSED, QUEUE_MAX_ATTEMPTS, QUEUE_LEASE_TTL, QUEUE_BACKOFF_BASE, QUEUE_BACKOFF_MAX,
+	QUEUE_MAX_CLAIMED, QUEUE_RETENTION
+};
 
+/* "row" is NULL when there is none */
 static QueueRow *
-read_queue(const char *name, bool exists)
+read_queue(const char *name, const StoredRow *row)
 {
 	QueueRow   *queue = palloc(sizeof(QueueRow));
 
 	/* the defaults are those of queue_data's columns */
 	queue->name = pstrdup(name);
-	queue->exists = exists;
-	queue->paused = exists && store_bool(0, 1);
-	queue->max_attempts = exists ? store_int4(0, 2, 0) : 5;
-	queue->lease_ttl = exists ? store_interval(0, 3, -1) : -1;
-	queue->backoff_base = exists ? store_interval(0, 4, 0) : USECS_PER_SEC;
-	queue->backoff_max = exists ? store_interval(0, 5, 0) : 5 * USECS_PER_MINUTE;
-	queue->max_claimed = exists ? store_int4(0, 6, 0) : 0;
-	queue->retention = exists ? store_interval(0, 7, -1) : -1;
+	queue->exists = row != NULL;
+	queue->paused = row != NULL && rows_bool(row, QUEUE_PAUSED);
+	queue->max_attempts = row != NULL ? rows_int4(row, QUEUE_MAX_ATTEMPTS, 0) : 5;
+	queue->lease_ttl = row != NULL ? rows_interval(row, QUEUE_LEASE_TTL, -1) : -1;
+	queue->backoff_base = row != NULL ? rows_interval(row, QUEUE_BACKOFF_BASE, 0) : USECS_PER_SEC;
+	queue->backoff_max = row != NULL ? rows_interval(row, QUEUE_BACKOFF_MAX, 0) : 5 * USECS_PER_MINUTE;
+	queue->max_claimed = row != NULL ? rows_int4(row, QUEUE_MAX_CLAIMED, 0) : 0;
+	queue->retention = row != NULL ? rows_interval(row, QUEUE_RETENTION, -1) : -1;
 	return queue;
+}
+
+static QueueRow *
+find_queue(const char *name, bool lock)
+{
+	RowsTable  *table = rows_open("queue_data", lock ? RowExclusiveLock : AccessShareLock);
+	ScanKeyData key;
+	StoredRow	row;
+	bool		found;
+
+	rows_key_text(&key, 1, name);
+	found = rows_find(table, "queue_data_pkey", 1, &key, NULL, &row) &&
+		(!lock || rows_lock(table, &row, LockTupleExclusive, LockWaitSkip, true) == STORE_ROW_LOCKED);
+	return read_queue(name, found ? &row : NULL);
 }
 
 /* A queue's settings, which are the defaults when none are stored. */
 QueueRow *
 store_queue(const char *name)
 {
-	static StorePlan plan = {.sql = "SELECT " QUEUE_COLUMNS " FROM coord.queue_data WHERE name = $1"};
-
-	return read_queue(name, store_run(&plan, STORE_ARGS(arg_text(name))) == 1);
+	return find_queue(name, false);
 }
 
 /* The same, locked when they are stored and nobody else has locked them. */
 QueueRow *
 store_queue_locked(const char *name)
 {
-	static StorePlan plan = {.sql = "SELECT " QUEUE_COLUMNS " FROM coord.queue_data WHERE name = $1"
-	" FOR UPDATE SKIP LOCKED"};
-
-	return read_queue(name, store_run(&plan, STORE_ARGS(arg_text(name))) == 1);
+	return find_queue(name, true);
 }
 
 /* Store a queue with the default settings. */

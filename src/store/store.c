@@ -28,12 +28,16 @@
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
+#include "store/rows.h"
 #include "store/store.h"
 
 #define MAX_ARGS 32
 
 static Oid	caller = InvalidOid;
 static const UuidList *set_aside = NULL;
+
+/* the innermost open one; after an error it points nowhere until the next is opened */
+static StoreScope *current_scope = NULL;
 
 /* A relation that tells whose the extension is. */
 static Oid
@@ -92,21 +96,53 @@ store_open(StoreScope *scope)
 	Oid			owner = store_owner();
 
 	caller = GetUserId();
-	SPI_connect();
+	scope->connected = false;
+	scope->outer = current_scope;
+	scope->context = CurrentMemoryContext;
+	scope->ntables = 0;
+	current_scope = scope;
 	GetUserIdAndSecContext(&scope->userid, &scope->sec_context);
+	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	CommandCounterIncrement();	/* what the caller has done before is visible */
+}
+
+/* Before the first statement of a scope: what reaches rows directly does not need it. */
+static void
+connect(void)
+{
+	StoreScope *scope = current_scope;
+	MemoryContext old;
+
+	if (scope->connected)
+		return;
+	old = MemoryContextSwitchTo(scope->context);	/* where SPI_finish() will go back to */
+	SPI_connect();
+	MemoryContextSwitchTo(old);
 	scope->guc_level = NewGUCNestLevel();
 	set_for_scope("search_path", "pg_catalog, pg_temp");
 	set_for_scope("enable_seqscan", "off");
 	set_for_scope("jit", "off");
-	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	scope->connected = true;
 }
 
 void
 store_close(StoreScope *scope)
 {
-	AtEOXact_GUC(true, scope->guc_level);
+	rows_close_all(scope);
+	if (scope->connected)
+	{
+		AtEOXact_GUC(true, scope->guc_level);
+		SPI_finish();
+	}
 	SetUserIdAndSecContext(scope->userid, scope->sec_context);
-	SPI_finish();
+	current_scope = scope->outer;
+}
+
+/* The innermost scope that is open. */
+StoreScope *
+store_scope(void)
+{
+	return current_scope;
 }
 
 /* Who called, before the scope was opened. */
@@ -114,37 +150,6 @@ Oid
 store_caller(void)
 {
 	return caller;
-}
-
-/*
- * Lock a row at the place where it was read, without waiting and without following
- * it to where it may have gone since.
- */
-StoreRowState
-store_try_lock(const char *relation, const ItemPointerData *place, LockTupleMode mode)
-{
-	Oid			relid = get_relname_relid(relation, get_namespace_oid("coord", false));
-	Relation	rel = table_open(relid, RowShareLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	ItemPointerData tid = *place;
-	TM_FailureData failure;
-	TM_Result	result;
-
-	PreventCommandIfReadOnly("SELECT FOR UPDATE");
-	result = table_tuple_lock(rel, &tid, GetActiveSnapshot(), slot, GetCurrentCommandId(false),
-							  mode, LockWaitSkip, 0, &failure);
-
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, NoLock);
-	if (result == TM_Ok)
-		return STORE_ROW_LOCKED;
-	if (result == TM_WouldBlock)
-		return STORE_ROW_BUSY;
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to concurrent update")));
-	return STORE_ROW_CHANGED;
 }
 
 ArrayType *
@@ -214,6 +219,7 @@ static void
 bind_args(StorePlan *plan, int nargs, const StoreArg *args, Datum *values, char *nulls)
 {
 	Assert(nargs <= MAX_ARGS);
+	connect();
 	if (plan->plan == NULL)
 		prepare(plan, nargs, args);
 	for (int i = 0; i < nargs; i++)
@@ -257,21 +263,6 @@ store_run_latest(StorePlan *plan, int nargs, const StoreArg *args)
 	bind_args(plan, nargs, args, values, nulls);
 	return count_of(plan, SPI_execute_snapshot(plan->plan, values, nulls, GetLatestSnapshot(),
 											   InvalidSnapshot, true, false, 0));
-}
-
-/* The same, for a statement whose rows are fetched as they are needed. */
-Portal
-store_cursor(StorePlan *plan, int nargs, const StoreArg *args)
-{
-	Datum		values[MAX_ARGS];
-	char		nulls[MAX_ARGS];
-	Portal		portal;
-
-	bind_args(plan, nargs, args, values, nulls);
-	portal = SPI_cursor_open(NULL, plan->plan, values, nulls, false);
-	if (portal == NULL)
-		elog(ERROR, "could not open \"%s\": %s", plan->sql, SPI_result_code_string(SPI_result));
-	return portal;
 }
 
 /* A column of the last result; columns count from 1, rows from 0. */
@@ -379,6 +370,35 @@ store_uuids(void)
 	return list;
 }
 
+/* The last result's first column, of texts. */
+List *
+store_texts(void)
+{
+	List	   *list = NIL;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+		list = lappend(list, store_text(i, 1));
+	return list;
+}
+
+/* A column that is an array of texts; NULL is an empty one. */
+List *
+store_text_array(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = store_value(row, column, &isnull);
+	Datum	   *elements;
+	int			n;
+	List	   *list = NIL;
+
+	if (isnull)
+		return NIL;
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
+	for (int i = 0; i < n; i++)
+		list = lappend(list, TextDatumGetCString(elements[i]));
+	return list;
+}
+
 /* The last result's first column, of bigints that are not null, as an array. */
 ArrayType *
 store_int8_array(void)
@@ -408,29 +428,35 @@ store_result(void)
 Datum
 store_close_with(StoreScope *scope, Datum row)
 {
-	Datum		kept = SPI_datumTransfer(row, false, -1);
+	Datum		kept = scope->connected ? SPI_datumTransfer(row, false, -1) : row;
 
 	store_close(scope);
 	return kept;
+}
+
+/* Add a row, a composite datum, to a SETOF result. */
+void
+store_add_result(FunctionCallInfo fcinfo, Datum row)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(row);
+	HeapTupleData tuple;
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	tuple.t_data = header;
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuplestore_puttuple(((ReturnSetInfo *) fcinfo->resultinfo)->setResult, &tuple);
 }
 
 /* Add the last statement's rows, of one composite column, to a SETOF result. */
 void
 store_results(FunctionCallInfo fcinfo)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
-		HeapTupleHeader row = DatumGetHeapTupleHeader(store_value(i, 1, &isnull));
-		HeapTupleData tuple;
 
+		store_add_result(fcinfo, store_value(i, 1, &isnull));
 		Assert(!isnull);
-		tuple.t_len = HeapTupleHeaderGetDatumLength(row);
-		tuple.t_data = row;
-		ItemPointerSetInvalid(&tuple.t_self);
-		tuple.t_tableOid = InvalidOid;
-		tuplestore_puttuple(rsinfo->setResult, &tuple);
 	}
 }

@@ -4,8 +4,7 @@
  *
  * src/store/ is the only place that knows tables, columns and plans.  A
  * SQL-callable function opens a scope, calls the store's functions and closes
- * the scope; SPI is connected in between, and what the store's functions return
- * lives until the scope is closed.
+ * the scope.  What the store's functions return is in the caller's memory context.
  */
 #ifndef COORD_STORE_H
 #define COORD_STORE_H
@@ -22,11 +21,21 @@
 
 #include "clock.h"
 
+/* the most relations that one call reaches directly */
+#define STORE_MAX_TABLES 16
+
+typedef struct RowsTable RowsTable;
+
 typedef struct StoreScope
 {
 	Oid			userid;
 	int			sec_context;
-	int			guc_level;
+	bool		connected;		/* to SPI, from its first statement on */
+	int			guc_level;		/* then */
+	MemoryContext context;
+	int			ntables;
+	RowsTable  *tables[STORE_MAX_TABLES];	/* open, see rows.h */
+	struct StoreScope *outer;
 } StoreScope;
 
 /* A statement, prepared at its first use and kept. */
@@ -63,6 +72,7 @@ typedef struct UuidList
 
 extern void store_open(StoreScope *scope);
 extern void store_close(StoreScope *scope);
+extern StoreScope *store_scope(void);
 extern Oid	store_caller(void);
 extern bool store_hold_extension(void);
 
@@ -70,11 +80,8 @@ extern void store_set_aside(const UuidList *items);
 extern bool store_is_set_aside(const pg_uuid_t *item);
 extern ArrayType *store_uuid_array(const UuidList *list);
 
-extern StoreRowState store_try_lock(const char *relation, const ItemPointerData *place, LockTupleMode mode);
-
 extern uint64 store_run(StorePlan *plan, int nargs, const StoreArg *args);
 extern uint64 store_run_latest(StorePlan *plan, int nargs, const StoreArg *args);
-extern Portal store_cursor(StorePlan *plan, int nargs, const StoreArg *args);
 
 /* reading the last result */
 extern Datum store_value(uint64 row, int column, bool *isnull);
@@ -87,11 +94,14 @@ extern bool store_bool(uint64 row, int column);
 extern ItemPointerData store_place(uint64 row, int column);
 extern int64 store_interval(uint64 row, int column, int64 if_null);
 extern UuidList store_uuids(void);
+extern List *store_texts(void);
+extern List *store_text_array(uint64 row, int column);
 extern ArrayType *store_int8_array(void);
 
 /* handing rows of a user's relation to the caller */
 extern Datum store_result(void);
 extern Datum store_close_with(StoreScope *scope, Datum row);
+extern void store_add_result(FunctionCallInfo fcinfo, Datum row);
 extern void store_results(FunctionCallInfo fcinfo);
 
 static inline StoreArg

@@ -5,18 +5,55 @@
  * A claim updates its task's row, none of whose changed columns is in an index,
  * and adds a row to claim_deadline, by which the sweep finds it.  A task that
  * has finished leaves task_live for task_finished or task_dead.
+ *
+ * Creating, claiming, renewing and completing reach rows directly (rows.h); what is
+ * rarer runs statements.
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/tableam.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "commands/sequence.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
+#include "store/rows.h"
 #include "store/store.h"
 #include "store/task_store.h"
 #include "worker/wakeup.h"
 
-#define TASK_COLUMNS \
-	"id, queue, state, run_at, attempts, max_attempts, resource_key, agent_id, lease_id," \
-	" claimed_key, fencing_token, lease_ttl, lease_expires_at, check_at, queue_slot"
+/* the columns of coord.task_live, of claim_deadline, of the order index, and of coord.task */
+enum
+{
+	LIVE_ID = 1, LIVE_SEQ, LIVE_QUEUE, LIVE_TYPE, LIVE_PAYLOAD, LIVE_PRIORITY, LIVE_MAX_ATTEMPTS,
+	LIVE_RESOURCE_KEY, LIVE_UNIQUE_KEY, LIVE_DEPENDS_ON, LIVE_CREATED_AT, LIVE_RUN_AT, LIVE_READY_AT, LIVE_STATE,
+	LIVE_ATTEMPTS, LIVE_AGENT_ID, LIVE_LEASE_ID, LIVE_CLAIMED_KEY, LIVE_FENCING_TOKEN, LIVE_LEASE_TTL,
+	LIVE_LEASE_EXPIRES_AT, LIVE_CLAIMED_AT, LIVE_CHECK_AT, LIVE_QUEUE_SLOT, LIVE_PROGRESS, LIVE_ERROR
+};
+enum
+{
+	DEADLINE_CHECK_AT = 1, DEADLINE_TASK_ID, DEADLINE_AGENT_ID
+};
+enum
+{
+	ORDER_QUEUE = 1, ORDER_PRIORITY, ORDER_READY_AT, ORDER_SEQ
+};
+enum
+{
+	TASK_ID = 1, TASK_QUEUE, TASK_TYPE, TASK_PAYLOAD, TASK_PRIORITY, TASK_STATE, TASK_RUN_AT, TASK_ATTEMPTS,
+	TASK_MAX_ATTEMPTS, TASK_AGENT_ID, TASK_LEASE_ID, TASK_FENCING_TOKEN, TASK_LEASE_EXPIRES_AT,
+	TASK_RESOURCE_KEY, TASK_UNIQUE_KEY, TASK_DEPENDS_ON, TASK_PROGRESS, TASK_RESULT, TASK_ERROR,
+	TASK_CREATED_AT, TASK_CLAIMED_AT, TASK_FINISHED_AT
+};
+
+/* a scan stops after so many entries of the index, since it may hold others up */
+#define SCAN_LIMIT 1000
 
 /* the columns of coord.task, as a live row gives them when it leaves */
 #define FINISHED_COLUMNS \
@@ -24,49 +61,97 @@
 	" fencing_token, lease_expires_at, resource_key, unique_key, depends_on, progress, result, error," \
 	" created_at, claimed_at, finished_at"
 
-static TaskRow *
-read_task(uint64 row)
+static void
+read_task(TaskRow *task)
 {
-	TaskRow    *task = palloc(sizeof(TaskRow));
+	const StoredRow *row = &task->row;
 
-	task->id = *store_uuid(row, 1);
-	task->queue = store_text(row, 2);
-	task->state = store_text(row, 3);
-	task->run_at = store_time(row, 4, 0);
-	task->attempts = store_int4(row, 5, 0);
-	task->max_attempts = store_int4(row, 6, 0);
-	task->resource_key = store_text(row, 7);
-	task->agent_id = store_uuid(row, 8);
-	task->lease_id = store_uuid(row, 9);
-	task->claimed_key = store_text(row, 10);
-	task->fencing_token = store_int8(row, 11, 0);
-	task->lease_ttl = store_interval(row, 12, 0);
-	task->lease_expires_at = store_time(row, 13, DT_NOEND);
-	task->check_at = store_time(row, 14, DT_NOEND);
-	task->queue_slot = store_int4(row, 15, -1);
-	return task;
+	task->id = *rows_uuid(row, LIVE_ID);
+	task->queue = rows_text(row, LIVE_QUEUE);
+	task->state = rows_text(row, LIVE_STATE);
+	task->run_at = rows_time(row, LIVE_RUN_AT, 0);
+	task->attempts = rows_int4(row, LIVE_ATTEMPTS, 0);
+	task->max_attempts = rows_int4(row, LIVE_MAX_ATTEMPTS, 0);
+	task->resource_key = rows_text(row, LIVE_RESOURCE_KEY);
+	task->agent_id = rows_uuid(row, LIVE_AGENT_ID);
+	task->lease_id = rows_uuid(row, LIVE_LEASE_ID);
+	task->claimed_key = rows_text(row, LIVE_CLAIMED_KEY);
+	task->fencing_token = rows_int8(row, LIVE_FENCING_TOKEN, 0);
+	task->lease_ttl = rows_interval(row, LIVE_LEASE_TTL, 0);
+	task->lease_expires_at = rows_time(row, LIVE_LEASE_EXPIRES_AT, DT_NOEND);
+	task->check_at = rows_time(row, LIVE_CHECK_AT, DT_NOEND);
+	task->queue_slot = rows_int4(row, LIVE_QUEUE_SLOT, -1);
+}
+
+/* When the transaction commits, tell that a task is claimable from its ready_at on. */
+static void
+announce(const StoredRow *row)
+{
+	ReadyTask	candidate = {
+		.place = row->place,
+		.priority = rows_int4(row, LIVE_PRIORITY, 0),
+		.position = {rows_time(row, LIVE_READY_AT, 0), rows_int8(row, LIVE_SEQ, 0)},
+	};
+
+	coord_task_ready(rows_text(row, LIVE_QUEUE), &candidate);
+}
+
+/* A row of task_live as coord.task shows it, when what it says is true. */
+static void
+as_users_see(const StoredRow *live, StoredRow *row)
+{
+	static const int columns[] = {
+		LIVE_ID, LIVE_QUEUE, LIVE_TYPE, LIVE_PAYLOAD, LIVE_PRIORITY, LIVE_STATE, LIVE_RUN_AT, LIVE_ATTEMPTS,
+		LIVE_MAX_ATTEMPTS, LIVE_AGENT_ID, LIVE_LEASE_ID, LIVE_FENCING_TOKEN, LIVE_LEASE_EXPIRES_AT,
+		LIVE_RESOURCE_KEY, LIVE_UNIQUE_KEY, LIVE_DEPENDS_ON, LIVE_PROGRESS, 0, LIVE_ERROR,
+		LIVE_CREATED_AT, LIVE_CLAIMED_AT, 0
+	};
+
+	rows_project(row, live, lengthof(columns), columns);
+	if (!live->nulls[LIVE_CLAIMED_KEY - 1])
+		rows_set(row, TASK_RESOURCE_KEY, live->values[LIVE_CLAIMED_KEY - 1]);
 }
 
 /* ---- creating and reading ---- */
 
-void
+/* The row of a new task, and its place in the sequence of ages. */
+static void
+fill_new(const TaskSpec *spec, bool blocked, TimestampTz now, StoredRow *row)
+{
+	memset(row->nulls, true, sizeof(row->nulls));
+	rows_set(row, LIVE_ID, UUIDPGetDatum(&spec->id));
+	rows_set(row, LIVE_SEQ, Int64GetDatum(nextval_internal(
+		get_relname_relid("task_seq", get_namespace_oid("coord", false)), false)));
+	rows_set_arg(row, LIVE_QUEUE, arg_text(spec->queue));
+	rows_set_arg(row, LIVE_TYPE, arg_text(spec->type));
+	rows_set_arg(row, LIVE_PAYLOAD, arg_jsonb(spec->payload));
+	rows_set(row, LIVE_PRIORITY, Int32GetDatum(spec->priority));
+	rows_set_arg(row, LIVE_STATE, arg_text(blocked ? "blocked" : "pending"));
+	rows_set(row, LIVE_RUN_AT, TimestampTzGetDatum(spec->run_at));
+	rows_set(row, LIVE_READY_AT, TimestampTzGetDatum(blocked ? DT_NOEND : spec->run_at));
+	rows_set(row, LIVE_ATTEMPTS, Int32GetDatum(0));
+	rows_set(row, LIVE_MAX_ATTEMPTS, Int32GetDatum(spec->max_attempts));
+	rows_set_arg(row, LIVE_RESOURCE_KEY, arg_text(spec->resource_key));
+	rows_set_arg(row, LIVE_UNIQUE_KEY, arg_text(spec->unique_key));
+	if (spec->depends_on.n > 0)
+		rows_set_arg(row, LIVE_DEPENDS_ON, arg_uuids(&spec->depends_on));
+	rows_set(row, LIVE_CREATED_AT, TimestampTzGetDatum(now));
+}
+
+/* Add a task; returns it as users see it. */
+Datum
 store_task_insert(const TaskSpec *spec, bool blocked, TimestampTz now)
 {
-	static StorePlan plan = {.sql = "INSERT INTO coord.task_live (id, seq, queue, type, payload, priority, state,"
-		" run_at, ready_at, attempts, max_attempts, resource_key, unique_key, depends_on, created_at)"
-	" VALUES ($1, nextval('coord.task_seq'), $2, $3, $4, $5, $6, $7, $8, 0, $9, $10, $11, $12, $13)"};
+	RowsTable  *table = rows_open("task_live", RowExclusiveLock);
+	StoredRow	row;
+	StoredRow	result;
 
-	store_run(&plan, STORE_ARGS(arg_uuid(&spec->id), arg_text(spec->queue), arg_text(spec->type),
-								arg_jsonb(spec->payload), arg_int4(spec->priority),
-								arg_text(blocked ? "blocked" : "pending"), arg_time(spec->run_at),
-								arg_time(blocked ? DT_NOEND : spec->run_at),
-								arg_int4(spec->max_attempts), arg_text(spec->resource_key),
-								arg_text(spec->unique_key),
-								arg_array(UUIDARRAYOID, spec->depends_on.n == 0 ? NULL :
-										  store_uuid_array(&spec->depends_on)),
-								arg_time(now)));
+	fill_new(spec, blocked, now, &row);
+	rows_insert(table, &row);
 	if (!blocked)
-		coord_queue_ready(spec->queue, spec->run_at);
+		announce(&row);
+	as_users_see(&row, &result);
+	return rows_as_result("task", &result);
 }
 
 /* The task of a queue that has not finished and has that key; NULL when there is none. */
@@ -97,6 +182,26 @@ store_task_state(const pg_uuid_t *id)
 	return store_run(&plan, STORE_ARGS(arg_uuid(id))) ? store_text(0, 1) : NULL;
 }
 
+static TaskRow *
+find_task(const pg_uuid_t *id, StoreLock lock, LockTupleMode mode)
+{
+	RowsTable  *table = rows_open("task_live", lock == STORE_NO_LOCK ? AccessShareLock : RowExclusiveLock);
+	TaskRow    *task = palloc(sizeof(TaskRow));
+	ScanKeyData key;
+	bool		found;
+
+	rows_key_uuid(&key, 1, id);
+	found = (rows_find_remembered(table, LIVE_ID, id, &task->row) ||
+			 rows_find(table, "task_live_pkey", 1, &key, NULL, &task->row)) &&
+		(lock == STORE_NO_LOCK ||
+		 rows_lock(table, &task->row, mode, lock == STORE_LOCK_WAIT ? LockWaitBlock : LockWaitSkip, true) == STORE_ROW_LOCKED);
+	if (!found)
+		return NULL;
+	read_task(task);
+	task->locked = lock != STORE_NO_LOCK;
+	return task;
+}
+
 /*
  * A task that has not finished, locked so that its claim can change; NULL when
  * there is none, or when it is locked and to be skipped.
@@ -104,28 +209,14 @@ store_task_state(const pg_uuid_t *id)
 TaskRow *
 store_task(const pg_uuid_t *id, StoreLock lock)
 {
-	static StorePlan plans[] = {
-		[STORE_NO_LOCK] = {.sql = "SELECT " TASK_COLUMNS " FROM coord.task_live WHERE id = $1"},
-		[STORE_LOCK_WAIT] = {.sql = "SELECT " TASK_COLUMNS " FROM coord.task_live WHERE id = $1"
-		" FOR NO KEY UPDATE"},
-		[STORE_LOCK_SKIP] = {.sql = "SELECT " TASK_COLUMNS " FROM coord.task_live WHERE id = $1"
-		" FOR NO KEY UPDATE SKIP LOCKED"},
-	};
-
-	return store_run(&plans[lock], STORE_ARGS(arg_uuid(id))) ? read_task(0) : NULL;
+	return find_task(id, lock, LockTupleNoKeyExclusive);
 }
 
 /* The same, locked so that it can leave task_live. */
 TaskRow *
 store_task_to_finish(const pg_uuid_t *id, StoreLock lock)
 {
-	static StorePlan plans[] = {
-		[STORE_LOCK_WAIT] = {.sql = "SELECT " TASK_COLUMNS " FROM coord.task_live WHERE id = $1 FOR UPDATE"},
-		[STORE_LOCK_SKIP] = {.sql = "SELECT " TASK_COLUMNS " FROM coord.task_live WHERE id = $1"
-		" FOR UPDATE SKIP LOCKED"},
-	};
-
-	return store_run(&plans[lock], STORE_ARGS(arg_uuid(id))) ? read_task(0) : NULL;
+	return find_task(id, lock, LockTupleExclusive);
 }
 
 /* Whether a task was completed by the holder of that token. */
@@ -148,30 +239,253 @@ store_task_result(const pg_uuid_t *id)
 	return store_result();
 }
 
-/* Add claimed tasks as users see them to a SETOF result, in the order of the list. */
-void
-store_task_results(FunctionCallInfo fcinfo, const UuidList *tasks)
+/* The same, of a row that this transaction has just written. */
+Datum
+store_task_as_result(const TaskRow *task)
 {
-	static StorePlan plan = {.sql = "SELECT t FROM coord.task t WHERE t.id = ANY ($1)"
-	" ORDER BY array_position($1, t.id)"};
+	StoredRow	row;
 
-	store_run(&plan, STORE_ARGS(arg_uuids(tasks)));
-	store_results(fcinfo);
+	as_users_see(&task->row, &row);
+	return rows_as_result("task", &row);
 }
 
 /* ---- claiming ---- */
 
-/* The highest priority below a bound that tasks of the queue have. */
+/* A scan of the order index: of a queue, with more keys for the caller to set. */
+static IndexScanDesc
+begin_order_scan(RowsTable *table, Snapshot snapshot, const char *queue, int nkeys, ScanKey keys)
+{
+	IndexScanDesc scan = index_beginscan(table->rel, rows_index(table, "task_live_order"), snapshot, nkeys, 0);
+
+	scan->xs_want_itup = true;
+	rows_key_text(&keys[0], ORDER_QUEUE, queue);
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	return scan;
+}
+
+/* The highest priority below a bound that tasks of the queue have, or had until a moment before. */
 bool
 store_next_priority(const char *queue, int64 below, int *priority)
 {
-	static StorePlan plan = {.sql = "SELECT priority FROM coord.task_live WHERE queue = $1 AND priority <= $2"
-	" ORDER BY priority DESC LIMIT 1"};
+	RowsTable  *table = rows_open("task_live", AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	ScanKeyData keys[2];
+	IndexScanDesc scan;
+	bool		found;
 
-	if (below <= PG_INT32_MIN || store_run(&plan, STORE_ARGS(arg_text(queue), arg_int4((int32) (below - 1)))) == 0)
-		return false;
-	*priority = store_int4(0, 1, 0);
-	return true;
+	if (below > PG_INT32_MAX)
+		ScanKeyInit(&keys[1], ORDER_PRIORITY, BTLessEqualStrategyNumber, F_INT4LE, Int32GetDatum(PG_INT32_MAX));
+	else
+		ScanKeyInit(&keys[1], ORDER_PRIORITY, BTLessStrategyNumber, F_INT4LT, Int32GetDatum((int32) below));
+	scan = begin_order_scan(table, snapshot, queue, 2, keys);
+	found = index_getnext_tid(scan, ForwardScanDirection) != NULL;
+	if (found)
+	{
+		bool		isnull;
+
+		*priority = DatumGetInt32(index_getattr(scan->xs_itup, ORDER_PRIORITY, scan->xs_itupdesc, &isnull));
+	}
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
+ * A snapshot of what has been committed by now, whatever the transaction's own is, and
+ * of nothing that this transaction has done: what others see.
+ */
+static Snapshot
+register_snapshot_of_others(void)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	snapshot->curcid = FirstCommandId;
+	return snapshot;
+}
+
+static bool
+is_pending(TupleTableSlot *slot)
+{
+	bool		isnull;
+	text	   *state = DatumGetTextPP(slot_getattr(slot, LIVE_STATE, &isnull));
+
+	return VARSIZE_ANY_EXHDR(state) == strlen("pending") && memcmp(VARDATA_ANY(state), "pending", strlen("pending")) == 0;
+}
+
+/*
+ * Look along a queue's tasks of one priority, in order, from a position on: find the
+ * pending ones that are ready, "max" at most, and where to go on.
+ */
+void
+store_scan_ready(const char *queue, int priority, const ReadyPosition *from, TimestampTz now,
+				 int max, bool as_others_see, ReadyScan *found)
+{
+	RowsTable  *table = rows_open("task_live", AccessShareLock);
+	Snapshot	snapshot = as_others_see ? register_snapshot_of_others() : RegisterSnapshot(GetTransactionSnapshot());
+	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
+	ScanKeyData start[2];
+	ScanKeyData keys[3];
+	IndexScanDesc scan;
+	int			passed = 0;
+
+	/* (ready_at, seq) >= from, as ExecIndexBuildScanKeys() makes a row comparison */
+	ScanKeyInit(&keys[1], ORDER_PRIORITY, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(priority));
+	ScanKeyEntryInitialize(&start[0], SK_ROW_MEMBER, ORDER_READY_AT, BTGreaterEqualStrategyNumber, TIMESTAMPTZOID,
+						   InvalidOid, F_TIMESTAMPTZ_CMP, TimestampTzGetDatum(from->ready_at));
+	ScanKeyEntryInitialize(&start[1], SK_ROW_MEMBER | SK_ROW_END, ORDER_SEQ, BTGreaterEqualStrategyNumber, INT8OID,
+						   InvalidOid, F_BTINT8CMP, Int64GetDatum(from->seq));
+	memset(&keys[2], 0, sizeof(ScanKeyData));
+	keys[2].sk_flags = SK_ROW_HEADER;
+	keys[2].sk_attno = ORDER_READY_AT;
+	keys[2].sk_strategy = BTGreaterEqualStrategyNumber;
+	keys[2].sk_argument = PointerGetDatum(start);
+
+	found->n = 0;
+	found->next = *from;
+	found->next_at = DT_NOEND;
+	scan = begin_order_scan(table, snapshot, queue, 3, keys);
+	while (index_getnext_tid(scan, ForwardScanDirection) != NULL)
+	{
+		Datum		values[INDEX_MAX_KEYS];
+		bool		nulls[INDEX_MAX_KEYS];
+		ReadyPosition position;
+
+		index_deform_tuple(scan->xs_itup, scan->xs_itupdesc, values, nulls);
+		position.ready_at = DatumGetTimestampTz(values[ORDER_READY_AT - 1]);
+		position.seq = DatumGetInt64(values[ORDER_SEQ - 1]);
+		found->next = position;
+		if (position.ready_at > now)
+		{
+			found->next_at = position.ready_at;
+			break;
+		}
+		found->next.seq++;
+		if (index_fetch_heap(scan, slot) && is_pending(slot))
+			found->tasks[found->n++] = (ReadyTask) {slot->tts_tid, priority, position};
+		if (found->n == max || ++passed == SCAN_LIMIT)
+		{
+			found->next_at = DT_NOBEGIN;
+			break;
+		}
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+}
+
+static bool
+is_candidate(const StoredRow *row, const char *queue, const ReadyTask *candidate)
+{
+	text	   *stored = DatumGetTextPP(row->values[LIVE_QUEUE - 1]);
+
+	return rows_int8(row, LIVE_SEQ, 0) == candidate->position.seq &&
+		rows_time(row, LIVE_READY_AT, 0) == candidate->position.ready_at &&
+		rows_int4(row, LIVE_PRIORITY, 0) == candidate->priority &&
+		VARSIZE_ANY_EXHDR(stored) == strlen(queue) && memcmp(VARDATA_ANY(stored), queue, strlen(queue)) == 0;
+}
+
+/* Whether others see a pending task at that place of the order; in *row, if so, its row. */
+static bool
+find_at_position(RowsTable *table, const char *queue, const ReadyTask *candidate, StoredRow *row)
+{
+	Snapshot	snapshot = register_snapshot_of_others();
+	ScanKeyData keys[4];
+	bool		found;
+
+	rows_key_text(&keys[0], ORDER_QUEUE, queue);
+	ScanKeyInit(&keys[1], ORDER_PRIORITY, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(candidate->priority));
+	rows_key_time(&keys[2], ORDER_READY_AT, candidate->position.ready_at);
+	rows_key_int8(&keys[3], ORDER_SEQ, candidate->position.seq);
+	found = rows_find(table, "task_live_order", 4, keys, snapshot, row) && strcmp(rows_text(row, LIVE_STATE), "pending") == 0;
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
+ * Read the task that a candidate stands for, not locked.  STORE_ROW_BUSY when another
+ * transaction is at it, or an old snapshot does not see it.  STORE_ROW_CHANGED when it
+ * is no pending task any more; this is said only if the index says so, which knows
+ * wherever the row may have gone.
+ */
+StoreRowState
+store_task_candidate(const char *queue, const ReadyTask *candidate, TaskRow *task)
+{
+	RowsTable  *table = rows_open("task_live", RowExclusiveLock);
+	ItemPointerData place = candidate->place;
+	StoreRowState state;
+
+	for (;;)
+	{
+		state = rows_fetch_live(table, &place, &task->row);
+		if (state != STORE_ROW_CHANGED && is_candidate(&task->row, queue, candidate))
+		{
+			read_task(task);
+			task->locked = false;
+			if (state == STORE_ROW_BUSY || strcmp(task->state, "pending") == 0)
+				break;
+		}
+		state = STORE_ROW_CHANGED;
+		if (!find_at_position(table, queue, candidate, &task->row))
+			break;
+		state = STORE_ROW_BUSY;
+		if (ItemPointerEquals(&place, &task->row.place))
+			break;				/* it is being changed, perhaps by this transaction */
+		place = task->row.place;
+	}
+	return state;
+}
+
+/*
+ * A resource has become free: announce, of each queue, the first task that waits for it.
+ * The caller has written the end of its lease: who finds the lease held after this look
+ * does so after that (see coord_lease_is_held).
+ */
+void
+store_announce_waiting(const char *resource_key)
+{
+	RowsTable  *table = rows_open("task_live", AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
+	IndexScanDesc scan = index_beginscan(table->rel, rows_index(table, "task_live_resource"), snapshot, 2, 0);
+	TimestampTz now = coord_now();
+	char	   *queue = "";
+	ScanKeyData keys[2];
+
+	rows_key_text(&keys[0], 1, resource_key);
+	do
+	{
+		ScanKeyEntryInitialize(&keys[1], 0, 2, BTGreaterStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXT_GT,
+							   CStringGetTextDatum(queue));
+		index_rescan(scan, keys, 2, NULL, 0);
+		queue = NULL;
+		while (queue == NULL && index_getnext_slot(scan, ForwardScanDirection, slot))
+		{
+			StoredRow	row;
+
+			slot_getallattrs(slot);
+			if (!is_pending(slot) || DatumGetTimestampTz(slot->tts_values[LIVE_READY_AT - 1]) > now)
+				continue;
+			memcpy(row.values, slot->tts_values, sizeof(Datum) * slot->tts_tupleDescriptor->natts);
+			memcpy(row.nulls, slot->tts_isnull, sizeof(bool) * slot->tts_tupleDescriptor->natts);
+			row.place = slot->tts_tid;
+			queue = rows_text(&row, LIVE_QUEUE);
+			announce(&row);
+		}
+	} while (queue != NULL);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+}
+
+/* Lock a task where it was read, without waiting. */
+StoreRowState
+store_task_lock(TaskRow *task)
+{
+	RowsTable  *table = rows_open("task_live", RowExclusiveLock);
+	StoreRowState state = rows_lock(table, &task->row, LockTupleNoKeyExclusive, LockWaitSkip, false);
+
+	task->locked = state == STORE_ROW_LOCKED;
+	return state;
 }
 
 /*
@@ -196,84 +510,99 @@ store_queue_next_ready(const char *queue, TimestampTz after)
 	return next;
 }
 
-/*
- * Open a portal over the claimable tasks of one priority, in order; each row is
- * locked when it is fetched, and rows that others have locked are passed over.
- * So are those whose resource can be seen to be held: by another agent, or by
- * another claim; that is a scalar subquery, so that the planner looks up the one
- * lease and cannot join with all of them.
- */
-Portal
-store_claimable(const char *queue, int priority, const pg_uuid_t *agent_id,
-				const char *resource_key, TimestampTz now)
+static void
+insert_deadline(const TaskRow *task)
 {
-	static StorePlan plan = {.sql = "SELECT " TASK_COLUMNS " FROM coord.task_live t"
-		" WHERE t.queue = $1 AND t.priority = $2 AND t.ready_at <= $3 AND t.state = 'pending'"
-		" AND ($4 IS NULL OR t.resource_key IS NULL OR t.resource_key = $4)"
-		" AND coalesce((SELECT l.ended_at IS NOT NULL OR l.expires_at <= $3"
-		"   OR (l.agent_id = $5 AND l.task_id IS NULL)"
-		"  FROM coord.lease_data l WHERE l.resource_key = coalesce(t.resource_key, $4)), true)"
-	" ORDER BY t.ready_at, t.seq FOR NO KEY UPDATE OF t SKIP LOCKED"};
+	RowsTable  *table = rows_open("claim_deadline", RowExclusiveLock);
+	StoredRow	row;
 
-	return store_cursor(&plan, STORE_ARGS(arg_text(queue), arg_int4(priority), arg_time(now),
-										  arg_text(resource_key), arg_uuid(agent_id)));
-}
-
-int
-store_claimable_fetch(Portal portal, int max, TaskRow ***tasks)
-{
-	int			n;
-
-	SPI_cursor_fetch(portal, true, max);
-	n = (int) SPI_processed;
-	*tasks = palloc(sizeof(TaskRow *) * Max(n, 1));
-	for (int i = 0; i < n; i++)
-		(*tasks)[i] = read_task(i);
-	return n;
-}
-
-/* Write the claim that is in a locked task's row. */
-void
-store_task_claim(const TaskRow *task, TimestampTz now)
-{
-	static StorePlan update = {.sql = "UPDATE coord.task_live SET state = 'claimed', attempts = $2, agent_id = $3,"
-		" lease_id = $4, claimed_key = $5, fencing_token = $6, lease_ttl = $7, lease_expires_at = $8,"
-	" claimed_at = $9, check_at = $10, queue_slot = $11, progress = NULL WHERE id = $1"};
-	static StorePlan insert = {.sql = "INSERT INTO coord.claim_deadline (check_at, task_id, agent_id)"
-	" VALUES ($1, $2, $3)"};
-
-	store_run(&update, STORE_ARGS(arg_uuid(&task->id), arg_int4(task->attempts), arg_uuid(task->agent_id),
-								  arg_uuid(task->lease_id), arg_text(task->claimed_key),
-								  arg_int8(task->fencing_token), arg_interval(task->lease_ttl),
-								  arg_time(task->lease_expires_at), arg_time(now),
-								  arg_time(task->check_at),
-								  arg_int4_or_null(task->queue_slot < 0, task->queue_slot)));
-	coord_queue_claimed_from(task->queue);
-	store_run(&insert, STORE_ARGS(arg_time(task->check_at), arg_uuid(&task->id), arg_uuid(task->agent_id)));
+	memset(row.nulls, false, sizeof(row.nulls));
+	rows_set(&row, DEADLINE_CHECK_AT, TimestampTzGetDatum(task->check_at));
+	rows_set(&row, DEADLINE_TASK_ID, UUIDPGetDatum(&task->id));
+	rows_set(&row, DEADLINE_AGENT_ID, UUIDPGetDatum(task->agent_id));
+	rows_insert(table, &row);
+	rows_remember(table, &task->id, &row.place);
 	coord_due_at(JOB_CLAIMS, task->check_at);
 }
 
-/* Write a claim's new expiry and, unless NULL, its progress. */
-void
-store_claim_renew(const TaskRow *task, Jsonb *progress)
+/*
+ * Write the claim that is in a pending task's row.  This is the step at which one of
+ * those who want the task gets it: when the row is not locked by this transaction, and
+ * is not as it was read or another one is at it, nothing is written.
+ */
+StoreRowState
+store_task_claim(TaskRow *task, TimestampTz now)
 {
-	static StorePlan plan = {.sql = "UPDATE coord.task_live SET lease_expires_at = $2, progress = coalesce($3, progress)"
-	" WHERE id = $1"};
+	RowsTable  *table = rows_open("task_live", RowExclusiveLock);
+	StoredRow  *row = &task->row;
+	StoreRowState state;
 
-	store_run(&plan, STORE_ARGS(arg_uuid(&task->id), arg_time(task->lease_expires_at), arg_jsonb(progress)));
+	task->state = "claimed";
+	rows_set_arg(row, LIVE_STATE, arg_text(task->state));
+	rows_set(row, LIVE_ATTEMPTS, Int32GetDatum(task->attempts));
+	rows_set_arg(row, LIVE_AGENT_ID, arg_uuid(task->agent_id));
+	rows_set_arg(row, LIVE_LEASE_ID, arg_uuid(task->lease_id));
+	rows_set_arg(row, LIVE_CLAIMED_KEY, arg_text(task->claimed_key));
+	rows_set(row, LIVE_FENCING_TOKEN, Int64GetDatum(task->fencing_token));
+	rows_set_arg(row, LIVE_LEASE_TTL, arg_interval(task->lease_ttl));
+	rows_set(row, LIVE_LEASE_EXPIRES_AT, TimestampTzGetDatum(task->lease_expires_at));
+	rows_set(row, LIVE_CLAIMED_AT, TimestampTzGetDatum(now));
+	rows_set(row, LIVE_CHECK_AT, TimestampTzGetDatum(task->check_at));
+	rows_set_arg(row, LIVE_QUEUE_SLOT, arg_int4_or_null(task->queue_slot < 0, task->queue_slot));
+	rows_set_null(row, LIVE_PROGRESS);
+	state = rows_update(table, row, task->locked);
+	if (state == STORE_ROW_BUSY && store_task_lock(task) == STORE_ROW_LOCKED)
+		state = rows_update(table, row, true);	/* it was this transaction that had locked it */
+	if (state != STORE_ROW_LOCKED)
+		return state;
+	rows_remember(table, &task->id, &row->place);
+	coord_queue_claimed_from(task->queue);
+	insert_deadline(task);
+	return STORE_ROW_LOCKED;
+}
+
+static void
+move_deadline(const TaskRow *task, TimestampTz check_at)
+{
+	static StorePlan plan = {.sql = "UPDATE coord.claim_deadline SET check_at = $3 WHERE check_at = $1 AND task_id = $2"};
+
+	store_run(&plan, STORE_ARGS(arg_time(task->check_at), arg_uuid(&task->id), arg_time(check_at)));
+	coord_due_at(JOB_CLAIMS, check_at);
+}
+
+/*
+ * Write a claim's new expiry, its progress unless NULL, and when the sweep must look at
+ * it.  Nothing is written when the row is not as it was read.
+ */
+StoreRowState
+store_claim_renew(TaskRow *task, Jsonb *progress, TimestampTz check_at)
+{
+	RowsTable  *table = rows_open("task_live", RowExclusiveLock);
+	StoredRow  *row = &task->row;
+	StoreRowState state;
+
+	rows_set(row, LIVE_LEASE_EXPIRES_AT, TimestampTzGetDatum(task->lease_expires_at));
+	rows_set(row, LIVE_CHECK_AT, TimestampTzGetDatum(check_at));
+	if (progress != NULL)
+		rows_set_arg(row, LIVE_PROGRESS, arg_jsonb(progress));
+	state = rows_update(table, row, true);
+	if (state == STORE_ROW_LOCKED && check_at != task->check_at)
+	{
+		move_deadline(task, check_at);
+		task->check_at = check_at;
+	}
+	return state;
 }
 
 /* Write when the sweep must look at a claim. */
 void
 store_claim_set_check_at(TaskRow *task, TimestampTz check_at)
 {
-	static StorePlan deadline = {.sql = "UPDATE coord.claim_deadline SET check_at = $3 WHERE check_at = $1 AND task_id = $2"};
 	static StorePlan plan = {.sql = "UPDATE coord.task_live SET check_at = $2 WHERE id = $1"};
 
-	store_run(&deadline, STORE_ARGS(arg_time(task->check_at), arg_uuid(&task->id), arg_time(check_at)));
+	move_deadline(task, check_at);
 	store_run(&plan, STORE_ARGS(arg_uuid(&task->id), arg_time(check_at)));
 	task->check_at = check_at;
-	coord_due_at(JOB_CLAIMS, check_at);
 }
 
 /* ---- the end of a claim, and of a task ---- */
@@ -282,9 +611,30 @@ store_claim_set_check_at(TaskRow *task, TimestampTz check_at)
 void
 store_claim_forget(const TaskRow *task)
 {
-	static StorePlan plan = {.sql = "DELETE FROM coord.claim_deadline WHERE check_at = $1 AND task_id = $2"};
+	RowsTable  *table = rows_open("claim_deadline", RowExclusiveLock);
+	ScanKeyData keys[2];
+	StoredRow	row;
 
-	store_run(&plan, STORE_ARGS(arg_time(task->check_at), arg_uuid(&task->id)));
+	rows_key_time(&keys[0], 1, task->check_at);
+	rows_key_uuid(&keys[1], 2, &task->id);
+	if (rows_find_remembered(table, DEADLINE_TASK_ID, &task->id, &row) ||
+		rows_find(table, "claim_deadline_check_at", 2, keys, NULL, &row))
+		(void) rows_delete(table, &row.place);
+}
+
+#define CANDIDATE "ctid, priority, ready_at, seq"
+
+/* The last statement's row says which task has become claimable. */
+static void
+task_ready(const char *queue)
+{
+	ReadyTask	candidate = {
+		.place = store_place(0, 1),
+		.priority = store_int4(0, 2, 0),
+		.position = {store_time(0, 3, 0), store_int8(0, 4, 0)},
+	};
+
+	coord_task_ready(queue, &candidate);
 }
 
 /* Make a claimed task pending; "error" NULL leaves the last one. */
@@ -294,10 +644,10 @@ store_task_unclaim(const TaskRow *task, TimestampTz run_at, int attempts, const 
 	static StorePlan plan = {.sql = "UPDATE coord.task_live SET state = 'pending', run_at = $2, ready_at = $2,"
 		" attempts = $3, error = coalesce($4, error), agent_id = NULL, lease_id = NULL, claimed_key = NULL,"
 		" fencing_token = NULL, lease_ttl = NULL, lease_expires_at = NULL, claimed_at = NULL,"
-	" check_at = NULL, queue_slot = NULL WHERE id = $1"};
+	" check_at = NULL, queue_slot = NULL WHERE id = $1 RETURNING " CANDIDATE};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(&task->id), arg_time(run_at), arg_int4(attempts), arg_text(error)));
-	coord_queue_ready(task->queue, run_at);
+	task_ready(task->queue);
 }
 
 #define MOVE_TO(relation, state, result, error) \
@@ -307,12 +657,34 @@ store_task_unclaim(const TaskRow *task, TimestampTz run_at, int attempts, const 
 	" fencing_token, NULL, coalesce(claimed_key, resource_key), unique_key, depends_on, progress, " result ", " error "," \
 	" created_at, claimed_at, $2 FROM gone"
 
-void
+/*
+ * Take a task out of task_live.  Nothing is done when its row is not as it was read;
+ * who is at it is waited for.
+ */
+StoreRowState
+store_task_take_out(TaskRow *task)
+{
+	RowsTable  *table = rows_open("task_live", RowExclusiveLock);
+	StoreRowState state = rows_delete(table, &task->row.place);
+
+	return state;
+}
+
+/* Keep a task that was taken out as completed; returns it as users see it. */
+Datum
 store_task_complete(const TaskRow *task, Jsonb *result, TimestampTz now)
 {
-	static StorePlan plan = {.sql = MOVE_TO("coord.task_finished", "completed", "$3", "NULL")};
+	RowsTable  *table = rows_open_partition("task_finished", TimestampTzGetDatum(now));
+	StoredRow	row;
 
-	store_run(&plan, STORE_ARGS(arg_uuid(&task->id), arg_time(now), arg_jsonb(result)));
+	as_users_see(&task->row, &row);
+	rows_set_arg(&row, TASK_STATE, arg_text("completed"));
+	rows_set_null(&row, TASK_LEASE_EXPIRES_AT);
+	rows_set_null(&row, TASK_ERROR);
+	rows_set_arg(&row, TASK_RESULT, arg_jsonb(result));
+	rows_set(&row, TASK_FINISHED_AT, TimestampTzGetDatum(now));
+	rows_insert(table, &row);
+	return rows_as_result("task", &row);
 }
 
 void
@@ -377,10 +749,10 @@ store_redrive(const DeadLetter *letter, TimestampTz now)
 		"INSERT INTO coord.task_live (id, seq, queue, type, payload, priority, state, run_at, ready_at,"
 		" attempts, max_attempts, resource_key, unique_key, depends_on, created_at, error)"
 		" SELECT id, nextval('coord.task_seq'), queue, type, payload, priority, 'pending', $2, $2,"
-	" 0, max_attempts, resource_key, unique_key, depends_on, created_at, error FROM dead"};
+	" 0, max_attempts, resource_key, unique_key, depends_on, created_at, error FROM dead RETURNING " CANDIDATE};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(&letter->id), arg_time(now)));
-	coord_queue_ready(letter->queue, now);
+	task_ready(letter->queue);
 }
 
 /* ---- what the sweep looks for ---- */
@@ -458,7 +830,11 @@ UuidList
 store_dependants(const pg_uuid_t *depends_on)
 {
 	static StorePlan plan = {.sql = "SELECT task_id FROM coord.task_dependency WHERE depends_on = $1 ORDER BY task_id"};
+	ScanKeyData key;
 
+	rows_key_uuid(&key, 1, depends_on);
+	if (!rows_exist("task_dependency", "task_dependency_pkey", 1, &key, GetLatestSnapshot()))
+		return (UuidList) {0, NULL};
 	store_run_latest(&plan, STORE_ARGS(arg_uuid(depends_on)));
 	return store_uuids();
 }
@@ -495,10 +871,10 @@ void
 store_task_unblock(const TaskRow *task)
 {
 	static StorePlan plan = {.sql = "UPDATE coord.task_live SET state = 'pending', ready_at = run_at"
-	" WHERE id = $1 AND state = 'blocked'"};
+	" WHERE id = $1 AND state = 'blocked' RETURNING " CANDIDATE};
 
-	store_run(&plan, STORE_ARGS(arg_uuid(&task->id)));
-	coord_queue_ready(task->queue, task->run_at);
+	if (store_run(&plan, STORE_ARGS(arg_uuid(&task->id))) > 0)
+		task_ready(task->queue);
 }
 
 /* Have the sweep look at what a blocked task waits for. */

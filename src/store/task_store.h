@@ -7,12 +7,16 @@
 
 #include "fmgr.h"
 #include "store/agent_store.h"
+#include "claim/ready.h"
+#include "store/rows.h"
 #include "store/store.h"
 #include "utils/array.h"
 
 /* a task that has not finished; what is of the claim is NULL without one */
 typedef struct TaskRow
 {
+	StoredRow	row;			/* as it was read or written last */
+	bool		locked;
 	pg_uuid_t	id;
 	char	   *queue;
 	char	   *state;			/* blocked, pending, claimed */
@@ -39,6 +43,7 @@ typedef struct TaskSpec
 	char	   *type;
 	Jsonb	   *payload;
 	int			priority;
+	bool		has_run_at;
 	TimestampTz run_at;
 	int			max_attempts;
 	char	   *unique_key;		/* NULL: none */
@@ -54,7 +59,7 @@ typedef struct DeadLetter
 } DeadLetter;
 
 /* creating and reading */
-extern void store_task_insert(const TaskSpec *spec, bool blocked, TimestampTz now);
+extern Datum store_task_insert(const TaskSpec *spec, bool blocked, TimestampTz now);
 extern pg_uuid_t *store_task_with_unique_key(const char *queue, const char *unique_key);
 extern bool store_task_id_is_used(const pg_uuid_t *id);
 extern char *store_task_state(const pg_uuid_t *id);
@@ -62,21 +67,24 @@ extern TaskRow *store_task(const pg_uuid_t *id, StoreLock lock);
 extern TaskRow *store_task_to_finish(const pg_uuid_t *id, StoreLock lock);
 extern bool store_task_completed_with(const pg_uuid_t *id, int64 fencing_token);
 extern Datum store_task_result(const pg_uuid_t *id);
-extern void store_task_results(FunctionCallInfo fcinfo, const UuidList *tasks);
+extern Datum store_task_as_result(const TaskRow *task);
 
 /* claiming, in the queue's order */
 extern TimestampTz store_queue_next_ready(const char *queue, TimestampTz after);
 extern bool store_next_priority(const char *queue, int64 below, int *priority);
-extern Portal store_claimable(const char *queue, int priority, const pg_uuid_t *agent_id,
-							  const char *resource_key, TimestampTz now);
-extern int	store_claimable_fetch(Portal portal, int max, TaskRow ***tasks);
-extern void store_task_claim(const TaskRow *task, TimestampTz now);
-extern void store_claim_renew(const TaskRow *task, Jsonb *progress);
+extern void store_scan_ready(const char *queue, int priority, const ReadyPosition *from, TimestampTz now,
+							 int max, bool as_others_see, ReadyScan *scan);
+extern StoreRowState store_task_candidate(const char *queue, const ReadyTask *candidate, TaskRow *task);
+extern void store_announce_waiting(const char *resource_key);
+extern StoreRowState store_task_lock(TaskRow *task);
+extern StoreRowState store_task_claim(TaskRow *task, TimestampTz now);
+extern StoreRowState store_claim_renew(TaskRow *task, Jsonb *progress, TimestampTz check_at);
 extern void store_claim_set_check_at(TaskRow *task, TimestampTz check_at);
 
 /* the end of a claim, and of a task */
 extern void store_task_unclaim(const TaskRow *task, TimestampTz run_at, int attempts, const char *error);
-extern void store_task_complete(const TaskRow *task, Jsonb *result, TimestampTz now);
+extern StoreRowState store_task_take_out(TaskRow *task);
+extern Datum store_task_complete(const TaskRow *task, Jsonb *result, TimestampTz now);
 extern void store_task_cancel(const TaskRow *task, const char *error, TimestampTz now);
 extern void store_task_bury(const TaskRow *task, const char *error, TimestampTz now);
 extern pg_uuid_t *store_task_after_dead(const pg_uuid_t *id);

@@ -23,6 +23,7 @@
 #include "store/agent_store.h"
 #include "store/lease_store.h"
 #include "store/store.h"
+#include "store/agent_store.h"
 #include "store/task_store.h"
 #include "uuid7.h"
 #include "worker/jobs.h"
@@ -146,6 +147,19 @@ coord_jobs_due_at(CoordDatabase *db)
 	return due_at;
 }
 
+/*
+ * All claims that have run out were given back, so none is due before the job is due
+ * again; unless a commit has said so meanwhile, which lowers due_at first.
+ */
+static void
+claims_are_settled(CoordDatabase *db, uint64 since)
+{
+	uint64		due_at = pg_atomic_read_u64(&db->due_at[JOB_CLAIMS]);
+
+	pg_atomic_compare_exchange_u64(&db->claims_due_from, &since, due_at);
+	coord_lower(&db->claims_due_from, (TimestampTz) pg_atomic_read_u64(&db->due_at[JOB_CLAIMS]));
+}
+
 /* One batch of a job, and when the job is due again; false when there is no extension. */
 static bool
 run(CoordDatabase *db, CoordJob job)
@@ -153,7 +167,9 @@ run(CoordDatabase *db, CoordJob job)
 	TimestampTz now = coord_now();
 	TimestampTz asides_end = leave_asides_out(job, now);
 	uint64		deliveries = pg_atomic_read_u64(&db->deliveries_asked);
+	uint64		claims_due_from = pg_atomic_read_u64(&db->claims_due_from);
 	Batch		batch = {.state = BATCH_FAILED, .next_due = DT_NOEND};
+	bool		settled;
 
 	pg_atomic_write_u64(&db->due_at[job], (uint64) DT_NOEND);
 	pg_memory_barrier();
@@ -171,11 +187,14 @@ run(CoordDatabase *db, CoordJob job)
 	coord_sweep_counts_add(&db->status.counts, &batch.counts);
 	LWLockRelease(coord_shared->lock);
 
+	settled = (batch.outcome == SWEEP_IDLE || batch.outcome == SWEEP_SOME) && batch.next_due > now;
 	if (batch.outcome == SWEEP_MORE)
 		batch.next_due = COORD_DUE_NOW;
 	else if (batch.outcome == SWEEP_LOCKED || (batch.outcome == SWEEP_IDLE && batch.next_due <= now))
 		batch.next_due = now + LOCKED_RETRY;
 	coord_set_due(db, job, Min(batch.next_due, asides_end));
+	if (job == JOB_CLAIMS && settled)
+		claims_are_settled(db, claims_due_from);
 
 	if (job == JOB_EVENTS && batch.outcome != SWEEP_MORE && batch.outcome != SWEEP_LOCKED)
 	{
@@ -231,6 +250,41 @@ run_batch(CoordJob job, Batch *batch)
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	batch->state = BATCH_DONE;
+}
+
+/*
+ * The worker is told to end, perhaps since the server stops: write the heartbeats that
+ * are only in memory.  When that cannot be done they are up to a third of their agents'
+ * timeouts older, after the start.
+ */
+void
+coord_write_beats(void)
+{
+	StoreScope	scope;
+
+	HOLD_INTERRUPTS();			/* what has been told to end this process would cancel it */
+	SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (store_hold_extension())
+		{
+			store_open(&scope);
+			store_agents_write_beats();
+			store_close(&scope);
+		}
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		EmitErrorReport();
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	RESUME_INTERRUPTS();
 }
 
 /*

@@ -9,5 +9,6 @@
 
 extern bool coord_do_jobs(CoordDatabase *db);
 extern TimestampTz coord_jobs_due_at(CoordDatabase *db);
+extern void coord_write_beats(void);
 
 #endif							/* COORD_WORKER_JOBS_H */

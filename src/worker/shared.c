@@ -17,6 +17,8 @@
 #include "utils/wait_event.h"
 
 #include "attachment.h"
+#include "beat.h"
+#include "claim/ready.h"
 #include "clock.h"
 #include "lease_wait.h"
 #include "queue_listen.h"
@@ -49,7 +51,10 @@ request_shmem(void)
 	RequestAddinShmemSpace(coord_attachments_size());
 	RequestAddinShmemSpace(coord_waiters_size());
 	RequestAddinShmemSpace(coord_listeners_size());
-	RequestNamedLWLockTranche("coord", 4);
+	RequestAddinShmemSpace(coord_ready_size());
+	RequestAddinShmemSpace(coord_beats_size());
+	RequestNamedLWLockTranche("coord", 6);
+	RequestNamedLWLockTranche("coord_ready", coord_max_ready_queues);
 }
 
 static void
@@ -71,8 +76,11 @@ startup_shmem(void)
 		coord_shared->attachment_lock = &locks[1].lock;
 		coord_shared->waiter_lock = &locks[2].lock;
 		coord_shared->listener_lock = &locks[3].lock;
+		coord_shared->ready_lock = &locks[4].lock;
+		coord_shared->beat_lock = &locks[5].lock;
 		coord_shared->ndatabases = coord_max_databases;
 		coord_shared->made_at = coord_now();
+		pg_atomic_init_u32(&coord_shared->beats_aside, 1);
 		ConditionVariableInit(&coord_shared->state_cv);
 		for (int i = 0; i < coord_max_databases; i++)
 		{
@@ -80,6 +88,7 @@ startup_shmem(void)
 
 			for (int job = 0; job < COORD_NJOBS; job++)
 				pg_atomic_init_u64(&db->due_at[job], (uint64) DT_NOEND);
+			pg_atomic_init_u64(&db->claims_due_from, (uint64) COORD_DUE_NOW);
 			pg_atomic_init_u64(&db->sleeps_until, (uint64) COORD_DUE_NOW);
 			pg_atomic_init_u32(&db->checks_wait, 0);
 			pg_atomic_init_u32(&db->attachments_unknown, 1);
@@ -91,6 +100,8 @@ startup_shmem(void)
 	coord_attachments_init();
 	coord_waiters_init();
 	coord_listeners_init();
+	coord_ready_init();
+	coord_beats_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -240,6 +251,15 @@ coord_worker_runs(void)
 	return db != NULL && db->pid != 0;
 }
 
+/* Whether there may be claims that have run out, and that the worker has yet to give back. */
+bool
+coord_claims_may_be_due(TimestampTz now)
+{
+	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
+
+	return db == NULL || db->pid == 0 || (TimestampTz) pg_atomic_read_u64(&db->claims_due_from) <= now;
+}
+
 /*
  * Wait until the worker has made a delivery that began after this call, and so
  * has delivered every event that was committed before it; no longer than a
@@ -265,17 +285,19 @@ coord_wait_for_delivery(void)
 
 /*
  * A row was locked, maybe by the worker: wait for its batch, if it is in one, to
- * end, which is soon and waits for nobody.
+ * end, which is soon and waits for nobody.  Returns whether it was in one.
  */
-void
+bool
 coord_wait_for_sweep(void)
 {
 	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
 	PGPROC	   *worker = db != NULL && db->pid != 0 ? BackendPidGetProc(db->pid) : NULL;
 	TransactionId xid = worker != NULL ? worker->xid : InvalidTransactionId;
 
-	if (TransactionIdIsValid(xid) && worker != MyProc)
-		XactLockTableWait(xid, NULL, NULL, XLTW_None);
+	if (!TransactionIdIsValid(xid) || worker == MyProc)
+		return false;
+	XactLockTableWait(xid, NULL, NULL, XLTW_None);
+	return true;
 }
 
 /* Lower an instant, unless it is as early already. */
@@ -293,6 +315,8 @@ void
 coord_set_due(CoordDatabase *db, CoordJob job, TimestampTz instant)
 {
 	coord_lower(&db->due_at[job], instant);
+	if (job == JOB_CLAIMS)
+		coord_lower(&db->claims_due_from, instant);
 }
 
 /* The same, and wake the worker if it sleeps for longer. */

@@ -89,6 +89,7 @@ typedef struct CoordDatabase
 	Latch	   *latch;			/* its latch, when pid is not 0 */
 
 	pg_atomic_uint64 due_at[COORD_NJOBS];
+	pg_atomic_uint64 claims_due_from;	/* no claim runs out before, that was not given back */
 	pg_atomic_uint64 sleeps_until;	/* COORD_DUE_NOW: it is awake */
 	pg_atomic_uint32 checks_wait;	/* it keeps dependency checks */
 	pg_atomic_uint32 attachments_unknown;	/* agents may have some that nobody knows */
@@ -107,6 +108,9 @@ typedef struct CoordShared
 	LWLock	   *attachment_lock;
 	LWLock	   *waiter_lock;
 	LWLock	   *listener_lock;
+	LWLock	   *ready_lock;		/* which queue has which ring */
+	LWLock	   *beat_lock;
+	pg_atomic_uint32 beats_aside;	/* grows when one is written to agent_beat */
 	Latch	   *launcher_latch; /* NULL: it does not run */
 	TimestampTz made_at;		/* when this memory was */
 	ConditionVariable state_cv; /* a worker has started or ended */
@@ -121,11 +125,12 @@ extern bool coord_is_preloaded(void);
 extern CoordDatabase *coord_find_database(Oid dbid);
 extern bool coord_want_worker(Oid dbid);
 extern bool coord_worker_runs(void);
+extern bool coord_claims_may_be_due(TimestampTz now);
 extern void coord_wake_launcher(void);
 extern void coord_hold_worker(Oid dbid);
 extern void coord_unhold_worker(Oid dbid);
 extern void coord_wait_for_delivery(void);
-extern void coord_wait_for_sweep(void);
+extern bool coord_wait_for_sweep(void);
 extern void coord_lower(pg_atomic_uint64 *instant, TimestampTz to);
 extern void coord_set_due(CoordDatabase *db, CoordJob job, TimestampTz instant);
 extern void coord_tell_worker(CoordDatabase *db, CoordJob job, TimestampTz instant);

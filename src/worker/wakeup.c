@@ -30,12 +30,23 @@
 /* how far back to look for a queue that is noted already */
 #define QUEUES_COMPARED 8
 
+/* so many tasks are announced one by one */
+#define MAX_SINGLE_TASKS 64
+
 typedef struct NotedQueue
 {
 	char	   *name;
 	TimestampTz ready_at;		/* by what was written; DT_NOEND: by nothing */
 	bool		claimed_from;	/* if the transaction aborts, it is ready now */
 } NotedQueue;
+
+/* a task that was made claimable, from its ready_at on; or several of a priority, of which it is the first */
+typedef struct NotedTask
+{
+	ReadyKey	key;
+	ReadyTask	task;
+	bool		first_of_many;
+} NotedTask;
 
 /* of the present transaction; what has memory has it in TopTransactionContext */
 static struct
@@ -44,6 +55,9 @@ static struct
 	TimestampTz due_at[COORD_NJOBS];
 	bool		finished_task;
 	List	   *queues;
+	NotedTask  *tasks;
+	int			ntasks;
+	int			tasks_size;
 	uint64		touched[MAX_TOUCHED];
 	int			ntouched;
 	bool		touched_more;
@@ -69,6 +83,13 @@ coord_due_at(CoordJob job, TimestampTz instant)
 {
 	begin();
 	left.due_at[job] = Min(left.due_at[job], instant);
+}
+
+/* Whether a job is due by what this transaction itself has written. */
+bool
+coord_is_due_here(CoordJob job, TimestampTz now)
+{
+	return left.any && left.due_at[job] <= now;
 }
 
 /* All jobs are due: what was written did not come by here. */
@@ -97,6 +118,55 @@ coord_queue_ready(const char *queue, TimestampTz instant)
 
 	if (noted != NULL)
 		noted->ready_at = Min(noted->ready_at, instant);
+}
+
+/* A task is claimable from its ready_at on. */
+void
+coord_task_ready(const char *queue, const ReadyTask *task)
+{
+	ReadyKey	key;
+	NotedTask  *noted;
+
+	coord_queue_ready(queue, task->position.ready_at);
+	if (coord_shared == NULL)
+		return;
+	coord_ready_key(queue, &key);
+	for (int i = left.ntasks - 1; i >= Max(left.ntasks - QUEUES_COMPARED, MAX_SINGLE_TASKS); i--)
+	{
+		noted = &left.tasks[i];
+		if (noted->task.priority == task->priority && memcmp(&noted->key, &key, sizeof(key)) == 0)
+		{
+			noted->first_of_many = true;
+			if (coord_ready_is_before(&task->position, &noted->task.position))
+				noted->task.position = task->position;
+			return;
+		}
+	}
+	if (left.ntasks == left.tasks_size)
+	{
+		left.tasks_size = Max(16, left.tasks_size * 2);
+		left.tasks = left.tasks == NULL ?
+			MemoryContextAlloc(TopTransactionContext, sizeof(NotedTask) * left.tasks_size) :
+			repalloc_huge(left.tasks, sizeof(NotedTask) * left.tasks_size);
+	}
+	left.tasks[left.ntasks++] = (NotedTask) {key, *task, false};
+}
+
+/* Whether this transaction has made something claimable in a queue, which others cannot see yet. */
+bool
+coord_has_task_ready(const char *queue)
+{
+	ReadyKey	key;
+
+	if (left.ntasks == 0)
+		return false;
+	coord_ready_key(queue, &key);
+	for (int i = 0; i < left.ntasks; i++)
+	{
+		if (memcmp(&left.tasks[i].key, &key, sizeof(key)) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* Tasks of a queue are being claimed; if this is undone, they are claimable again. */
@@ -188,6 +258,20 @@ note_queue(const char *queue)
 	return noted;
 }
 
+static void
+announce_tasks(void)
+{
+	for (int i = 0; i < left.ntasks; i++)
+	{
+		const NotedTask *noted = &left.tasks[i];
+
+		if (noted->first_of_many)
+			coord_ready_announce_from(&noted->key, noted->task.priority, &noted->task.position);
+		else
+			coord_ready_announce(&noted->key, &noted->task);
+	}
+}
+
 /* Tell the worker what is left for it. */
 static void
 tell_worker(bool commit)
@@ -226,6 +310,7 @@ all_changed(void)
 {
 	CoordDatabase *db = coord_find_database(MyDatabaseId);
 
+	coord_ready_forget_all(MyDatabaseId);
 	coord_all_queues_ready();
 	if (db != NULL)
 		pg_atomic_write_u32(&db->attachments_unknown, 1);
@@ -246,7 +331,9 @@ tell(bool commit)
 						 errmsg("coord has no worker for this database"),
 						 errhint("Raise coord.max_databases, and restart the server.")));
 		}
-		if (commit && left.all_changed)
+		if (commit)
+			announce_tasks();
+		if (left.all_changed)
 			all_changed();
 		tell_worker(commit);
 		coord_wake_waiters(left.touched, left.ntouched, left.touched_more);
@@ -276,11 +363,16 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 			coord_wait_end(false);
 			coord_attachments_at_xact_end(commit);
 			coord_listeners_at_xact_end(commit);
+			if (commit)
+				coord_ready_keep();
+			else
+				coord_ready_undo(InvalidSubTransactionId);
 			tell(commit);
 			break;
 		case XACT_EVENT_PREPARE:
 			/* what it leaves is told by COMMIT PREPARED, see commands.c */
 			coord_attachments_at_xact_end(false);
+			coord_ready_keep();
 			memset(&left, 0, sizeof(left));
 			break;
 		default:
@@ -290,12 +382,13 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 
 /* What a subtransaction had locked is free when it has been rolled back. */
 static void
-at_subxact_end(SubXactEvent event, SubTransactionId id pg_attribute_unused(),
+at_subxact_end(SubXactEvent event, SubTransactionId id,
 			   SubTransactionId parent pg_attribute_unused(), void *arg pg_attribute_unused())
 {
 	if (event != SUBXACT_EVENT_ABORT_SUB)
 		return;
 	coord_wait_end(false);
+	coord_ready_undo(id);
 	coord_listeners_at_subxact_abort();
 	if (!left.any || coord_shared == NULL)
 		return;

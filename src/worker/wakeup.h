@@ -5,13 +5,17 @@
 #ifndef COORD_WORKER_WAKEUP_H
 #define COORD_WORKER_WAKEUP_H
 
+#include "claim/ready.h"
 #include "worker/shared.h"
 
 extern void coord_wakeup_init(void);
 extern void coord_due_at(CoordJob job, TimestampTz instant);
+extern bool coord_is_due_here(CoordJob job, TimestampTz now);
 extern void coord_finished_task(void);
 extern void coord_keep_checks(bool keep);
 extern void coord_queue_ready(const char *queue, TimestampTz instant);
+extern void coord_task_ready(const char *queue, const ReadyTask *task);
+extern bool coord_has_task_ready(const char *queue);
 extern void coord_queue_claimed_from(const char *queue);
 extern void coord_lease_touched(const char *resource_key);
 extern void coord_leases_touched(void);

@@ -53,7 +53,11 @@ coord_worker_main(Datum arg)
 	{
 		ResetLatch(MyLatch);
 		if (ShutdownRequestPending || my_database->holds > 0)
+		{
+			if (my_database->holds == 0)
+				coord_write_beats();
 			proc_exit(0);
+		}
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 		{

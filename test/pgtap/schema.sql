@@ -1,7 +1,7 @@
 -- The schema is the contract's: its relations with their columns in order, its
 -- functions with their argument names, defaults and results, its settings.
 BEGIN;
-SELECT plan(84);
+SELECT plan(86);
 
 -- The columns of a relation, as the contract writes them.
 CREATE FUNCTION pg_temp.columns(relation text) RETURNS text LANGUAGE sql AS $$
@@ -124,6 +124,8 @@ SELECT is(pg_temp.arguments('task_complete'),
 	'task_id uuid, fencing_token bigint, result jsonb = NULL',
 	'task_complete has its arguments');
 SELECT is(pg_temp.result('task_complete'), 'coord.task', 'task_complete has its result');
+SELECT is(pg_temp.arguments('task_complete_many'), 'tasks jsonb', 'task_complete_many has its arguments');
+SELECT is(pg_temp.result('task_complete_many'), 'SETOF coord.task', 'task_complete_many has its result');
 SELECT is(pg_temp.arguments('task_fail'),
 	'task_id uuid, fencing_token bigint, error text = NULL, retry_in interval = NULL',
 	'task_fail has its arguments');

@@ -32,6 +32,8 @@ $node->safe_psql('old', q{
 	SELECT coord.task_create('done', queue => 'd');
 	SELECT coord.task_complete(t.id, t.fencing_token, '{"ok": true}') FROM coord.agent a, coord.task_claim(a.id, 'd') t;
 	SELECT coord.event_send('sent', '{"n": 1}', channel => 'c');
+	-- writes the heartbeat, which is only noted in memory otherwise
+	SELECT coord.agent_register('alive', heartbeat_timeout => '1 h', metadata => '{"a": 1}');
 });
 $node->poll_query_until('old', 'SELECT NOT EXISTS (SELECT FROM coord.event_inbox)');
 

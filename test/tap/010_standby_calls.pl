@@ -28,7 +28,9 @@ on_primary(q{
 	SELECT coord.lease_acquire('long', id, '1 h') FROM coord.agent;
 	SELECT coord.task_create('claimed'), coord.task_create('pending', queue => 'other');
 	SELECT coord.task_claim(id, lease_ttl => '1 h') FROM coord.agent;
-	SELECT coord.event_send('said', channel => 'standby')});
+	SELECT coord.event_send('said', channel => 'standby');
+	-- writes the heartbeat, which is only noted in memory otherwise
+	SELECT coord.agent_register('ann', heartbeat_timeout => '1 h')});
 ok($primary->poll_query_until('postgres', 'SELECT bool_and(position IS NOT NULL) FROM coord.event'), 'the primary has delivered its events');
 $primary->wait_for_catchup($standby);
 

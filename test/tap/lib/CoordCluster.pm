@@ -80,7 +80,9 @@ sub fill
 		SELECT coord.task_fail(t.id, t.fencing_token, 'broken') FROM coord.agent a, coord.task_claim(a.id, 'd') t WHERE name = 'keeper';
 		SELECT coord.task_create('done', queue => 'd');
 		SELECT coord.task_complete(t.id, t.fencing_token, '{"ok": true}') FROM coord.agent a, coord.task_claim(a.id, 'd') t WHERE name = 'keeper';
-		SELECT coord.event_send('sent', to_jsonb(g), channel => 'c') FROM generate_series(1, 10) g});
+		SELECT coord.event_send('sent', to_jsonb(g), channel => 'c') FROM generate_series(1, 10) g;
+		-- writes the heartbeat, which is only noted in memory otherwise
+		SELECT coord.agent_register('keeper', heartbeat_timeout => '1 h', metadata => '{"a": 1}')});
 	return $node->poll_query_until($db, 'SELECT coord.sweep() IS NOT NULL AND NOT EXISTS (SELECT FROM coord.event WHERE position IS NULL)');
 }
 

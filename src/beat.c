@@ -1,0 +1,165 @@
+/*
+ * beat.c
+ *		Heartbeats in shared memory.
+ *
+ * A heartbeat says that its agent was alive a moment ago, which need not survive the
+ * server.  So most are only noted here; every so often one is written to the agent's
+ * row (see agent_store.c), and who reads the row takes the later of the two.  Thus a
+ * heartbeat costs no flush, and leaves no dead row in a small relation that everybody
+ * reads.  A heartbeat that is noted here stays though its transaction is rolled back.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+
+#include "args.h"
+#include "beat.h"
+#include "clock.h"
+#include "settings.h"
+#include "worker/shared.h"
+
+typedef struct BeatKey
+{
+	pg_uuid_t	agent_id;
+	Oid			dbid;
+} BeatKey;
+
+/* in a hash table under coord_shared->beat_lock */
+typedef struct Beat
+{
+	BeatKey		key;
+	TimestampTz ends_at;		/* from then on it says nothing */
+	pg_atomic_uint64 at;
+} Beat;
+
+static HTAB *beats = NULL;
+
+PG_FUNCTION_INFO_V1(coord_last_beat_of);
+
+Size
+coord_beats_size(void)
+{
+	return hash_estimate_size(coord_max_beating_agents, sizeof(Beat));
+}
+
+void
+coord_beats_init(void)
+{
+	HASHCTL		ctl = {.keysize = sizeof(BeatKey), .entrysize = sizeof(Beat)};
+
+	beats = ShmemInitHash("coord heartbeats", coord_max_beating_agents, coord_max_beating_agents,
+						  &ctl, HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+}
+
+static BeatKey
+make_key(const pg_uuid_t *agent_id)
+{
+	BeatKey		key;
+
+	memset(&key, 0, sizeof(key));
+	key.agent_id = *agent_id;
+	key.dbid = MyDatabaseId;
+	return key;
+}
+
+/* Make room: forget the beats of agents that have ended, or have been silent for long. */
+static void
+forget_old(TimestampTz now)
+{
+	HASH_SEQ_STATUS status;
+	Beat	   *beat;
+
+	hash_seq_init(&status, beats);
+	while ((beat = hash_seq_search(&status)) != NULL)
+	{
+		if (beat->ends_at <= now)
+			hash_search(beats, &beat->key, HASH_REMOVE, NULL);
+	}
+}
+
+/*
+ * Note a heartbeat of an agent that is active until ends_at.  False when it cannot be
+ * noted: there is no shared memory, or no room in it.
+ */
+bool
+coord_beat(const pg_uuid_t *agent_id, TimestampTz now, TimestampTz ends_at)
+{
+	BeatKey		key = make_key(agent_id);
+	Beat	   *beat;
+	bool		found = true;
+
+	if (beats == NULL)
+		return false;
+	LWLockAcquire(coord_shared->beat_lock, LW_SHARED);
+	beat = hash_search(beats, &key, HASH_FIND, NULL);
+	if (beat == NULL)
+	{
+		LWLockRelease(coord_shared->beat_lock);
+		LWLockAcquire(coord_shared->beat_lock, LW_EXCLUSIVE);
+		beat = hash_search(beats, &key, HASH_ENTER_NULL, &found);
+		if (beat == NULL)
+		{
+			forget_old(now);
+			beat = hash_search(beats, &key, HASH_ENTER_NULL, &found);
+		}
+	}
+	if (beat != NULL)
+	{
+		if (!found)
+			pg_atomic_init_u64(&beat->at, (uint64) now);
+		else if ((TimestampTz) pg_atomic_read_u64(&beat->at) < now)
+			pg_atomic_write_u64(&beat->at, (uint64) now);
+		beat->ends_at = ends_at;
+	}
+	LWLockRelease(coord_shared->beat_lock);
+	return beat != NULL;
+}
+
+/* An agent's last heartbeat that was noted here; DT_NOBEGIN when none is. */
+TimestampTz
+coord_last_beat(const pg_uuid_t *agent_id)
+{
+	BeatKey		key = make_key(agent_id);
+	Beat	   *beat;
+	TimestampTz at = DT_NOBEGIN;
+
+	if (beats == NULL)
+		return at;
+	LWLockAcquire(coord_shared->beat_lock, LW_SHARED);
+	beat = hash_search(beats, &key, HASH_FIND, NULL);
+	if (beat != NULL)
+		at = (TimestampTz) pg_atomic_read_u64(&beat->at);
+	LWLockRelease(coord_shared->beat_lock);
+	return at;
+}
+
+/* A heartbeat is being written to agent_beat. */
+void
+coord_beat_is_written_aside(void)
+{
+	if (coord_shared != NULL)
+		pg_atomic_fetch_add_u32(&coord_shared->beats_aside, 1);
+}
+
+/* Grows with each that is; 0 when nobody counts. */
+uint32
+coord_beats_written_aside(void)
+{
+	return coord_shared != NULL ? pg_atomic_read_u32(&coord_shared->beats_aside) : 0;
+}
+
+/* coord.last_beat(agent_id): NULL when none is noted */
+Datum
+coord_last_beat_of(PG_FUNCTION_ARGS)
+{
+	TimestampTz at = coord_last_beat(PG_GETARG_UUID_P(0));
+
+	if (at == DT_NOBEGIN)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(at);
+}

@@ -1,0 +1,523 @@
+/*
+ * rows.c
+ *		Rows of the stored relations, reached without the executor.
+ *
+ * What is read is copied, so that a row outlives the scan and the page's pin.  What
+ * is written is visible to what the same transaction does next: every change ends a
+ * command.  Writing follows the executor (nodeModifyTable.c, and execReplication.c,
+ * which applies changes row by row as is done here): the heap first, then an entry
+ * in each index unless the update was HOT.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/smgr.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/partcache.h"
+#include "utils/snapmgr.h"
+#include "utils/typcache.h"
+
+#include "compat.h"
+#include "store/rows.h"
+
+static Oid
+relation_oid(const char *name)
+{
+	return get_relname_relid(name, get_namespace_oid("coord", false));
+}
+
+/* ---- opening ---- */
+
+static RowsTable *
+add_table(const char *name, Relation rel, LOCKMODE mode)
+{
+	StoreScope *scope = store_scope();
+	RowsTable  *table;
+
+	if (scope->ntables == STORE_MAX_TABLES)
+		elog(ERROR, "too many relations are open");
+	table = MemoryContextAllocZero(scope->context, sizeof(RowsTable));
+	table->name = name;
+	table->rel = rel;
+	table->mode = mode;
+	scope->tables[scope->ntables++] = table;
+	return table;
+}
+
+static RowsTable *
+find_table(const char *name)
+{
+	StoreScope *scope = store_scope();
+
+	for (int i = 0; i < scope->ntables; i++)
+	{
+		if (scope->tables[i]->name == name || strcmp(scope->tables[i]->name, name) == 0)
+			return scope->tables[i];
+	}
+	return NULL;
+}
+
+/* Open a stored relation. */
+RowsTable *
+rows_open(const char *relation, LOCKMODE mode)
+{
+	RowsTable  *table = find_table(relation);
+
+	if (table == NULL)
+		return add_table(relation, table_open(relation_oid(relation), mode), mode);
+	if (table->mode < mode)
+	{
+		LockRelationOid(RelationGetRelid(table->rel), mode);
+		table->mode = mode;
+	}
+	return table;
+}
+
+/* Open the partition, of a relation partitioned by range of one column, that a row of that key goes to. */
+RowsTable *
+rows_open_partition(const char *relation, Datum key)
+{
+	Relation	parent = rows_open(relation, RowExclusiveLock)->rel;
+	PartitionKey partition_key = RelationGetPartitionKey(parent);
+	PartitionDesc partitions = RelationGetPartitionDesc(parent, true);
+	PartitionBoundInfo bounds = partitions->boundinfo;
+	StoreScope *scope = store_scope();
+	bool		equal;
+	int			index = bounds->default_index;
+
+	if (bounds->ndatums > 0)
+	{
+		int			bound = partition_range_datum_bsearch(partition_key->partsupfunc, partition_key->partcollation,
+														  bounds, 1, &key, &equal);
+
+		if (bounds->indexes[bound + 1] >= 0)
+			index = bounds->indexes[bound + 1];
+	}
+	if (index < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CHECK_VIOLATION),
+				 errmsg("relation \"coord.%s\" has no partition for a row", relation)));
+	for (int i = 0; i < scope->ntables; i++)
+	{
+		if (RelationGetRelid(scope->tables[i]->rel) == partitions->oids[index])
+			return scope->tables[i];
+	}
+	return add_table("", table_open(partitions->oids[index], RowExclusiveLock), RowExclusiveLock);
+}
+
+/* Open an index of it. */
+Relation
+rows_index(RowsTable *table, const char *name)
+{
+	for (int i = 0; i < table->nindexes; i++)
+	{
+		if (strcmp(table->indexes[i].name, name) == 0)
+			return table->indexes[i].rel;
+	}
+	if (table->nindexes == ROWS_MAX_INDEXES)
+		elog(ERROR, "too many indexes are open");
+	table->indexes[table->nindexes].name = name;
+	table->indexes[table->nindexes].rel = index_open(relation_oid(name), AccessShareLock);
+	return table->indexes[table->nindexes++].rel;
+}
+
+/* The slot for reading. */
+static TupleTableSlot *
+slot_of(RowsTable *table)
+{
+	if (table->slot == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(store_scope()->context);
+
+		table->slot = table_slot_create(table->rel, NULL);
+		MemoryContextSwitchTo(old);
+	}
+	return table->slot;
+}
+
+/* Close what a scope has opened. */
+void
+rows_close_all(StoreScope *scope)
+{
+	for (int i = scope->ntables - 1; i >= 0; i--)
+	{
+		RowsTable  *table = scope->tables[i];
+
+		if (table->result_rel != NULL)
+		{
+			ExecCloseIndices(table->result_rel);
+			FreeExecutorState(table->estate);
+		}
+		if (table->new_row != NULL)
+			ExecDropSingleTupleTableSlot(table->new_row);
+		if (table->slot != NULL)
+			ExecDropSingleTupleTableSlot(table->slot);
+		for (int j = 0; j < table->nindexes; j++)
+			index_close(table->indexes[j].rel, NoLock);
+		table_close(table->rel, NoLock);
+	}
+	scope->ntables = 0;
+}
+
+/* ---- finding ---- */
+
+void
+rows_key_uuid(ScanKey key, int column, const pg_uuid_t *id)
+{
+	ScanKeyInit(key, column, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+}
+
+void
+rows_key_text(ScanKey key, int column, const char *text)
+{
+	ScanKeyEntryInitialize(key, 0, column, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(text));
+}
+
+void
+rows_key_int8(ScanKey key, int column, int64 value)
+{
+	ScanKeyInit(key, column, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(value));
+}
+
+void
+rows_key_time(ScanKey key, int column, TimestampTz value)
+{
+	ScanKeyInit(key, column, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ, TimestampTzGetDatum(value));
+}
+
+/* Copy what is in a slot. */
+static void
+read_slot(TupleTableSlot *slot, StoredRow *row)
+{
+	HeapTuple	tuple = ExecCopySlotHeapTuple(slot);
+
+	Assert(slot->tts_tupleDescriptor->natts <= ROWS_MAX_COLUMNS);
+	row->place = slot->tts_tid;
+	heap_deform_tuple(tuple, slot->tts_tupleDescriptor, row->values, row->nulls);
+	ExecClearTuple(slot);
+}
+
+/*
+ * The first row that an index finds and that is visible to the snapshot; NULL is the
+ * snapshot that a statement would have now.  "row" may be NULL.
+ */
+bool
+rows_find(RowsTable *table, const char *index, int nkeys, ScanKey keys, Snapshot snapshot, StoredRow *row)
+{
+	TupleTableSlot *slot = slot_of(table);
+	IndexScanDesc scan;
+	bool		found;
+
+	if (snapshot == NULL)
+		snapshot = GetTransactionSnapshot();
+	if (snapshot->snapshot_type == SNAPSHOT_MVCC)
+		snapshot = RegisterSnapshot(snapshot);
+	scan = index_beginscan(table->rel, rows_index(table, index), snapshot, nkeys, 0);
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	if (found && row != NULL)
+		read_slot(slot, row);
+	else
+		ExecClearTuple(slot);
+	index_endscan(scan);
+	if (snapshot->snapshot_type == SNAPSHOT_MVCC)
+		UnregisterSnapshot(snapshot);
+	return found;
+}
+
+bool
+rows_exist(const char *relation, const char *index, int nkeys, ScanKey keys, Snapshot snapshot)
+{
+	return rows_find(rows_open(relation, AccessShareLock), index, nkeys, keys, snapshot, NULL);
+}
+
+/* Whether there is nothing in a relation, not even what vacuum has yet to remove. */
+bool
+rows_is_empty(const char *relation)
+{
+	return RelationGetNumberOfBlocks(rows_open(relation, AccessShareLock)->rel) == 0;
+}
+
+/*
+ * Whether a relation, which is locked, has that block still: vacuum may have shortened
+ * it since a place was remembered.  Then the size that smgr remembers was forgotten, and
+ * else it is a lower bound; asking the kernel at every call would be dear.
+ */
+static bool
+block_exists(Relation rel, BlockNumber block)
+{
+	BlockNumber known = RelationGetSmgr(rel)->smgr_cached_nblocks[MAIN_FORKNUM];
+
+	return (known != InvalidBlockNumber && block < known) || block < RelationGetNumberOfBlocks(rel);
+}
+
+/* Where this backend has seen or written rows last, by a hash of their ids. */
+#define REMEMBERED 256
+
+static struct
+{
+	Oid			relid;
+	pg_uuid_t	id;
+	ItemPointerData place;
+}			remembered[REMEMBERED];
+
+static int
+remembered_at(RowsTable *table, const pg_uuid_t *id)
+{
+	return (hash_bytes(id->data, UUID_LEN) ^ RelationGetRelid(table->rel)) % REMEMBERED;
+}
+
+/* Remember where the row of an id is. */
+void
+rows_remember(RowsTable *table, const pg_uuid_t *id, const ItemPointerData *place)
+{
+	int			i = remembered_at(table, id);
+
+	remembered[i].relid = RelationGetRelid(table->rel);
+	remembered[i].id = *id;
+	remembered[i].place = *place;
+}
+
+/*
+ * The row that has the id in that column, which is unique, if it is where it was
+ * remembered to be and visible to a statement.  Else an index has to be asked; a
+ * session mostly comes back to its own few rows, and need not.
+ */
+bool
+rows_find_remembered(RowsTable *table, int column, const pg_uuid_t *id, StoredRow *row)
+{
+	int			i = remembered_at(table, id);
+	TupleTableSlot *slot;
+	Snapshot	snapshot;
+	bool		found;
+
+	if (remembered[i].relid != RelationGetRelid(table->rel) ||
+		memcmp(&remembered[i].id, id, sizeof(pg_uuid_t)) != 0 ||
+		!block_exists(table->rel, ItemPointerGetBlockNumber(&remembered[i].place)))
+		return false;
+	slot = slot_of(table);
+	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	found = table_tuple_fetch_row_version(table->rel, &remembered[i].place, snapshot, slot);
+	UnregisterSnapshot(snapshot);
+	if (!found)
+		return false;
+	read_slot(slot, row);
+	return memcmp(rows_uuid(row, column), id, sizeof(pg_uuid_t)) == 0;
+}
+
+/*
+ * The row at a place, if there is one there now, whatever the snapshot is: also one
+ * that the transaction itself has written.  STORE_ROW_BUSY when another transaction
+ * is writing it, STORE_ROW_CHANGED when there is none (any more).
+ */
+StoreRowState
+rows_fetch_live(RowsTable *table, const ItemPointerData *place, StoredRow *row)
+{
+	TupleTableSlot *slot = slot_of(table);
+	ItemPointerData tid = *place;
+	SnapshotData dirty;
+	StoreRowState state;
+
+	InitDirtySnapshot(dirty);
+	if (!block_exists(table->rel, ItemPointerGetBlockNumber(place)) ||
+		!table_tuple_fetch_row_version(table->rel, &tid, &dirty, slot) || TransactionIdIsValid(dirty.xmin))
+	{
+		ExecClearTuple(slot);
+		return STORE_ROW_CHANGED;
+	}
+	state = TransactionIdIsValid(dirty.xmax) ? STORE_ROW_BUSY : STORE_ROW_LOCKED;
+	if (IsolationUsesXactSnapshot() &&
+		!table_tuple_satisfies_snapshot(table->rel, slot, GetTransactionSnapshot()))
+		state = STORE_ROW_BUSY;
+	read_slot(slot, row);
+	return state;
+}
+
+/* ---- locking and writing ---- */
+
+static void
+serialization_failure(void)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update")));
+}
+
+/*
+ * Lock a row where it was read.  When it has changed since: with "follow" its latest
+ * version is locked and read, unless it is gone; else nothing is locked.
+ */
+StoreRowState
+rows_lock(RowsTable *table, StoredRow *row, LockTupleMode mode, LockWaitPolicy policy, bool follow)
+{
+	TupleTableSlot *slot = slot_of(table);
+	TM_FailureData failure;
+	TM_Result	result;
+
+	PreventCommandIfReadOnly("SELECT FOR UPDATE");
+	result = table_tuple_lock(table->rel, &row->place, GetActiveSnapshot(), slot, GetCurrentCommandId(false), mode,
+							  policy,
+							  follow && !IsolationUsesXactSnapshot() ? TUPLE_LOCK_FLAG_FIND_LAST_VERSION : 0,
+							  &failure);
+	if (result == TM_Ok && follow)
+		read_slot(slot, row);
+	ExecClearTuple(slot);
+	if (result == TM_Ok)
+		return STORE_ROW_LOCKED;
+	if (result == TM_WouldBlock)
+		return STORE_ROW_BUSY;
+	serialization_failure();
+	return STORE_ROW_CHANGED;
+}
+
+/* Put a row that is to be written in the slot for that. */
+static TupleTableSlot *
+form(RowsTable *table, StoredRow *row)
+{
+	MemoryContext old;
+
+	if (table->new_row == NULL)
+	{
+		old = MemoryContextSwitchTo(store_scope()->context);
+		table->new_row = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsHeapTuple);
+		MemoryContextSwitchTo(old);
+	}
+	ExecStoreHeapTuple(heap_form_tuple(RelationGetDescr(table->rel), row->values, row->nulls), table->new_row, true);
+	return table->new_row;
+}
+
+/* Add the entries of a row that was written to the indexes. */
+static void
+add_index_entries(RowsTable *table, TupleTableSlot *slot, bool of_update)
+{
+	MemoryContext old;
+
+	if (table->result_rel == NULL)
+	{
+		old = MemoryContextSwitchTo(store_scope()->context);
+		table->estate = CreateExecutorState();
+		table->result_rel = makeNode(ResultRelInfo);
+		InitResultRelInfo(table->result_rel, table->rel, 0, NULL, 0);
+		ExecOpenIndices(table->result_rel, false);
+		MemoryContextSwitchTo(old);
+	}
+	coord_insert_index_tuples(table->result_rel, slot, table->estate, of_update);
+	ResetPerTupleExprContext(table->estate);
+}
+
+/* Add a row; its place is set. */
+void
+rows_insert(RowsTable *table, StoredRow *row)
+{
+	TupleTableSlot *slot;
+
+	PreventCommandIfReadOnly("INSERT");
+	slot = form(table, row);
+	table_tuple_insert(table->rel, slot, GetCurrentCommandId(true), 0, NULL);
+	add_index_entries(table, slot, false);
+	row->place = slot->tts_tid;
+	ExecClearTuple(slot);
+	CommandCounterIncrement();
+}
+
+/*
+ * Write a row anew that is at its place still; its place is set.  One that the
+ * transaction has not locked may be another's by now: then nothing is written.
+ * Without "wait", which is for such a one, whoever is at it is not waited for either.
+ */
+StoreRowState
+rows_update(RowsTable *table, StoredRow *row, bool wait)
+{
+	TupleTableSlot *slot;
+	TM_FailureData failure;
+	LockTupleMode mode;
+	CoordUpdateIndexes update_indexes;
+	TM_Result	result;
+
+	PreventCommandIfReadOnly("UPDATE");
+	slot = form(table, row);
+	result = table_tuple_update(table->rel, &row->place, slot, GetCurrentCommandId(true), GetActiveSnapshot(),
+								InvalidSnapshot, wait, &failure, &mode, &update_indexes);
+	if (result == TM_Ok)
+	{
+		if (update_indexes)
+			add_index_entries(table, slot, true);
+		row->place = slot->tts_tid;
+		CommandCounterIncrement();
+	}
+	ExecClearTuple(slot);
+	if (result == TM_Ok)
+		return STORE_ROW_LOCKED;
+	if (result == TM_BeingModified)
+		return STORE_ROW_BUSY;
+	serialization_failure();
+	return STORE_ROW_CHANGED;
+}
+
+/*
+ * Delete a row that is at its place still; one that the transaction has not locked may
+ * be waited for, and is not deleted if it has changed.
+ */
+StoreRowState
+rows_delete(RowsTable *table, const ItemPointerData *place)
+{
+	ItemPointerData tid = *place;
+	TM_FailureData failure;
+	TM_Result	result;
+
+	PreventCommandIfReadOnly("DELETE");
+	result = table_tuple_delete(table->rel, &tid, GetCurrentCommandId(true), GetActiveSnapshot(), InvalidSnapshot,
+								true, &failure, false);
+	if (result == TM_Ok)
+	{
+		CommandCounterIncrement();
+		return STORE_ROW_LOCKED;
+	}
+	serialization_failure();
+	return STORE_ROW_CHANGED;
+}
+
+/* ---- results ---- */
+
+/* Take columns of one row for another's; where the number is 0 there is NULL. */
+void
+rows_project(StoredRow *row, const StoredRow *from, int n, const int *columns)
+{
+	for (int i = 0; i < n; i++)
+	{
+		row->nulls[i] = columns[i] == 0 || from->nulls[columns[i] - 1];
+		row->values[i] = row->nulls[i] ? (Datum) 0 : from->values[columns[i] - 1];
+	}
+}
+
+/* A row of a user's relation, made of its columns' values. */
+Datum
+rows_as_result(const char *relation, const StoredRow *row)
+{
+	Oid			type = get_rel_type_id(relation_oid(relation));
+	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
+	HeapTuple	tuple;
+
+	Assert(desc->natts <= ROWS_MAX_COLUMNS);
+	tuple = heap_form_tuple(desc, (Datum *) row->values, (bool *) row->nulls);
+	ReleaseTupleDesc(desc);
+	return HeapTupleGetDatum(tuple);
+}
