@@ -360,15 +360,19 @@ UNION ALL
 SELECT id, NULL, type, severity, sender_id, recipient_id, channel, payload, created_at
 FROM coord.event_inbox;
 
+-- One instant for all rows: it must be MATERIALIZED, since a subquery is run anew for
+-- each task when a plan has it on the inner side of a join.
 CREATE VIEW coord.queue AS
-WITH task_count AS (
+WITH clock AS MATERIALIZED (
+	SELECT pg_catalog.clock_timestamp() AS now
+), task_count AS (
 	SELECT queue AS name,
 		count(*) FILTER (WHERE state = 'pending' AND run_at <= s.now) AS pending,
 		count(*) FILTER (WHERE state = 'pending' AND run_at > s.now) AS scheduled,
 		count(*) FILTER (WHERE state = 'blocked') AS blocked,
 		count(*) FILTER (WHERE state = 'claimed') AS claimed,
 		s.now - min(run_at) FILTER (WHERE state = 'pending' AND run_at <= s.now) AS oldest_pending_age
-	FROM coord.task_unfinished, (SELECT pg_catalog.clock_timestamp() AS now) s
+	FROM coord.task_unfinished, clock s
 	GROUP BY queue, s.now
 ), dead_count AS (
 	SELECT queue AS name, count(*) AS dead FROM coord.dead_letter GROUP BY queue
