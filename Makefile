@@ -77,6 +77,10 @@ torture:
 	@test/harness/with-cluster -o fsync=on -o synchronous_commit=on -- \
 		/usr/bin/python3 test/torture/churn.py --keep test/output $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
+torture-queue:
+	@test/harness/with-cluster -o fsync=on -o synchronous_commit=on -o max_prepared_transactions=40 -- \
+		/usr/bin/python3 test/torture/queues.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
 test:
 	@test/harness/run-suites
 
@@ -89,9 +93,10 @@ help:
 	@echo 'make demo            the audit replayed on a throw-away cluster (DEMO_TTL=20: its own TTLs)'
 	@echo 'make bench-deadlines how promptly what falls due is done (PARTS="locks idle": only those)'
 	@echo 'make torture         random load, kills and crashes, and a check of the history (SECONDS=60 SEED=1)'
+	@echo 'make torture-queue   the same for queues: no task is stranded, passed over or claimed twice'
 	@echo 'make test            all suites, on throw-away clusters'
 	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap'
 	@echo 'make clean           remove what was built'
 
 .PHONY: all install uninstall installcheck clean distclean maintainer-clean
-.PHONY: demo bench-deadlines torture test test-regress test-isolation test-pgtap test-tap help
+.PHONY: demo bench-deadlines torture torture-queue test test-regress test-isolation test-pgtap test-tap help

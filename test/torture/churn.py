@@ -14,13 +14,10 @@ out: processes race.  --keep leaves the histories in DIRECTORY.
 Ends with status 1 on any violation, and when some kind of thing hardly happened.
 """
 
-import argparse
 import json
 import os
 import random
-import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,37 +26,14 @@ from multiprocessing import Process
 
 import psycopg2
 
+import common
 import history as histories
+from common import connect_at_last, rows
 
 KEYS = [f"key {n}" for n in range(20)]
 QUEUES = ("churn", "churn", "churn", "narrow")
-CONNECTION_LOST = ("57P01", "57P02", "57P03", "57P05", "08006", None)
 REFUSALS = ("55000", "55P03")
 STUCK_AFTER = "1 s"
-
-
-def connect(name):
-    connection = psycopg2.connect("", application_name=name, connect_timeout=5)
-    connection.autocommit = True
-    return connection
-
-
-def connect_at_last(name, seconds=60):
-    """A connection, as soon as the server is up."""
-    limit = time.monotonic() + seconds
-    while True:
-        try:
-            return connect(name)
-        except psycopg2.OperationalError:
-            if time.monotonic() > limit:
-                raise
-            time.sleep(0.05)
-
-
-def rows(connection, sql, *arguments):
-    with connection.cursor() as cursor:
-        cursor.execute(sql, arguments or None)
-        return cursor.fetchall() if cursor.description else []
 
 
 class Lost(Exception):
@@ -118,7 +92,7 @@ class Client:
         """The call, and what came before it in its transaction, did not happen;
         outside of a transaction nobody knows, when the connection broke."""
         text = f"{error.pgcode}: {str(error).strip()}"
-        if self.connection.closed or error.pgcode in CONNECTION_LOST:
+        if common.was_lost(self.connection, error):
             self.settle(n, "unknown" if self.pending is None else "undone", error=text)
             self.settle_pending("undone")
             raise Lost from error
@@ -358,69 +332,26 @@ class Watcher:
         self.file.flush()
 
 
-class Killer:
-    """Draws its deeds from a shuffled deck, so that each comes up."""
-
+class Killer(common.Killer):
     DECK = {"kill_client": 4, "cut_connection": 4, "end_worker": 2, "crash_worker": 1, "crash_backend": 1,
             "restart_server": 1}
 
     def __init__(self, crew, rng):
-        self.crew, self.random = crew, rng
-        self.deeds, self.deck = [], []
-        db = connect_at_last("killer")
-        self.data = rows(db, "SHOW data_directory")[0][0]
-        db.close()
+        super().__init__(rng, "churn ")
+        self.crew = crew
 
-    def run(self, until):
-        while time.time() < until:
-            time.sleep(self.random.uniform(0.3, 1.7))
-            if not self.deck:
-                self.deck = [deed for deed, times in self.DECK.items() for _ in range(times)]
-                self.random.shuffle(self.deck)
-            deed = self.deck.pop()
-            at = time.time()
-            try:
-                if getattr(self, deed)():
-                    self.deeds.append((at, deed))
-            except psycopg2.OperationalError:       # another deed's crash
-                pass
-            self.crew.restart_the_dead()
-
-    def ask(self, sql):
-        db = connect_at_last("killer")
-        try:
-            return rows(db, sql)
-        finally:
-            db.close()
+    def look_after(self):
+        self.crew.restart_the_dead()
 
     def kill_client(self):
         os.kill(self.random.choice(list(self.crew.processes.values())).pid, signal.SIGKILL)
         return True
 
-    def cut_connection(self):
-        return self.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                        "WHERE application_name LIKE 'churn %' ORDER BY random() LIMIT 1")
-
     def end_worker(self):
-        return self.ask("SELECT pg_terminate_backend(pid) FROM coord.worker WHERE pid IS NOT NULL")
-
-    def crash(self, sql):
-        """The server ends all its processes and recovers, when one is killed."""
-        for pid, in self.ask(sql):
-            os.kill(pid, signal.SIGKILL)
-            return True
+        return common.ask("SELECT pg_terminate_backend(pid) FROM coord.worker WHERE pid IS NOT NULL")
 
     def crash_worker(self):
         return self.crash("SELECT pid FROM coord.worker WHERE pid IS NOT NULL")
-
-    def crash_backend(self):
-        return self.crash("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'churn %' "
-                          "ORDER BY random() LIMIT 1")
-
-    def restart_server(self):
-        log = os.path.join(os.environ.get("COORD_WORK", self.data), "server.log")
-        subprocess.run(["pg_ctl", "-s", "-w", "-D", self.data, "-l", log, "-m", "immediate", "restart"], check=True)
-        return True
 
 
 class Crew:
@@ -472,14 +403,8 @@ def drain(seconds=60):
     """Does all that is left to be done.  Returns what then still is not at its end."""
     db = connect_at_last("drain")
     agent = rows(db, "SELECT id FROM coord.agent_register('drain', heartbeat_timeout => '1 h')")[0][0]
-    left = """SELECT 'task' AS what, id::text, state FROM coord.task
-            WHERE state NOT IN ('completed', 'dead', 'cancelled')
-        UNION ALL SELECT 'lease', id::text, resource_key FROM coord.lease_data WHERE ended_at IS NULL
-        UNION ALL SELECT 'event', id::text, type FROM coord.event_inbox
-        UNION ALL SELECT 'deadline of a claim', task_id::text, '' FROM coord.claim_deadline
-        UNION ALL SELECT 'slot', task_id::text, queue FROM coord.queue_slot WHERE task_id IS NOT NULL"""
     limit = time.time() + seconds
-    while (found := rows(db, left)) and time.time() < limit:
+    while (found := rows(db, common.LEFT_OVER)) and time.time() < limit:
         for queue in sorted(set(QUEUES)):
             for claim in rows(db, "SELECT id, fencing_token FROM coord.task_claim(%s, %s, max_tasks => 100)",
                               agent, queue):
@@ -519,17 +444,6 @@ def check_database(history, violations, happened):
         state for found in tasks.values() for state, _ in found).items()})
 
 
-def check_log(violations):
-    """Only what was killed died, and the worker met no error."""
-    path = os.path.join(os.environ.get("COORD_WORK", ""), "server.log")
-    if not os.path.exists(path):
-        return
-    with open(path, errors="replace") as log:
-        for line in log:
-            if re.search(r"PANIC|TRAP:|terminated by signal (?!9\b)|coord.* ERROR|XX000", line):
-                violations.add(f"in the server's log: {line.strip()}")
-
-
 def check_all(directory, deeds, left, failed_clients):
     violations = histories.Violations()
     history = histories.History(histories.load(directory))
@@ -544,20 +458,18 @@ def check_all(directory, deeds, left, failed_clients):
     happened.update(Counter(deed for _, deed in deeds))
     happened["looks"] = check_watch(directory, violations, deeds)
     check_database(history, violations, happened)
-    check_log(violations)
+    common.check_log(violations)
     return violations, happened
 
 
-def hardly_happened(happened, seconds):
-    """A run that did not do these things proves nothing."""
+def least(seconds):
+    """How often what makes a run worth something is to happen."""
     often = ["lease_acquire", "lease_renew", "lease_release", "lease_assert", "task_create", "task_claim",
              "task_renew", "task_complete", "task_fail", "task_release", "depends_on", "resource_key", "run_at",
-             "refused", "undone", "lock.expired", "task.requeued", "looks"]
+             "refused", "undone", "lock.expired", "task.requeued", "looks", "agent_attach", "waited"]
     seldom = ["task_cancel", "agent_retire", "unknown", "agent.inactive", "dead tasks", "cancelled tasks",
               *Killer.DECK]
-    often += ["agent_attach", "waited"]
-    least = {**{name: seconds / 3 for name in often}, **{name: 1 for name in seldom}}
-    return [f"{name} {happened[name]}" for name, n in least.items() if happened[name] < n]
+    return {**{name: seconds / 3 for name in often}, **{name: 1 for name in seldom}}
 
 
 def torture(options, directory):
@@ -571,21 +483,11 @@ def torture(options, directory):
     crew.join()
     watcher.join()
     violations, happened = check_all(directory, killer.deeds, drain(), crew.failed + (watcher.exitcode != 0))
-    print(f"seed {options.seed}, {options.seconds} s")
-    print(", ".join(f"{name} {n}" for name, n in sorted(happened.items())))
-    violations.show()
-    too_few = hardly_happened(happened, options.seconds)
-    if too_few:
-        print(f"hardly happened: {', '.join(too_few)}")
-    print(f"{len(violations)} violations", flush=True)
-    return 1 if too_few or len(violations) else 0
+    return common.report(options, happened, least(options.seconds), violations)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=int, default=int(os.environ.get("SECONDS", 60)))
-    parser.add_argument("--seed", type=int, default=random.randrange(10 ** 6))
-    parser.add_argument("--clients", type=int, default=10)
+    parser = common.parser(__doc__, 10)
     parser.add_argument("--keep", metavar="DIRECTORY", help="leave the histories there")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
