@@ -1,0 +1,301 @@
+"""What the benches share: databases, pgbench, the results.
+
+Each cell (one side of a comparison, at one number of clients, in one round) runs on a
+fresh copy of a template database, so that no cell inherits what another has left.  The
+sides of a comparison take turns, round by round; a ratio is the median of the rounds'
+ratios, so that a machine that changes its speed meanwhile changes both sides of each.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import re
+import select
+import statistics
+import subprocess
+import threading
+import time
+
+import psycopg2
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def connect(database="postgres"):
+    connection = psycopg2.connect(dbname=database)
+    connection.autocommit = True
+    return connection
+
+
+def rows(connection, sql, *arguments):
+    with connection.cursor() as cursor:
+        cursor.execute(sql, arguments or None)
+        return cursor.fetchall()
+
+
+def value(connection, sql, *arguments):
+    return rows(connection, sql, *arguments)[0][0]
+
+
+def run(connection, sql, *arguments):
+    with connection.cursor() as cursor:
+        cursor.execute(sql, arguments or None)
+
+
+class Missing(Exception):
+    """A yardstick that cannot be had here."""
+
+
+# Databases
+
+TEMPLATES = {}                  # name -> what fills it, beyond sql/schema.sql
+made = set()
+
+
+def template(name):
+    """Names a function that fills a template database."""
+    return lambda fill: TEMPLATES.setdefault(name, fill)
+
+
+def worker_runs(db):
+    return value(db, "SELECT pid IS NOT NULL FROM coord.worker")
+
+
+def wait_for(condition, what, seconds=30):
+    limit = time.time() + seconds
+    while not condition():
+        if time.time() > limit:
+            raise RuntimeError(f"waited in vain for {what}")
+        time.sleep(0.02)
+
+
+def make_template(name):
+    admin = connect()
+    run(admin, f"CREATE DATABASE {name}")
+    db = connect(name)
+    with open(f"{HERE}/sql/schema.sql") as schema:
+        run(db, schema.read())
+    TEMPLATES[name](db)
+    run(db, "VACUUM ANALYZE")
+    db.close()
+    made.add(name)
+
+
+@contextlib.contextmanager
+def fresh(name, database="cell"):
+    """A copy of a template, in memory, with coord's worker running."""
+    if name not in made:
+        make_template(name)
+    admin = connect()
+    run(admin, f"CREATE DATABASE {database} TEMPLATE {name} STRATEGY file_copy")
+    db = None
+    try:
+        db = connect(database)
+        wait_for(lambda: worker_runs(db), "coord's worker")
+        value(db, """SELECT sum(pg_prewarm(oid)) FROM pg_class WHERE relkind IN ('r', 'i')
+            AND relnamespace IN ('coord'::regnamespace, 'bench'::regnamespace)""")
+        yield db
+    finally:
+        if db:
+            db.close()
+        run(admin, f"DROP DATABASE {database} WITH (FORCE)")
+        admin.close()
+
+
+def fill_jobs(db, number):
+    run(db, "INSERT INTO bench.job (payload) SELECT jsonb_build_object('n', n) FROM generate_series(1, %s) n", number)
+
+
+def fill_tasks(db, number, queues=1, resource=False):
+    """Tasks 1 to number, spread evenly over "queue 1" to "queue N", by task_create_many."""
+    for first in range(1, number + 1, 10000):
+        value(db, """SELECT count(*) FROM coord.task_create_many((SELECT jsonb_agg(jsonb_build_object(
+                'type', 'bench', 'queue', 'queue ' || 1 + n %% %s, 'payload', jsonb_build_object('n', n))
+                || CASE WHEN %s THEN jsonb_build_object('resource_key', 'resource ' || n) ELSE '{}' END)
+            FROM generate_series(%s, %s) n))""", queues, resource, first, min(first + 9999, number))
+
+
+@template("base")
+def fill_base(db):
+    pass
+
+
+@template("stock")
+def fill_stock(db):
+    fill_jobs(db, 200000)
+    fill_tasks(db, 200000)
+
+
+# pgbench
+
+class Run:
+    """What one run of pgbench says."""
+
+    def __init__(self, output, progress):
+        self.transactions = int(re.search(r"actually processed: (\d+)", output).group(1))
+        self.tps = float(re.search(r"^tps = ([\d.]+)", output, re.M).group(1))
+        self.seconds = self.transactions / self.tps if self.tps else 0
+        self.progress = [(float(at), float(tps)) for at, tps in
+                         re.findall(r"^progress: ([\d.]+) s, ([\d.]+) tps", progress, re.M)]
+
+
+def pgbench(db, script, clients, seconds=None, transactions=None, progress=None, text=None, **variables):
+    """Runs a script of sql/, or a text, in the database of a connection."""
+    path = f"{HERE}/sql/{script}.sql"
+    if text:
+        path = os.path.join(os.environ.get("TMPDIR", "/tmp"), f"bench-{os.getpid()}.sql")
+        with open(path, "w") as file:
+            file.write(text)
+    command = ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)), "-f", path, "-D", "new=1"]
+    command += ["-T", str(seconds)] if seconds else ["-t", str(max(1, transactions // clients))]
+    command += ["-P", str(progress)] if progress else []
+    for name, number in variables.items():
+        command += ["-D", f"{name}={number}"]
+    try:
+        done = subprocess.run(command + [db.info.dbname], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=seconds + 120 if seconds else 1800)
+    finally:
+        if text:
+            os.unlink(path)
+    if done.returncode != 0:
+        raise RuntimeError(f"pgbench -f {script}: {done.stderr.strip()[-800:]}")
+    return Run(done.stdout, done.stderr)
+
+
+def calls(db, function):
+    """How often a function was called, by sessions that have ended."""
+    wait_for(lambda: value(db, """SELECT count(*) = 0 FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'pgbench'"""), "the end of pgbench's sessions")
+    return value(db, """SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_user_functions
+        WHERE schemaname = 'coord' AND funcname = %s""", function)
+
+
+# Comparisons
+
+class Side:
+    """One candidate: a script of sql/ and how to count what it did, or a function of
+    (db, clients, seconds) that returns a rate."""
+
+    def __init__(self, name, script=None, count=None, times=1, measure=None, around=None, text=None, **variables):
+        self.name, self.script, self.count, self.times = name, script, count, times
+        self.measure, self.around, self.text, self.variables = measure, around, text, variables
+
+    def rate(self, db, clients, seconds, transactions):
+        if self.measure:
+            return self.measure(db, clients, seconds)
+        text = self.text(db) if self.text else None
+        with self.around(db) if self.around else contextlib.nullcontext():
+            done = pgbench(db, self.script, clients, None if transactions else seconds, transactions, text=text, **self.variables)
+        return (self.count(db) / done.seconds if self.count else done.tps) * self.times
+
+
+class Ratio:
+    """One side over another, and the goal that DESIGN sets, if it does."""
+
+    def __init__(self, name, over, under, times=1, at=16, at_least=None):
+        self.name, self.over, self.under, self.times, self.at, self.at_least = name, over, under, times, at, at_least
+
+
+class Results:
+    """What was measured, shown as it becomes known and written as JSON."""
+
+    def __init__(self, **settings):
+        self.comparisons, self.figures, self.lines, self.missing, self.settings = [], [], [], [], settings
+        self.started = datetime.datetime.now(datetime.timezone.utc)
+
+    def compare(self, name, unit, sides, ratios=(), template="base", clients=(1, 4, 16, 32), rounds=3, seconds=4,
+                transactions=None):
+        print(f"{name} ({unit})", flush=True)
+        cells = {side.name: {str(c): [] for c in clients} for side in sides}
+        for c in clients:
+            for _ in range(rounds):
+                for side in sides:
+                    with fresh(template) as db:
+                        cells[side.name][str(c)].append(round(side.rate(db, c, seconds, transactions), 1))
+            print(f"  {c:>3} clients  " + "  ".join(f"{side.name}: {statistics.median(cells[side.name][str(c)]):,.0f}"
+                                                    for side in sides), flush=True)
+        comparison = {"name": name, "unit": unit, "clients": list(clients), "sides": [
+            {"name": side.name, "cells": {c: {"rounds": r, "median": statistics.median(r)}
+                                          for c, r in cells[side.name].items()}} for side in sides], "ratios": []}
+        for ratio in ratios:
+            by_clients = {str(c): statistics.median(
+                ratio.times * over / under if under else 0 for over, under in
+                zip(cells[ratio.over][str(c)], cells[ratio.under][str(c)])) for c in clients}
+            comparison["ratios"].append({"name": ratio.name, "over": ratio.over, "under": ratio.under,
+                                         "times": ratio.times, "cells": by_clients})
+            print(f"  {ratio.name}: " + ", ".join(f"{r:.2f} at {c}" for c, r in by_clients.items()), flush=True)
+            if ratio.at_least and ratio.at in clients:
+                self.figure(f"{name}, {ratio.at} clients: {ratio.name}", by_clients[str(ratio.at)], "",
+                            at_least=ratio.at_least)
+        self.comparisons.append(comparison)
+
+    def figure(self, name, number, unit="", at_least=None, below=None):
+        """One number, with its goal."""
+        goal = f"at least {at_least:g}" if at_least is not None else f"under {below:g}" if below is not None else None
+        reached = None if goal is None else number is not None and (number >= at_least if at_least is not None else number < below)
+        self.figures.append({"name": name, "value": number, "unit": unit, "goal": goal, "reached": reached})
+        print(f"  {name}: {'none' if number is None else f'{number:,.2f}'} {unit}" +
+              (f"  (goal: {goal}: {'reached' if reached else 'MISSED'})" if goal else ""), flush=True)
+
+    def line(self, chart, name, points):
+        """One line of a chart over time."""
+        self.lines.append({"chart": chart, "name": name, "points": points})
+
+    def lacks(self, what, why):
+        why = str(why).strip().splitlines()[-1][:300] if str(why).strip() else type(why).__name__
+        self.missing.append({"what": what, "why": why})
+        print(f"  missing: {what}: {why}", flush=True)
+
+    def missed(self):
+        return [f["name"] for f in self.figures if f["reached"] is False]
+
+    def write(self, path):
+        db = connect()
+        names = ("fsync", "synchronous_commit", "shared_buffers", "max_wal_size", "max_connections", "track_functions",
+                 "wal_sync_method", "autovacuum")
+        with open("/proc/cpuinfo") as file:
+            cpu = re.search(r"^model name\s*: (.*)$", file.read(), re.M)
+        report = {
+            "measured_at": self.started.isoformat(timespec="seconds"),
+            "took_s": round((datetime.datetime.now(datetime.timezone.utc) - self.started).total_seconds()),
+            "commit": os.environ.get("COORD_COMMIT") or "unknown",
+            "machine": {"cpus": os.cpu_count(), "cpu": cpu.group(1) if cpu else "unknown",
+                        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30),
+                        "kernel": os.uname().release, "load_at_end": os.getloadavg()},
+            "versions": {"postgresql": value(db, "SHOW server_version"), **self.settings.pop("versions", {})},
+            "settings": {**{n: value(db, f"SHOW {n}") for n in names}, **self.settings},
+            "comparisons": self.comparisons, "figures": self.figures, "lines": self.lines, "missing": self.missing}
+        with open(int(path) if path.isdigit() else path, "w") as file:
+            json.dump(report, file, indent=1)
+            file.write("\n")
+
+
+class Listener(threading.Thread):
+    """Receives what comes on a channel while a block runs, and keeps (payload, when)."""
+
+    def __init__(self, database, sql):
+        super().__init__(daemon=True)
+        self.connection, self.came, self.ends = connect(database), [], False
+        run(self.connection, sql)
+
+    def run(self):
+        while not self.ends:
+            if select.select([self.connection], [], [], 0.1)[0]:
+                self.connection.poll()
+                now = time.time()
+                self.came += [(notice.payload, now) for notice in self.connection.notifies]
+                self.connection.notifies.clear()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ends = True
+        self.join()
+        self.connection.close()
+
+
+def percentile(values, percent):
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)] if values else None

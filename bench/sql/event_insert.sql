@@ -1,0 +1,2 @@
+-- One INSERT of an event.
+INSERT INTO bench.event (type, channel, payload) VALUES ('bench', 'bench', '{"n": 1}');

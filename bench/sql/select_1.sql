@@ -1,0 +1,2 @@
+-- What the protocol and the executor cost by themselves.
+SELECT 1;
