@@ -67,7 +67,29 @@ endif
 demo:
 	@test/harness/with-cluster -- /usr/bin/python3 examples/demo/demo.py
 
-# The cluster's user cannot write in the tree, hence the open file.
+# The cluster's user cannot write in the tree, hence the open files: a result
+# takes its place only when it is complete.
+BENCH_CLUSTER = COORD_COMMIT=$$(git describe --always --dirty 2>/dev/null) test/harness/with-cluster \
+	-o fsync=on -o synchronous_commit=on -o shared_buffers=1GB -o max_wal_size=8GB -o max_connections=200 \
+	-o track_functions=all -- /usr/bin/python3
+BENCH_OPTIONS = $(if $(CHECK),--check) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	$(if $(CLIENTS),--clients $(CLIENTS)) $(PARTS)
+
+bench bench-flat: RESULT = bench/results/$(if $(filter bench,$@),bench,flat).json
+
+bench bench-flat:
+	@mkdir -p bench/results
+	@$(if $(filter bench,$@),bench/prepare)
+	@status=0; $(BENCH_CLUSTER) bench/$(if $(filter bench,$@),bench,flat).py --json 3 $(BENCH_OPTIONS) 3>$(RESULT).new || status=$$?; \
+		if [ -s $(RESULT).new ]; then mv $(RESULT).new $(RESULT) && /usr/bin/python3 bench/report.py; else rm -f $(RESULT).new; fi; \
+		exit $$status
+
+bench-quick:
+	@$(BENCH_CLUSTER) bench/bench.py --quick $(BENCH_OPTIONS)
+
+bench-report:
+	@/usr/bin/python3 bench/report.py
+
 bench-deadlines:
 	@mkdir -p bench/results
 	@test/harness/with-cluster -o fsync=on -o synchronous_commit=on -- \
@@ -91,6 +113,11 @@ help:
 	@echo 'make                 build the extension (PG_CONFIG=… names another PostgreSQL)'
 	@echo 'make install         install it; then: make installcheck'
 	@echo 'make demo            the audit replayed on a throw-away cluster (DEMO_TTL=20: its own TTLs)'
+	@echo 'make bench           coord beside its yardsticks; writes bench/README.md (CHECK=1: fails when a goal is'
+	@echo '                     missed; PARTS="queue lease" ROUNDS=3 SECONDS=4 CLIENTS=1,16: part of it)'
+	@echo 'make bench-quick     its core at 16 clients, in about two minutes'
+	@echo 'make bench-flat      cost with depth, queues, a held snapshot, a million tasks (CHECK=1 PARTS="depth snapshot")'
+	@echo 'make bench-report    writes bench/README.md anew from bench/results'
 	@echo 'make bench-deadlines how promptly what falls due is done (PARTS="locks idle": only those)'
 	@echo 'make torture         random load, kills and crashes, and a check of the history (SECONDS=60 SEED=1)'
 	@echo 'make torture-queue   the same for queues: no task is stranded, passed over or claimed twice'
@@ -99,4 +126,5 @@ help:
 	@echo 'make clean           remove what was built'
 
 .PHONY: all install uninstall installcheck clean distclean maintainer-clean
-.PHONY: demo bench-deadlines torture torture-queue test test-regress test-isolation test-pgtap test-tap help
+.PHONY: demo bench bench-quick bench-flat bench-report bench-deadlines
+.PHONY: torture torture-queue test test-regress test-isolation test-pgtap test-tap help

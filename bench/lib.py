@@ -14,6 +14,7 @@ import re
 import select
 import statistics
 import subprocess
+import sys
 import threading
 import time
 
@@ -118,7 +119,8 @@ def fill_tasks(db, number, queues=1, resource=False):
 
 @template("base")
 def fill_base(db):
-    pass
+    fill_jobs(db, 1000)
+    fill_tasks(db, 1000)
 
 
 @template("stock")
@@ -177,17 +179,24 @@ class Side:
     """One candidate: a script of sql/ and how to count what it did, or a function of
     (db, clients, seconds) that returns a rate."""
 
-    def __init__(self, name, script=None, count=None, times=1, measure=None, around=None, text=None, **variables):
-        self.name, self.script, self.count, self.times = name, script, count, times
+    def __init__(self, name, script=None, count=None, times=1, also=None, measure=None, around=None, text=None, **variables):
+        self.name, self.script, self.count, self.times, self.also = name, script, count, times, also
         self.measure, self.around, self.text, self.variables = measure, around, text, variables
 
-    def rate(self, db, clients, seconds, transactions):
+    def names(self):
+        return [self.name] + ([self.also[0]] if self.also else [])
+
+    def rates(self, db, clients, seconds, transactions):
+        """The rate by name: of what it does, and perhaps of something else that it counts."""
         if self.measure:
-            return self.measure(db, clients, seconds)
+            return {self.name: self.measure(db, clients, seconds)}
         text = self.text(db) if self.text else None
-        with self.around(db) if self.around else contextlib.nullcontext():
+        with self.around(db, clients) if self.around else contextlib.nullcontext():
             done = pgbench(db, self.script, clients, None if transactions else seconds, transactions, text=text, **self.variables)
-        return (self.count(db) / done.seconds if self.count else done.tps) * self.times
+        found = {self.name: (self.count(db) / done.seconds if self.count else done.tps) * self.times}
+        if self.also:
+            found[self.also[0]] = self.also[1](db) / done.seconds
+        return found
 
 
 class Ratio:
@@ -207,17 +216,19 @@ class Results:
     def compare(self, name, unit, sides, ratios=(), template="base", clients=(1, 4, 16, 32), rounds=3, seconds=4,
                 transactions=None):
         print(f"{name} ({unit})", flush=True)
-        cells = {side.name: {str(c): [] for c in clients} for side in sides}
+        names = [name for side in sides for name in side.names()]
+        cells = {name: {str(c): [] for c in clients} for name in names}
         for c in clients:
             for _ in range(rounds):
                 for side in sides:
                     with fresh(template) as db:
-                        cells[side.name][str(c)].append(round(side.rate(db, c, seconds, transactions), 1))
-            print(f"  {c:>3} clients  " + "  ".join(f"{side.name}: {statistics.median(cells[side.name][str(c)]):,.0f}"
-                                                    for side in sides), flush=True)
+                        for series, rate in side.rates(db, c, seconds, transactions).items():
+                            cells[series][str(c)].append(round(rate, 1))
+            print(f"  {c:>3} clients  " + "  ".join(f"{name}: {statistics.median(cells[name][str(c)]):,.0f}" for name in names),
+                  flush=True)
         comparison = {"name": name, "unit": unit, "clients": list(clients), "sides": [
-            {"name": side.name, "cells": {c: {"rounds": r, "median": statistics.median(r)}
-                                          for c, r in cells[side.name].items()}} for side in sides], "ratios": []}
+            {"name": name, "cells": {c: {"rounds": r, "median": statistics.median(r)} for c, r in cells[name].items()}}
+            for name in names], "ratios": []}
         for ratio in ratios:
             by_clients = {str(c): statistics.median(
                 ratio.times * over / under if under else 0 for over, under in
@@ -247,8 +258,14 @@ class Results:
         self.missing.append({"what": what, "why": why})
         print(f"  missing: {what}: {why}", flush=True)
 
-    def missed(self):
-        return [f["name"] for f in self.figures if f["reached"] is False]
+    def end(self, failed, check):
+        """Says how it went, and ends the program."""
+        missed = [f["name"] for f in self.figures if f["reached"] is False]
+        goals = [f for f in self.figures if f["goal"]]
+        print(f"{len(goals) - len(missed)} of {len(goals)} goals reached" + "".join(f"\n  missed: {name}" for name in missed))
+        if failed:
+            print(f"failed: {', '.join(failed)}")
+        sys.exit(2 if failed else 1 if missed and check else 0)
 
     def write(self, path):
         db = connect()
@@ -286,6 +303,13 @@ class Listener(threading.Thread):
                 now = time.time()
                 self.came += [(notice.payload, now) for notice in self.connection.notifies]
                 self.connection.notifies.clear()
+
+    def wait_until_quiet(self):
+        """Until nothing has come for a while; what is late is to be counted too."""
+        seen = -1
+        while seen < len(self.came):
+            seen = len(self.came)
+            time.sleep(0.5)
 
     def __enter__(self):
         self.start()
