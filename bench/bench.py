@@ -24,6 +24,7 @@ descriptor.  The parts, all of them unless some are named:
 
 import argparse
 import contextlib
+import glob
 import io
 import json
 import os
@@ -218,11 +219,18 @@ def bench_event(results, scope):
 # PgQ
 
 def install_pgq():
-    """Puts PgQ where this cluster looks for extensions: in coord's stage."""
+    """Puts PgQ where this cluster looks for extensions: in coord's stage.  Its script
+    names its library by $libdir, which is elsewhere."""
     source = f"{HERE}/cache/usr"
     if not os.path.exists(f"{source}/share/postgresql/15/extension/pgq.control"):
         raise Missing("postgresql-15-pgq3 could not be fetched")
-    shutil.copytree(source, f"{os.environ['COORD_STAGE']}/usr", dirs_exist_ok=True)
+    target = f"{os.environ['COORD_STAGE']}/usr"
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    for path in glob.glob(f"{target}/share/postgresql/15/extension/pgq--*.sql"):
+        with open(path) as file:
+            script = file.read()
+        with open(path, "w") as file:
+            file.write(script.replace("$libdir", f"{target}/lib/postgresql/15/lib"))
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ ratios, so that a machine that changes its speed meanwhile changes both sides of
 
 import contextlib
 import datetime
+import glob
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import select
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -132,37 +134,52 @@ def fill_stock(db):
 # pgbench
 
 class Run:
-    """What one run of pgbench says."""
+    """What one run of pgbench did.  The rate is that of the time in which all clients
+    were at work: from when the last one had ended its first transaction, which makes a
+    session's plans, until the first one ended its last."""
 
-    def __init__(self, output, progress):
+    def __init__(self, output, progress, logs):
         self.transactions = int(re.search(r"actually processed: (\d+)", output).group(1))
-        self.tps = float(re.search(r"^tps = ([\d.]+)", output, re.M).group(1))
-        self.seconds = self.transactions / self.tps if self.tps else 0
         self.progress = [(float(at), float(tps)) for at, tps in
                          re.findall(r"^progress: ([\d.]+) s, ([\d.]+) tps", progress, re.M)]
+        ends, first, last = [], {}, {}
+        for log in logs:
+            with open(log) as file:
+                for client, _, _, _, second, micros in map(str.split, file):
+                    end = int(second) + int(micros) / 1e6
+                    ends.append(end)
+                    first.setdefault(client, end)
+                    last[client] = end
+        since, until = max(first.values(), default=0), min(last.values(), default=0)
+        if until - since > 0.1:
+            self.tps = sum(since < end <= until for end in ends) / (until - since)
+        else:                   # too short for that
+            self.tps = float(re.search(r"^tps = ([\d.]+)", output, re.M).group(1))
+
+    def rate(self, number):
+        """Of something that was done so often in the whole run."""
+        return number * self.tps / self.transactions if self.transactions else 0
 
 
 def pgbench(db, script, clients, seconds=None, transactions=None, progress=None, text=None, **variables):
     """Runs a script of sql/, or a text, in the database of a connection."""
-    path = f"{HERE}/sql/{script}.sql"
-    if text:
-        path = os.path.join(os.environ.get("TMPDIR", "/tmp"), f"bench-{os.getpid()}.sql")
-        with open(path, "w") as file:
-            file.write(text)
-    command = ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)), "-f", path, "-D", "new=1"]
+    command = ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)), "-D", "new=1"]
     command += ["-T", str(seconds)] if seconds else ["-t", str(max(1, transactions // clients))]
     command += ["-P", str(progress)] if progress else []
     for name, number in variables.items():
         command += ["-D", f"{name}={number}"]
-    try:
-        done = subprocess.run(command + [db.info.dbname], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              timeout=seconds + 120 if seconds else 1800)
-    finally:
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{HERE}/sql/{script}.sql"
         if text:
-            os.unlink(path)
-    if done.returncode != 0:
-        raise RuntimeError(f"pgbench -f {script}: {done.stderr.strip()[-800:]}")
-    return Run(done.stdout, done.stderr)
+            path = f"{directory}/script.sql"
+            with open(path, "w") as file:
+                file.write(text)
+        command += ["-f", path] if progress else ["-f", path, "-l", "--log-prefix", f"{directory}/log"]
+        done = subprocess.run(command + [db.info.dbname], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=seconds + 120 if seconds else 1800)
+        if done.returncode != 0:
+            raise RuntimeError(f"pgbench -f {script}: {done.stderr.strip()[-800:]}")
+        return Run(done.stdout, done.stderr, glob.glob(f"{directory}/log.*"))
 
 
 def calls(db, function):
@@ -179,8 +196,9 @@ class Side:
     """One candidate: a script of sql/ and how to count what it did, or a function of
     (db, clients, seconds) that returns a rate."""
 
-    def __init__(self, name, script=None, count=None, times=1, also=None, measure=None, around=None, text=None, **variables):
-        self.name, self.script, self.count, self.times, self.also = name, script, count, times, also
+    def __init__(self, name, script=None, count=None, times=1, also=None, measure=None, around=None, text=None, template=None,
+                 **variables):
+        self.name, self.script, self.count, self.times, self.also, self.template = name, script, count, times, also, template
         self.measure, self.around, self.text, self.variables = measure, around, text, variables
 
     def names(self):
@@ -193,9 +211,9 @@ class Side:
         text = self.text(db) if self.text else None
         with self.around(db, clients) if self.around else contextlib.nullcontext():
             done = pgbench(db, self.script, clients, None if transactions else seconds, transactions, text=text, **self.variables)
-        found = {self.name: (self.count(db) / done.seconds if self.count else done.tps) * self.times}
+        found = {self.name: (done.rate(self.count(db)) if self.count else done.tps) * self.times}
         if self.also:
-            found[self.also[0]] = self.also[1](db) / done.seconds
+            found[self.also[0]] = done.rate(self.also[1](db))
         return found
 
 
@@ -221,7 +239,7 @@ class Results:
         for c in clients:
             for _ in range(rounds):
                 for side in sides:
-                    with fresh(template) as db:
+                    with fresh(side.template or template) as db:
                         for series, rate in side.rates(db, c, seconds, transactions).items():
                             cells[series][str(c)].append(round(rate, 1))
             print(f"  {c:>3} clients  " + "  ".join(f"{name}: {statistics.median(cells[name][str(c)]):,.0f}" for name in names),
@@ -234,7 +252,7 @@ class Results:
                 ratio.times * over / under if under else 0 for over, under in
                 zip(cells[ratio.over][str(c)], cells[ratio.under][str(c)])) for c in clients}
             comparison["ratios"].append({"name": ratio.name, "over": ratio.over, "under": ratio.under,
-                                         "times": ratio.times, "cells": by_clients})
+                                         "times": ratio.times, "at": ratio.at, "at_least": ratio.at_least, "cells": by_clients})
             print(f"  {ratio.name}: " + ", ".join(f"{r:.2f} at {c}" for c, r in by_clients.items()), flush=True)
             if ratio.at_least and ratio.at in clients:
                 self.figure(f"{name}, {ratio.at} clients: {ratio.name}", by_clients[str(ratio.at)], "",
