@@ -75,14 +75,16 @@ BENCH_CLUSTER = COORD_COMMIT=$$(git describe --always --dirty 2>/dev/null) test/
 BENCH_OPTIONS = $(if $(CHECK),--check) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 	$(if $(CLIENTS),--clients $(CLIENTS)) $(PARTS)
 
-bench bench-flat: RESULT = bench/results/$(if $(filter bench,$@),bench,flat).json
+bench-flat bench: RESULT = bench/results/$(if $(PARTS)$(CLIENTS),part-of-)$(patsubst bench-%,%,$@)
 
-bench bench-flat:
+# What is only a part takes no place in bench/README.md.
+bench: bench/prepare
+bench-flat bench:
 	@mkdir -p bench/results
-	@$(if $(filter bench,$@),bench/prepare)
-	@status=0; $(BENCH_CLUSTER) bench/$(if $(filter bench,$@),bench,flat).py --json 3 $(BENCH_OPTIONS) 3>$(RESULT).new || status=$$?; \
-		if [ -s $(RESULT).new ]; then mv $(RESULT).new $(RESULT) && /usr/bin/python3 bench/report.py; else rm -f $(RESULT).new; fi; \
-		exit $$status
+	@$(filter bench/prepare,$^)
+	@status=0; $(BENCH_CLUSTER) bench/$(patsubst bench-%,%,$@).py --json 3 $(BENCH_OPTIONS) 3>$(RESULT).new || status=$$?; \
+		if [ -s $(RESULT).new ]; then mv $(RESULT).new $(RESULT).json && /usr/bin/python3 bench/report.py; \
+		else rm -f $(RESULT).new; fi; exit $$status
 
 bench-quick:
 	@$(BENCH_CLUSTER) bench/bench.py --quick $(BENCH_OPTIONS)

@@ -28,14 +28,13 @@ import glob
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 
 import etcd
 from lib import (HERE, Listener, Missing, Ratio, Results, Side, calls, connect, fresh, percentile, pgbench, rows, run,
-                 value, wait_for)
+                 unpack, value, wait_for)
 
 QUICK = ("queue", "batch", "lease", "refused", "heartbeat")
 NODE_JOBS = 20000
@@ -178,11 +177,13 @@ class Told:
         others = [connect(db.info.dbname) for _ in range(self.idle)]
         for n, other in enumerate(others):
             run(other, self.listen.replace("bench", f"other_{n}"))
-        with Listener(db.info.dbname, self.listen) as listener:
-            yield
-            listener.wait_until_quiet()
-        for other in others:
-            other.close()
+        try:
+            with Listener(db.info.dbname, self.listen) as listener:
+                yield
+                listener.wait_until_quiet()
+        finally:
+            for other in others:
+                other.close()
         step = max(1, len(listener.came) // 2000)
         self.delays.setdefault(clients, []).extend(self.sent_at(db, listener.came[::step]))
 
@@ -219,18 +220,15 @@ def bench_event(results, scope):
 # PgQ
 
 def install_pgq():
-    """Puts PgQ where this cluster looks for extensions: in coord's stage.  Its script
+    """Puts PgQ where this cluster looks for extensions: into coord's stage.  Its script
     names its library by $libdir, which is elsewhere."""
-    source = f"{HERE}/cache/usr"
-    if not os.path.exists(f"{source}/share/postgresql/15/extension/pgq.control"):
-        raise Missing("postgresql-15-pgq3 could not be fetched")
-    target = f"{os.environ['COORD_STAGE']}/usr"
-    shutil.copytree(source, target, dirs_exist_ok=True)
-    for path in glob.glob(f"{target}/share/postgresql/15/extension/pgq--*.sql"):
+    stage = os.environ["COORD_STAGE"]
+    unpack("postgresql-15-pgq3", stage)
+    for path in glob.glob(f"{stage}/usr/share/postgresql/15/extension/pgq--*.sql"):
         with open(path) as file:
             script = file.read()
         with open(path, "w") as file:
-            file.write(script.replace("$libdir", f"{target}/lib/postgresql/15/lib"))
+            file.write(script.replace("$libdir", f"{stage}/usr/lib/postgresql/15/lib"))
 
 
 @contextlib.contextmanager
@@ -361,10 +359,11 @@ def versions():
         if os.path.exists(path):
             with open(path) as file:
                 found[package] = json.load(file)["version"]
-    for name, command in (("node", ["node", "--version"]), ("etcd", [f"{HERE}/cache/usr/bin/etcd", "--version"])):
-        with contextlib.suppress(OSError):
-            found[name] = subprocess.run(command, capture_output=True, text=True).stdout.split("\n")[0].removeprefix("etcd Version: ")
-    found["pgq"] = "3.5"
+    with contextlib.suppress(OSError):
+        found["node"] = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip()
+    for path in glob.glob(f"{HERE}/cache/*.deb"):
+        package, version, _ = os.path.basename(path).split("_")
+        found[package] = version.replace("%2b", "+")
     return found
 
 
@@ -373,7 +372,7 @@ def main():
     parser.add_argument("--json", metavar="FILE", help="write the results there too")
     parser.add_argument("--quick", action="store_true", help="the core, at 16 clients, in about two minutes")
     parser.add_argument("--check", action="store_true", help="end with status 1 when a goal is missed")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="3; quick: 2")
     parser.add_argument("--seconds", type=int, help="for each cell (4; quick: 2)")
     parser.add_argument("--clients", help="their numbers (1,4,16,32; quick: 16)")
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
@@ -381,7 +380,7 @@ def main():
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(unknown)}")
 
-    scope = {"rounds": options.rounds, "seconds": options.seconds or (2 if options.quick else 4),
+    scope = {"rounds": options.rounds or (2 if options.quick else 3), "seconds": options.seconds or (2 if options.quick else 4),
              "clients": [int(c) for c in (options.clients or ("16" if options.quick else "1,4,16,32")).split(",")]}
     results = Results(versions=versions(), rounds=scope["rounds"], seconds=scope["seconds"])
     failed = []

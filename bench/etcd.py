@@ -13,22 +13,14 @@ import http.client
 import json
 import os
 import random
-import shutil
 import subprocess
 import tempfile
 import threading
 import time
 
-from lib import HERE, Missing, wait_for
+from lib import unpack, wait_for
 
 PORT = 23790
-
-
-def binary():
-    found = next((path for path in (f"{HERE}/cache/usr/bin/etcd", shutil.which("etcd")) if path and os.access(path, os.X_OK)), None)
-    if not found:
-        raise Missing("etcd-server could not be fetched")
-    return found
 
 
 def call(connection, path, body):
@@ -55,10 +47,11 @@ def answers():
 @contextlib.contextmanager
 def server():
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as directory:
+        unpack("etcd-server", directory)
         client, peer = f"http://127.0.0.1:{PORT}", f"http://127.0.0.1:{PORT + 1}"
         with open(f"{directory}/log", "w") as log:
             process = subprocess.Popen(
-                [binary(), "--data-dir", f"{directory}/data", "--listen-client-urls", client, "--advertise-client-urls", client,
+                [f"{directory}/usr/bin/etcd", "--data-dir", f"{directory}/data", "--listen-client-urls", client, "--advertise-client-urls", client,
                  "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
                  "--log-level", "error"], stdout=log, stderr=log)
         try:

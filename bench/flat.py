@@ -94,9 +94,11 @@ def arrivals_of(priority, seconds):
 
         thread = threading.Thread(target=create, daemon=True)
         thread.start()
-        yield
-        ends.set()
-        thread.join()
+        try:
+            yield
+        finally:
+            ends.set()
+            thread.join()
     return around
 
 
@@ -134,9 +136,12 @@ def snapshot(db, after=0):
     timer.start()
     if not after:
         timer.join()
-    yield
-    timer.join()
-    holder.close()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        holder.close()
 
 
 def bench_snapshot(results, scope):

@@ -50,6 +50,14 @@ class Missing(Exception):
     """A yardstick that cannot be had here."""
 
 
+def unpack(package, directory):
+    """One of Debian's packages, which bench/prepare has fetched."""
+    found = glob.glob(f"{HERE}/cache/{package}_*.deb")
+    if not found:
+        raise Missing(f"{package} could not be fetched")
+    subprocess.run(["dpkg-deb", "--extract", found[0], directory], check=True)
+
+
 # Databases
 
 TEMPLATES = {}                  # name -> what fills it, beyond sql/schema.sql
