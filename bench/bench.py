@@ -213,8 +213,9 @@ def bench_event(results, scope):
             for clients, delays in source.delays.items():
                 ms = [1000 * delay for delay in delays]
                 goal = {1: 5, 32: 50}.get(clients) if source is told else None
-                results.figure(f"event to listener, {1 + idle} listener{'s' if idle else ''}, {clients} senders, {name}: p50", percentile(ms, 50), "ms")
-                results.figure(f"event to listener, {1 + idle} listener{'s' if idle else ''}, {clients} senders, {name}: p99", percentile(ms, 99), "ms", below=goal)
+                label = f"event to the first of {1 + idle} listeners, {clients} senders, {name}"
+                results.figure(f"{label}: p50", percentile(ms, 50), "ms")
+                results.figure(f"{label}: p99", percentile(ms, 99), "ms", below=goal)
 
 
 # PgQ
@@ -254,8 +255,9 @@ def pgq_consumes(db, clients, seconds):
 def coord_consumes(db, clients, seconds):
     run(db, "SELECT coord.event_send('bench', '{\"n\": 1}', channel => 'bench') FROM generate_series(1, %s)", PGQ_EVENTS)
     wait_for(lambda: value(db, "SELECT count(*) = 0 FROM coord.event WHERE position IS NULL"), "the delivery of the events", 120)
-    start, read, last = time.time(), 0, None
-    while events := rows(db, "SELECT position, type, payload::text FROM coord.event_list(channel => 'bench', after => %s, max_events => 10000)", last or 0):
+    start, read, last = time.time(), 0, 0
+    while events := rows(db, """SELECT position, type, payload::text
+            FROM coord.event_list(channel => 'bench', after => %s, max_events => 10000)""", last):
         read, last = read + len(events), events[-1][0]
     if read != PGQ_EVENTS:
         raise RuntimeError(f"event_list gave {read} events of {PGQ_EVENTS}")
@@ -280,8 +282,8 @@ def bench_pgq(results, scope):
 def node(db, script, system, number):
     if not os.path.isdir(f"{HERE}/node/node_modules/pg"):
         raise Missing("the packages for Node could not be fetched")
-    done = subprocess.run(["node", "--no-warnings", f"{HERE}/node/{script}.mjs", system, str(number)], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=180, env={**os.environ, "PGDATABASE": db.info.dbname})
+    done = subprocess.run(["node", "--no-warnings", f"{HERE}/node/{script}.mjs", system, str(number)],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=180, env={**os.environ, "PGDATABASE": db.info.dbname})
     if done.returncode != 0:
         raise RuntimeError(f"{script} {system}: {done.stderr.strip()[-600:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -316,8 +318,8 @@ def bench_node(results, scope):
     systems = available(results, "throughput")
     results.compare("20,000 jobs in one Node process, 16 connections", "jobs/s",
                     [Side(SYSTEMS[s], measure=jobs_per_second(s)) for s in systems],
-                    [Ratio(f"coord / {SYSTEMS[s]}", SYSTEMS["coord"], SYSTEMS[s], at_least=2 if s == "graphile-local-queue" else None)
-                     for s in systems if s != "coord" and "coord" in systems], **{**scope, "clients": (16,)})
+                    [Ratio(f"coord / {SYSTEMS[s]}", SYSTEMS["coord"], SYSTEMS[s],
+                           at_least=2 if s == "graphile-local-queue" else None) for s in systems if s != "coord" and "coord" in systems], **{**scope, "clients": (16,)})
 
 
 def bench_latency(results, scope):
@@ -335,7 +337,8 @@ def bench_latency(results, scope):
         name = SYSTEMS[system].split(", b")[0]
         for since, delays in (("call", from_call), ("commit", from_commit)):
             for percent, goal in ((50, 1), (99, 4)):
-                results.figure(f"job's start after the {since} that creates it, {name}: p{percent}", percentile(delays[system], percent), "ms",
+                results.figure(f"job's start after the {since} that creates it, {name}: p{percent}",
+                               percentile(delays[system], percent), "ms",
                                below=goal if ours and since == "commit" else None)
 
 
@@ -343,7 +346,7 @@ def bench_etcd(results, scope):
     with etcd.server():
         results.compare("lease acquire + release, 10,000 keys: etcd", "pairs/s", [
             Side("etcd, HTTP gateway", measure=lambda db, clients, seconds: etcd.rate(clients, seconds)),
-            Side("half the gateway's reads", measure=lambda db, clients, seconds: etcd.rate(clients, seconds, reads=True) / 2),
+            Side("half the gateway's reads", measure=lambda db, clients, seconds: etcd.rate(clients, seconds, True) / 2),
             Side("coord", "lease_coord", keys=10000),
         ], [Ratio("coord / etcd", "coord", "etcd, HTTP gateway")],
             **{**scope, "clients": [c for c in scope["clients"] if c <= 16]})

@@ -169,10 +169,13 @@ class Run:
         return number * self.tps / self.transactions if self.transactions else 0
 
 
+WARM_UP = 1                     # second, for the clients' first transactions
+
+
 def pgbench(db, script, clients, seconds=None, transactions=None, progress=None, text=None, **variables):
     """Runs a script of sql/, or a text, in the database of a connection."""
     command = ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)), "-D", "new=1"]
-    command += ["-T", str(seconds)] if seconds else ["-t", str(max(1, transactions // clients))]
+    command += ["-T", str(seconds + WARM_UP)] if seconds else ["-t", str(max(1, transactions // clients))]
     command += ["-P", str(progress)] if progress else []
     for name, number in variables.items():
         command += ["-D", f"{name}={number}"]
@@ -269,8 +272,11 @@ class Results:
 
     def figure(self, name, number, unit="", at_least=None, below=None):
         """One number, with its goal."""
-        goal = f"at least {at_least:g}" if at_least is not None else f"under {below:g}" if below is not None else None
-        reached = None if goal is None else number is not None and (number >= at_least if at_least is not None else number < below)
+        goal, reached = None, None
+        if at_least is not None:
+            goal, reached = f"at least {at_least:g}", number is not None and number >= at_least
+        elif below is not None:
+            goal, reached = f"under {below:g}", number is not None and number < below
         self.figures.append({"name": name, "value": number, "unit": unit, "goal": goal, "reached": reached})
         print(f"  {name}: {'none' if number is None else f'{number:,.2f}'} {unit}" +
               (f"  (goal: {goal}: {'reached' if reached else 'MISSED'})" if goal else ""), flush=True)
