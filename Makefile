@@ -117,7 +117,7 @@ help:
 	@echo 'make demo            the audit replayed on a throw-away cluster (DEMO_TTL=20: its own TTLs)'
 	@echo 'make bench           coord beside its yardsticks; writes bench/README.md (CHECK=1: fails when a goal is'
 	@echo '                     missed; PARTS="queue lease" ROUNDS=3 SECONDS=4 CLIENTS=1,16: part of it)'
-	@echo 'make bench-quick     its core at 16 clients, in about two minutes'
+	@echo 'make bench-quick     its core at 16 clients, in 2 to 4 minutes'
 	@echo 'make bench-flat      cost with depth, queues, a held snapshot, a million tasks (CHECK=1 PARTS="depth snapshot")'
 	@echo 'make bench-report    writes bench/README.md anew from bench/results'
 	@echo 'make bench-deadlines how promptly what falls due is done (PARTS="locks idle": only those)'
