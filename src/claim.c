@@ -45,6 +45,19 @@ typedef struct ClaimRequest
 	int			max_tasks;
 } ClaimRequest;
 
+/* what a claim has got: rows as users see them, in the end in the queue's order */
+typedef struct ClaimedTask
+{
+	ReadyTask	candidate;
+	Datum		row;
+} ClaimedTask;
+
+typedef struct ClaimedTasks
+{
+	int			n;
+	ClaimedTask *tasks;			/* room for max_tasks */
+} ClaimedTasks;
+
 typedef enum TakeOutcome
 {
 	TAKE_DONE,
@@ -55,7 +68,8 @@ typedef enum TakeOutcome
 } TakeOutcome;
 
 static TaskRow *claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz now);
-static int	claim_next(FunctionCallInfo fcinfo, const ClaimRequest *request, const char *queue_name, TimestampTz now);
+static void claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now, ClaimedTasks *claimed);
+static int	compare_claimed(const void *a, const void *b);
 static TakeOutcome take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue, LeaseRow **lease);
 
 /* task_claim(agent_id, queue, task_id, resource_key, lease_ttl, max_tasks) */
@@ -71,7 +85,7 @@ coord_task_claim(PG_FUNCTION_ARGS)
 		.max_tasks = coord_arg_int_between(fcinfo, 5, "max_tasks", 1, 1, MAX_TASKS),
 	};
 	StoreScope	scope;
-	int			n = 1;
+	ClaimedTasks claimed = {0};
 	TimestampTz now;
 
 	PreventCommandIfReadOnly("task_claim");
@@ -81,14 +95,27 @@ coord_task_claim(PG_FUNCTION_ARGS)
 	request.agent = coord_active_agent(agent_id, now);
 	store_agent_beat_unless_locked(request.agent, now);
 
-	if (task_id != NULL)
-		store_add_result(fcinfo, store_task_as_result(claim_named(&request, task_id, now)));
+	claimed.tasks = palloc(sizeof(ClaimedTask) * request.max_tasks);
+	if (task_id == NULL)
+		claim_next(&request, queue != NULL ? queue : "default", now, &claimed);
 	else
-		n = claim_next(fcinfo, &request, queue != NULL ? queue : "default", now);
-	if (n > 0)
+		claimed.tasks[claimed.n++].row = store_task_as_result(claim_named(&request, task_id, now));
+
+	/* while they were claimed, others may have made claimable, or given back, what comes before them */
+	if (claimed.n > 1)
+		qsort(claimed.tasks, claimed.n, sizeof(ClaimedTask), compare_claimed);
+	for (int i = 0; i < claimed.n; i++)
+		store_add_result(fcinfo, claimed.tasks[i].row);
+	if (claimed.n > 0)
 		coord_attachment_claims(request.agent);
 	store_close(&scope);
 	return (Datum) 0;
+}
+
+static int
+compare_claimed(const void *a, const void *b)
+{
+	return coord_ready_compare(&((const ClaimedTask *) a)->candidate, &((const ClaimedTask *) b)->candidate);
 }
 
 /* Claim that task, or raise the error that says why not. */
@@ -155,13 +182,12 @@ claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz n
  * it.  True when it was claimed; *full when the queue has no room for any.
  */
 static bool
-try_candidate(FunctionCallInfo fcinfo, const ClaimRequest *request, const QueueRow *queue,
-			  ReadyRing *ring, const ReadyTask *candidate, bool *full)
+try_candidate(const ClaimRequest *request, const QueueRow *queue, ReadyRing *ring, const ReadyTask *candidate,
+			  TaskRow *task, bool *full)
 {
-	TaskRow		task;
 	LeaseRow   *lease;
 
-	switch (store_task_candidate(queue->name, candidate, &task))
+	switch (store_task_candidate(queue->name, candidate, task))
 	{
 		case STORE_ROW_CHANGED:
 			if (IsolationUsesXactSnapshot() && !coord_ready_is_shared(ring))
@@ -176,17 +202,16 @@ try_candidate(FunctionCallInfo fcinfo, const ClaimRequest *request, const QueueR
 		case STORE_ROW_LOCKED:
 			break;
 	}
-	if (request->resource_key != NULL && task.resource_key != NULL &&
-		strcmp(request->resource_key, task.resource_key) != 0)
+	if (request->resource_key != NULL && task->resource_key != NULL &&
+		strcmp(request->resource_key, task->resource_key) != 0)
 	{
 		coord_ready_is_busy(ring);
 		return false;
 	}
 
-	switch (take(&task, request, queue, &lease))
+	switch (take(task, request, queue, &lease))
 	{
 		case TAKE_DONE:
-			store_add_result(fcinfo, store_task_as_result(&task));
 			return true;
 		case TAKE_RESOURCE_HELD:
 			coord_ready_drop_held(ring, &lease->agent_id);
@@ -203,13 +228,12 @@ try_candidate(FunctionCallInfo fcinfo, const ClaimRequest *request, const QueueR
 }
 
 /*
- * Claim up to "max" of what is claimable now, in the queue's order.  Returns how many.
- * With "private" no shared ring is used; nor to find what only this transaction sees, or
- * for a single resource.
+ * Claim what is claimable now, in the queue's order, until there are max_tasks.  With
+ * "private" no shared ring is used; nor to find what only this transaction sees, or for
+ * a single resource.
  */
-static int
-claim_pass(FunctionCallInfo fcinfo, const ClaimRequest *request, const QueueRow *queue, bool private, int max,
-		   TimestampTz now)
+static void
+claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, TimestampTz now, ClaimedTasks *claimed)
 {
 	ReadyRing  *ring = private || request->resource_key != NULL || coord_has_task_ready(queue->name) ?
 		coord_ready_open_private(queue->name) : coord_ready_open(queue->name, &request->agent->id);
@@ -217,20 +241,23 @@ claim_pass(FunctionCallInfo fcinfo, const ClaimRequest *request, const QueueRow 
 	MemoryContext outer = CurrentMemoryContext;
 	ReadyOutcome outcome = READY_TASK;
 	bool		full = false;
-	int			n = 0;
 
-	while (n < max && !full && outcome != READY_NONE)
+	while (claimed->n < request->max_tasks && !full && outcome != READY_NONE)
 	{
 		ReadyTask	candidate;
 
 		CHECK_FOR_INTERRUPTS();
-		outcome = coord_ready_next(ring, now, max - n, &candidate);
+		outcome = coord_ready_next(ring, now, request->max_tasks - claimed->n, &candidate);
 		if (outcome == READY_TASK)
 		{
+			TaskRow		task;
+			bool		done;
+
 			MemoryContextSwitchTo(per_task);
-			if (try_candidate(fcinfo, request, queue, ring, &candidate, &full))
-				n++;
+			done = try_candidate(request, queue, ring, &candidate, &task, &full);
 			MemoryContextSwitchTo(outer);
+			if (done)
+				claimed->tasks[claimed->n++] = (ClaimedTask) {candidate, store_task_as_result(&task)};
 			MemoryContextReset(per_task);
 		}
 		else if (outcome == READY_USE_PRIVATE)
@@ -241,11 +268,10 @@ claim_pass(FunctionCallInfo fcinfo, const ClaimRequest *request, const QueueRow 
 	}
 	coord_ready_close(ring);
 	MemoryContextDelete(per_task);
-	return n;
 }
 
 /*
- * Claim up to max_tasks of a queue.  Returns how many.
+ * Claim up to max_tasks of a queue.
  *
  * Who finds too few gives back claims in the queue that have run out, if the worker has
  * not, and tries again: this is what makes a queue go on where no worker runs.  Who
@@ -255,17 +281,15 @@ claim_pass(FunctionCallInfo fcinfo, const ClaimRequest *request, const QueueRow 
  * In REPEATABLE READ a task that has changed since the snapshot is passed over like one
  * that is locked; only when that leaves nothing it is the conflict that it is anywhere.
  */
-static int
-claim_next(FunctionCallInfo fcinfo, const ClaimRequest *request, const char *queue_name, TimestampTz now)
+static void
+claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now, ClaimedTasks *claimed)
 {
 	QueueRow   *queue = store_queue(queue_name);
-	int			max = request->max_tasks;
-	int			n;
 
 	if (queue->paused)
-		return 0;
-	n = claim_pass(fcinfo, request, queue, false, max, now);
-	if (n < max && (coord_claims_may_be_due(now) || coord_is_due_here(JOB_CLAIMS, now)))
+		return;
+	claim_pass(request, queue, false, now, claimed);
+	if (claimed->n < request->max_tasks && (coord_claims_may_be_due(now) || coord_is_due_here(JOB_CLAIMS, now)))
 	{
 		UuidList	due = store_claims_due(queue_name, now, HELP_BATCH);
 		bool		lost = false;
@@ -273,13 +297,12 @@ claim_next(FunctionCallInfo fcinfo, const ClaimRequest *request, const char *que
 		for (int i = 0; i < due.n; i++)
 			lost |= coord_claim_look(&due.ids[i], now) == CLAIM_LOST;
 		if (lost)
-			n += claim_pass(fcinfo, request, queue, false, max - n, now);
+			claim_pass(request, queue, false, now, claimed);
 	}
-	if (n == 0 && coord_wait_for_sweep())
-		n = claim_pass(fcinfo, request, queue, false, max, now);
-	if (n == 0 && IsolationUsesXactSnapshot())
-		n = claim_pass(fcinfo, request, queue, true, max, now);
-	return n;
+	if (claimed->n == 0 && coord_wait_for_sweep())
+		claim_pass(request, queue, false, now, claimed);
+	if (claimed->n == 0 && IsolationUsesXactSnapshot())
+		claim_pass(request, queue, true, now, claimed);
 }
 
 /* Occupy a slot of the queue, if it has a limit; false when there is none. */

@@ -193,8 +193,9 @@ coord_ready_is_before(const ReadyPosition *a, const ReadyPosition *b)
 	return compare_positions(a, b) < 0;
 }
 
-static int
-compare_tasks(const ReadyTask *a, const ReadyTask *b)
+/* In the order in which a queue's tasks are claimed, for qsort(). */
+int
+coord_ready_compare(const ReadyTask *a, const ReadyTask *b)
 {
 	if (a->priority != b->priority)
 		return a->priority > b->priority ? -1 : 1;
@@ -412,7 +413,7 @@ put(ReadyRing *ring, const ReadyTask *task)
 	while (low < high)
 	{
 		int			middle = (low + high) / 2;
-		int			order = compare_tasks(&ring->tasks[middle], task);
+		int			order = coord_ready_compare(&ring->tasks[middle], task);
 
 		if (order == 0)
 		{
@@ -497,7 +498,7 @@ lane_to_scan(ReadyRing *ring, TimestampTz now)
 		Lane	   *lane = &ring->lanes[i];
 		ReadyTask	start = {.priority = lane->priority, .position = lane->next};
 
-		if (first != NULL && compare_tasks(first, &start) < 0)
+		if (first != NULL && coord_ready_compare(first, &start) < 0)
 			return NULL;
 		if (lane->next_at <= now)
 			return lane;

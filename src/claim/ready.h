@@ -71,6 +71,7 @@ typedef struct ReadyKey
 	uint64		name_hash[2];	/* of the queue */
 } ReadyKey;
 
+extern int	coord_ready_compare(const ReadyTask *a, const ReadyTask *b);
 extern bool coord_ready_is_before(const ReadyPosition *a, const ReadyPosition *b);
 extern void coord_ready_key(const char *queue, ReadyKey *key);
 extern void coord_ready_announce(const ReadyKey *key, const ReadyTask *task);
