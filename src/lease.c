@@ -397,14 +397,21 @@ renew_own(LeaseRow *lease, const LeaseRequest *request, TimestampTz now)
 	}
 }
 
-/* Grant a locked lease that has ended. */
+/*
+ * Grant a locked lease that has ended.  If nobody has seen that before, nobody has told
+ * the tasks that waited for it; one may be for the new holder.
+ */
 static void
 grant_anew(LeaseRow *lease, const LeaseRequest *request, TimestampTz now)
 {
-	if (lease->ended_at == DT_NOEND)
+	bool		seen = lease->ended_at != DT_NOEND;
+
+	if (!seen)
 		store_event_lock_expired(lease, now);
 	fill_grant(lease, request, now);
 	(void) store_lease_update(lease);
+	if (!seen)
+		store_announce_waiting(lease->resource_key);
 }
 
 static void

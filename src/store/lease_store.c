@@ -170,7 +170,7 @@ store_lease_at(int64 slot, StoreLock lock)
 	return lease;
 }
 
-/* These resources are free: tasks may have waited for them. */
+/* These leases have ended, which is written: announce the tasks that wait for the resources. */
 static void
 announce_waiting(List *resource_keys)
 {
@@ -204,9 +204,6 @@ store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now)
 
 /* ---- what the sweep does ---- */
 
-#define IS_WAITED_FOR(key) \
-	"EXISTS (SELECT FROM coord.task_live t WHERE t.resource_key = " key ")"
-
 /*
  * Release what agents hold that are inactive, among the leases that come next after a
  * cursor, "limit" at most that are read; false when those were the last.  Those that are
@@ -229,7 +226,7 @@ store_leases_release(const UuidList *agents, LeaseCursor *cursor, int limit, Tim
 		"  RETURNING resource_key"
 		") SELECT check_at, slot, (SELECT count(*) FROM part),"
 		" (SELECT count(*) FROM held) - (SELECT count(*) FROM released),"
-		" (SELECT array_agg(resource_key) FROM released WHERE " IS_WAITED_FOR("released.resource_key") ")"
+		" (SELECT array_agg(resource_key) FROM released)"
 	" FROM part ORDER BY check_at DESC, slot DESC LIMIT 1"};
 	bool		more;
 
@@ -290,7 +287,7 @@ store_leases_look(TimestampTz now, int limit)
 		") SELECT (SELECT count(*) FROM renewed) + (SELECT count(*) FROM ended) + (SELECT count(*) FROM kept),"
 		" (SELECT count(*) FROM renewed), (SELECT count(*) FROM told),"
 		" (SELECT min(expires_at) FROM due WHERE ends),"
-	" (SELECT array_agg(resource_key) FROM due JOIN ended USING (slot) WHERE " IS_WAITED_FOR("resource_key") ")"};
+	" (SELECT array_agg(resource_key) FROM due JOIN ended USING (slot))"};
 	LeaseLook	look;
 
 	coord_leases_touched();
