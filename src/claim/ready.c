@@ -13,7 +13,7 @@
  * it is not claimable.  What makes a task be claimed once is its row's lock, and
  * nothing here.
  *
- * What is here must only ever forget nothing.  A ring knows, in the order in which
+ * A ring must miss nothing.  It knows, in the order in which
  * tasks are claimed (priority descending, ready_at, seq):
  *
  *		looked_below	priorities below have not been looked at;
@@ -33,8 +33,8 @@
  *   or subtransaction, is rolled back, the candidate is put back (coord_ready_undo);
  *   also if the task was only locked by others, or not visible to an old snapshot.  It
  *   is dropped if it is no pending task any more: who makes it one again announces it.
- *   And if its resource is held: who ends that lease announces the next task that
- *   waits for it (resource_wait.c).
+ *   And if its resource is held: who ends that lease announces the first task that
+ *   waits for it (store_announce_waiting), and whoever cancels that one, the next.
  * - When there is no room, the last candidate goes, and its lane goes back to it; and
  *   the lowest lane, and looked_below goes up to it.
  * - What ends without telling (COMMIT PREPARED in another session, a restore) makes all
