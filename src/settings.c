@@ -84,9 +84,9 @@ coord_settings_define(bool preloading)
 								NULL, NULL, NULL);
 		DefineCustomIntVariable("coord.max_ready_queues",
 								"Of how many queues the next tasks are kept in shared memory.",
-								"Claims from others find them in the table, which is slower. Each takes about 3 kB.",
+								"Claims from others find them in the table, which is slower. Each takes about 1.5 kB.",
 								&coord_max_ready_queues,
-								1000, 1, 1000000, PGC_POSTMASTER, 0,
+								10000, 1, 1000000, PGC_POSTMASTER, 0,
 								NULL, NULL, NULL);
 		DefineCustomIntVariable("coord.max_beating_agents",
 								"Of how many agents the heartbeats are kept in shared memory.",

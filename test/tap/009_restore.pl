@@ -25,7 +25,9 @@ sql('old', q{
 	SELECT coord.task_claim(id, 'set', lease_ttl => '1 day') FROM coord.agent;
 	SELECT coord.task_create('dead', queue => 'd', max_attempts => 1);
 	SELECT coord.task_fail(t.id, t.fencing_token) FROM coord.agent a, LATERAL coord.task_claim(a.id, 'd') t;
-	SELECT coord.event_send('said', channel => 'restore')});
+	SELECT coord.event_send('said', channel => 'restore');
+	-- writes the heartbeat, which is only noted in memory otherwise
+	SELECT coord.agent_register('alive', heartbeat_timeout => '1 day')});
 ok($node->poll_query_until('old', 'SELECT bool_and(position IS NOT NULL) FROM coord.event'), 'the old database has delivered its events');
 
 # All at once: nobody sees a half-restored database.
