@@ -161,7 +161,7 @@ CREATE TABLE coord.task_live (
 	-- of the work
 	progress jsonb,
 	error text
-) WITH (fillfactor = 60);
+) WITH (fillfactor = 40);	-- each task of a page can be claimed before one is vacuumed
 CREATE INDEX task_live_order ON coord.task_live (queue, priority DESC, ready_at, seq);
 CREATE INDEX task_live_resource ON coord.task_live (resource_key, queue, priority DESC, ready_at, seq)
 	WHERE resource_key IS NOT NULL;
