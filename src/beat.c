@@ -71,9 +71,13 @@ make_key(const pg_uuid_t *agent_id)
 static void
 forget_old(TimestampTz now)
 {
+	static TimestampTz last = 0;
 	HASH_SEQ_STATUS status;
 	Beat	   *beat;
 
+	if (now - last < USECS_PER_SEC)
+		return;					/* that is dear, and all wait for it */
+	last = now;
 	hash_seq_init(&status, beats);
 	while ((beat = hash_seq_search(&status)) != NULL)
 	{

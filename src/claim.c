@@ -214,7 +214,10 @@ try_candidate(const ClaimRequest *request, const QueueRow *queue, ReadyRing *rin
 		case TAKE_DONE:
 			return true;
 		case TAKE_RESOURCE_HELD:
-			coord_ready_drop_held(ring, &lease->agent_id);
+			if (task->locked)
+				coord_ready_is_busy(ring);	/* by the grant, which does not see that it is just ending */
+			else
+				coord_ready_drop_held(ring, lease->task_id == NULL ? &lease->agent_id : NULL);
 			return false;
 		case TAKE_QUEUE_FULL:
 			*full = true;
@@ -273,8 +276,9 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
 /*
  * Claim up to max_tasks of a queue.
  *
- * Who finds too few gives back claims in the queue that have run out, if the worker has
- * not, and tries again: this is what makes a queue go on where no worker runs.  Who
+ * Who finds too few ends leases and gives back claims in the queue that have run out, if
+ * the worker has not, and tries again: this is what makes a queue go on where no worker
+ * runs.  Who
  * finds none while the sweep is at a batch tries once more when that has ended: a task
  * that it was giving back was shown as pending before.
  *
@@ -289,6 +293,9 @@ claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now,
 	if (queue->paused)
 		return;
 	claim_pass(request, queue, false, now, claimed);
+	if (claimed->n < request->max_tasks && coord_leases_may_be_due(now) &&
+		store_leases_look(now, HELP_BATCH).ended > 0)
+		claim_pass(request, queue, true, now, claimed);
 	if (claimed->n < request->max_tasks && (coord_claims_may_be_due(now) || coord_is_due_here(JOB_CLAIMS, now)))
 	{
 		UuidList	due = store_claims_due(queue_name, now, HELP_BATCH);
@@ -345,11 +352,12 @@ take_resource(TaskRow *task, const LeaseRequest *request, LeaseRow **lease)
 
 /*
  * Make a pending task the agent's, with its resource and a slot of its queue.  On any
- * other outcome than TAKE_DONE nothing is changed.
+ * other outcome than TAKE_DONE the task is as it was, but may be locked.
  *
- * Without a resource, the update of the task's row is the first thing that is written.
- * With one, the row is locked before the lease is taken, after a look whether that can
- * succeed: who holds the lease tells, when it ends, who waits for it.
+ * Without a resource and a limit of the queue, the update of the task's row is the first
+ * thing that is written.  With a resource, the row is locked before the lease is taken,
+ * after a look whether that can succeed: only what that look says may make the ring drop
+ * the task, see coord_lease_is_held().
  */
 static TakeOutcome
 take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue, LeaseRow **lease)

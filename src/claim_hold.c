@@ -295,6 +295,7 @@ coord_claim_end(TaskRow *task, StoreLock lease_lock, TimestampTz now)
 		/* the agent had it before, and keeps it */
 		lease->task_id = NULL;
 		(void) store_lease_update(lease);
+		store_announce_waiting(lease->resource_key);	/* it may claim the next one with it */
 	}
 }
 

@@ -29,13 +29,15 @@
 #if PG_VERSION_NUM >= 160000
 #define coord_file_of(rel) ((rel)->rd_locator.relNumber)
 typedef TU_UpdateIndexes CoordUpdateIndexes;
-#define coord_insert_index_tuples(relinfo, slot, estate, update) \
-	((void) ExecInsertIndexTuples((relinfo), (slot), (estate), (update), false, NULL, NIL, false))
+#define coord_only_summarizing(update_indexes) ((update_indexes) == TU_Summarizing)
+#define coord_insert_index_tuples(relinfo, slot, estate, update, only_summarizing) \
+	((void) ExecInsertIndexTuples((relinfo), (slot), (estate), (update), false, NULL, NIL, (only_summarizing)))
 #else
 #define coord_file_of(rel) ((rel)->rd_node.relNode)
 typedef bool CoordUpdateIndexes;
-#define coord_insert_index_tuples(relinfo, slot, estate, update) \
-	((void) ExecInsertIndexTuples((relinfo), (slot), (estate), (update), false, NULL, NIL))
+#define coord_only_summarizing(update_indexes) false
+#define coord_insert_index_tuples(relinfo, slot, estate, update, only_summarizing) \
+	((void) (only_summarizing), (void) ExecInsertIndexTuples((relinfo), (slot), (estate), (update), false, NULL, NIL))
 #endif
 
 #endif							/* COORD_COMPAT_H */

@@ -28,6 +28,7 @@
 #include "store/task_store.h"
 #include "uuid7.h"
 #include "worker/shared.h"
+#include "worker/wakeup.h"
 
 PG_FUNCTION_INFO_V1(coord_lease_acquire);
 PG_FUNCTION_INFO_V1(coord_lease_renew);
@@ -35,7 +36,7 @@ PG_FUNCTION_INFO_V1(coord_lease_release);
 PG_FUNCTION_INFO_V1(coord_lease_assert);
 
 static bool acquire(FunctionCallInfo fcinfo, const LeaseRequest *request, TimestampTz *look_at);
-static LeaseRow *find_lease(const pg_uuid_t *id, bool *superseded);
+static LeaseRow *find_lease(const pg_uuid_t *id, StoreLock *lock, bool *superseded);
 static bool is_own(const LeaseRow *lease, const LeaseRequest *request);
 static void renew_own(LeaseRow *lease, const LeaseRequest *request, TimestampTz now);
 static void grant_anew(LeaseRow *lease, const LeaseRequest *request, TimestampTz now);
@@ -119,6 +120,7 @@ coord_lease_renew(PG_FUNCTION_ARGS)
 	int64		ttl = coord_arg_ttl(fcinfo, 1, "ttl", -1);
 	StoreScope	scope;
 	LeaseRow   *lease;
+	StoreLock	lock = STORE_NO_LOCK;
 	bool		superseded;
 	TimestampTz now;
 	TimestampTz expires_at;
@@ -126,7 +128,7 @@ coord_lease_renew(PG_FUNCTION_ARGS)
 	store_open(&scope);
 	do
 	{
-		lease = find_lease(id, &superseded);
+		lease = find_lease(id, &lock, &superseded);
 		if (superseded)
 			coord_error_lease_ended(id, "was followed by another lease on its resource");
 		now = coord_now();
@@ -146,6 +148,7 @@ coord_lease_release(PG_FUNCTION_ARGS)
 	pg_uuid_t  *id = coord_arg_uuid(fcinfo, 0, "lease_id");
 	StoreScope	scope;
 	LeaseRow   *lease;
+	StoreLock	lock = STORE_NO_LOCK;
 	bool		superseded;
 	bool		active;
 	TimestampTz now;
@@ -153,7 +156,7 @@ coord_lease_release(PG_FUNCTION_ARGS)
 	store_open(&scope);
 	do
 	{
-		lease = find_lease(id, &superseded);
+		lease = find_lease(id, &lock, &superseded);
 		now = coord_now();
 		active = !superseded && is_active(lease, now);
 		if (active && lease->task_id != NULL)
@@ -297,8 +300,10 @@ coord_lease_grant(const LeaseRequest *request, LeaseRow **lease)
 
 /*
  * Whether a request would fail because another holds the resource; *lease is whose it
- * is.  Not so while another transaction is changing the lease: who ends one tells who
- * waits for it after having written so, and what is said here must hold until then.
+ * is.  It is for who will not ask again before told: whoever ends the lease later tells
+ * who waits for it, after having written so.  So it is not said while a transaction is
+ * changing the lease, which may have told already, nor if this one has, which may be
+ * rolled back without telling.
  */
 bool
 coord_lease_is_held(const LeaseRequest *request, LeaseRow **lease)
@@ -306,7 +311,7 @@ coord_lease_is_held(const LeaseRequest *request, LeaseRow **lease)
 	bool		busy;
 
 	*lease = store_lease_on_dirty(request->resource_key, &busy);
-	return *lease != NULL && !busy && is_active(*lease, coord_now()) && !is_own(*lease, request);
+	return *lease != NULL && !busy && !coord_lease_is_touched(request->resource_key) && is_active(*lease, coord_now()) && !is_own(*lease, request);
 }
 
 /*
@@ -353,11 +358,13 @@ coord_lease_by_id(const pg_uuid_t *id, StoreLock lock)
 }
 
 /*
- * A lease that the caller may act on, not locked; error when there is no such lease.
- * *superseded when the row has gone on to another lease, so that this one has ended.
+ * A lease that the caller may act on; error when there is no such lease.  *superseded
+ * when the row has gone on to another lease, so that this one has ended.  *lock is
+ * STORE_NO_LOCK at first; who finds that the lease is not as it was read asks again, and
+ * then one that is held is locked, and waited for.
  */
 static LeaseRow *
-find_lease(const pg_uuid_t *id, bool *superseded)
+find_lease(const pg_uuid_t *id, StoreLock *lock, bool *superseded)
 {
 	LeaseRow   *lease = NULL;
 	int64		slot;
@@ -367,8 +374,15 @@ find_lease(const pg_uuid_t *id, bool *superseded)
 	if (lease == NULL)
 		coord_error_no_lease(id);
 	*superseded = !coord_uuid_equal(&lease->id, id);
-	if (!*superseded)
-		(void) coord_owned_agent(&lease->agent_id);
+	if (*superseded)
+		return lease;
+	(void) coord_owned_agent(&lease->agent_id);
+	if (*lock != STORE_NO_LOCK && is_active(lease, coord_now()))
+	{
+		lease = store_lease_at(slot, *lock);
+		*superseded = !coord_uuid_equal(&lease->id, id);
+	}
+	*lock = STORE_LOCK_WAIT;
 	return lease;
 }
 

@@ -22,8 +22,8 @@
  *		tasks			the candidates.
  *
  * INVARIANT: a committed task of the queue that is claimable is a candidate, or in the
- * hands of a claimant, or where nobody has looked yet.  A ring that knows nothing
- * holds that trivially.  It is kept so:
+ * hands of a claimant, or where nobody has looked yet, or the first task with its
+ * resource is.  A ring that knows nothing holds that trivially.  It is kept so:
  *
  * - A scan sees what was committed before it began, under the ring's lock; it passes
  *   over what was committed later, or had not been ready.  Therefore a transaction that
@@ -40,6 +40,10 @@
  * - What ends without telling (COMMIT PREPARED in another session, a restore) makes all
  *   rings of the database know nothing (coord_ready_forget_all).  A crash of a backend
  *   makes the shared memory anew.
+ *
+ * While a ring is locked nothing may wait for a lock of the lock manager, which could
+ * neither be cancelled nor be seen to deadlock: relations are opened before.  The lock
+ * of the table of rings comes before that of a ring.
  *
  * Without shared memory, and where a shared ring does not serve, a claimant makes a
  * ring of its own, which begins with knowing nothing: slower, never wrong.
@@ -312,6 +316,7 @@ coord_ready_open(const char *queue, const pg_uuid_t *agent_id)
 	ring->holders = holder_bit(agent_id);
 	ring->in_hand = nhand;
 	coord_ready_key(queue, &ring->key);
+	store_prepare_scan();
 	return ring;
 }
 
@@ -583,7 +588,7 @@ coord_ready_drop(ReadyRing *handle)
 		nhand--;
 }
 
-/* The same, because its resource is held by that agent, for which alone it may be claimable. */
+/* The same, because its resource is held; "holder", unless NULL, is for whom it is claimable all the same. */
 void
 coord_ready_drop_held(ReadyRing *handle, const pg_uuid_t *holder)
 {
@@ -591,7 +596,7 @@ coord_ready_drop_held(ReadyRing *handle, const pg_uuid_t *holder)
 
 	if (!coord_ready_is_shared(handle))
 		return;
-	ring = lock_ring_of(&handle->key);
+	ring = holder != NULL ? lock_ring_of(&handle->key) : NULL;
 	if (ring != NULL)
 	{
 		ring->holders |= holder_bit(holder);

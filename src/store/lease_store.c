@@ -104,6 +104,7 @@ lease_on(const char *resource_key, Snapshot snapshot)
 	if (!found)
 		return NULL;
 	read_lease(lease);
+	lease->locked = false;
 	return lease;
 }
 
@@ -146,6 +147,7 @@ store_lease_try_lock(LeaseRow *lease, bool to_grant)
 
 	coord_lease_touched(lease->resource_key);
 	state = rows_lock(table, &lease->row, to_grant ? LockTupleExclusive : LockTupleNoKeyExclusive, LockWaitSkip, false);
+	lease->locked = state == STORE_ROW_LOCKED;
 	return state;
 }
 
@@ -165,6 +167,7 @@ store_lease_at(int64 slot, StoreLock lock)
 	if (!found)
 		return NULL;
 	read_lease(lease);
+	lease->locked = lock != STORE_NO_LOCK;
 	if (lock != STORE_NO_LOCK)
 		coord_lease_touched(lease->resource_key);
 	return lease;
@@ -381,8 +384,8 @@ store_lease_insert(LeaseRow *lease)
 }
 
 /*
- * Write a lease.  False when its row is not as it was read, which cannot be if it is
- * locked; then nothing is written.
+ * Write a lease.  False when its row is not as it was read or another transaction is at
+ * it, which cannot be if it is locked; then nothing is written.
  */
 bool
 store_lease_update(LeaseRow *lease)
@@ -391,7 +394,7 @@ store_lease_update(LeaseRow *lease)
 
 	coord_lease_touched(lease->resource_key);
 	fill_row(lease);
-	if (rows_update(table, &lease->row, true) != STORE_ROW_LOCKED)
+	if (rows_update(table, &lease->row, lease->locked) != STORE_ROW_LOCKED)
 		return false;
 	write_deadline(lease);
 	return true;

@@ -13,6 +13,7 @@
 typedef struct LeaseRow
 {
 	StoredRow	row;			/* as it was read or written last */
+	bool		locked;
 	int64		slot;
 	char	   *resource_key;
 	pg_uuid_t	id;

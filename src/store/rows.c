@@ -2,6 +2,9 @@
  * rows.c
  *		Rows of the stored relations, reached without the executor.
  *
+ * Only rows that are right are written: no constraint is checked but the unique ones of
+ * indexes, and no trigger fires.
+ *
  * What is read is copied, so that a row outlives the scan and the page's pin.  What
  * is written is visible to what the same transaction does next: every change ends a
  * command.  Writing follows the executor (nodeModifyTable.c, and execReplication.c,
@@ -257,8 +260,10 @@ rows_is_empty(const char *relation)
 
 /*
  * Whether a relation, which is locked, has that block still: vacuum may have shortened
- * it since a place was remembered.  Then the size that smgr remembers was forgotten, and
- * else it is a lower bound; asking the kernel at every call would be dear.
+ * it since a place was remembered.  The size that smgr remembers is a lower bound:
+ * vacuum shortens a relation under an exclusive lock and invalidates what smgr knows of
+ * it before it lets go, and our lock has processed that.  Asking the kernel at every
+ * call would be dear.
  */
 static bool
 block_exists(Relation rel, BlockNumber block)
@@ -404,9 +409,29 @@ form(RowsTable *table, StoredRow *row)
 	return table->new_row;
 }
 
+/* Whether an index that somebody has added may call functions. */
+static bool
+calls_functions(const ResultRelInfo *result_rel)
+{
+	for (int i = 0; i < result_rel->ri_NumIndices; i++)
+	{
+		IndexInfo  *index = result_rel->ri_IndexRelationInfo[i];
+		ListCell   *cell;
+
+		if (index->ii_Expressions != NIL)
+			return true;
+		foreach(cell, index->ii_Predicate)
+		{
+			if (!IsA(lfirst(cell), NullTest))
+				return true;
+		}
+	}
+	return false;
+}
+
 /* Add the entries of a row that was written to the indexes. */
 static void
-add_index_entries(RowsTable *table, TupleTableSlot *slot, bool of_update)
+add_index_entries(RowsTable *table, TupleTableSlot *slot, bool of_update, bool only_summarizing)
 {
 	MemoryContext old;
 
@@ -417,9 +442,11 @@ add_index_entries(RowsTable *table, TupleTableSlot *slot, bool of_update)
 		table->result_rel = makeNode(ResultRelInfo);
 		InitResultRelInfo(table->result_rel, table->rel, 0, NULL, 0);
 		ExecOpenIndices(table->result_rel, false);
+		if (calls_functions(table->result_rel))
+			store_pin_settings();
 		MemoryContextSwitchTo(old);
 	}
-	coord_insert_index_tuples(table->result_rel, slot, table->estate, of_update);
+	coord_insert_index_tuples(table->result_rel, slot, table->estate, of_update, only_summarizing);
 	ResetPerTupleExprContext(table->estate);
 }
 
@@ -432,7 +459,7 @@ rows_insert(RowsTable *table, StoredRow *row)
 	PreventCommandIfReadOnly("INSERT");
 	slot = form(table, row);
 	table_tuple_insert(table->rel, slot, GetCurrentCommandId(true), 0, NULL);
-	add_index_entries(table, slot, false);
+	add_index_entries(table, slot, false, false);
 	row->place = slot->tts_tid;
 	ExecClearTuple(slot);
 	CommandCounterIncrement();
@@ -459,7 +486,7 @@ rows_update(RowsTable *table, StoredRow *row, bool wait)
 	if (result == TM_Ok)
 	{
 		if (update_indexes)
-			add_index_entries(table, slot, true);
+			add_index_entries(table, slot, true, coord_only_summarizing(update_indexes));
 		row->place = slot->tts_tid;
 		CommandCounterIncrement();
 	}
@@ -472,12 +499,9 @@ rows_update(RowsTable *table, StoredRow *row, bool wait)
 	return STORE_ROW_CHANGED;
 }
 
-/*
- * Delete a row that is at its place still; one that the transaction has not locked may
- * be waited for, and is not deleted if it has changed.
- */
+/* Delete a row that is at its place still; as rows_update(). */
 StoreRowState
-rows_delete(RowsTable *table, const ItemPointerData *place)
+rows_delete(RowsTable *table, const ItemPointerData *place, bool wait)
 {
 	ItemPointerData tid = *place;
 	TM_FailureData failure;
@@ -485,12 +509,14 @@ rows_delete(RowsTable *table, const ItemPointerData *place)
 
 	PreventCommandIfReadOnly("DELETE");
 	result = table_tuple_delete(table->rel, &tid, GetCurrentCommandId(true), GetActiveSnapshot(), InvalidSnapshot,
-								true, &failure, false);
+								wait, &failure, false);
 	if (result == TM_Ok)
 	{
 		CommandCounterIncrement();
 		return STORE_ROW_LOCKED;
 	}
+	if (result == TM_BeingModified)
+		return STORE_ROW_BUSY;
 	serialization_failure();
 	return STORE_ROW_CHANGED;
 }

@@ -73,7 +73,7 @@ extern StoreRowState rows_fetch_live(RowsTable *table, const ItemPointerData *pl
 /* locking and writing */
 extern StoreRowState rows_lock(RowsTable *table, StoredRow *row, LockTupleMode mode, LockWaitPolicy policy, bool follow);
 extern StoreRowState rows_update(RowsTable *table, StoredRow *row, bool wait);
-extern StoreRowState rows_delete(RowsTable *table, const ItemPointerData *place);
+extern StoreRowState rows_delete(RowsTable *table, const ItemPointerData *place, bool wait);
 extern void rows_insert(RowsTable *table, StoredRow *row);
 
 /* a row of a user's relation, as a function returns it */

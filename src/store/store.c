@@ -3,9 +3,9 @@
  *		Running kept plans as the stored relations' owner.
  *
  * coord's functions are not SECURITY DEFINER: the C code must know who calls,
- * and switches to the owner only around its own statements.  While a scope is
- * open, search_path is pinned, so that no name in a statement can mean an
- * object of the caller's; and sequential scans are not planned where an index
+ * and switches to the owner only around its own statements.  While they run,
+ * search_path is pinned, so that no name in a statement can mean an object of
+ * the caller's; and sequential scans are not planned where an index
  * serves, since plans are kept while relations grow from nothing.
  */
 #include "postgres.h"
@@ -106,9 +106,12 @@ store_open(StoreScope *scope)
 	CommandCounterIncrement();	/* what the caller has done before is visible */
 }
 
-/* Before the first statement of a scope: what reaches rows directly does not need it. */
-static void
-connect(void)
+/*
+ * Before the first statement of a scope, or anything else that may call functions by
+ * name: what reaches rows directly does not need it.
+ */
+void
+store_pin_settings(void)
 {
 	StoreScope *scope = current_scope;
 	MemoryContext old;
@@ -219,7 +222,7 @@ static void
 bind_args(StorePlan *plan, int nargs, const StoreArg *args, Datum *values, char *nulls)
 {
 	Assert(nargs <= MAX_ARGS);
-	connect();
+	store_pin_settings();
 	if (plan->plan == NULL)
 		prepare(plan, nargs, args);
 	for (int i = 0; i < nargs; i++)

@@ -72,6 +72,7 @@ typedef struct UuidList
 
 extern void store_open(StoreScope *scope);
 extern void store_close(StoreScope *scope);
+extern void store_pin_settings(void);
 extern StoreScope *store_scope(void);
 extern Oid	store_caller(void);
 extern bool store_hold_extension(void);

@@ -53,7 +53,7 @@ enum
 };
 
 /* a scan stops after so many entries of the index, since it may hold others up */
-#define SCAN_LIMIT 1000
+#define SCAN_LIMIT 200
 
 /* the columns of coord.task, as a live row gives them when it leaves */
 #define FINISHED_COLUMNS \
@@ -251,6 +251,13 @@ store_task_as_result(const TaskRow *task)
 
 /* ---- claiming ---- */
 
+/* Open what a look along the order of tasks needs, so that the look waits for no lock. */
+void
+store_prepare_scan(void)
+{
+	(void) rows_index(rows_open("task_live", AccessShareLock), "task_live_order");
+}
+
 /* A scan of the order index: of a queue, with more keys for the caller to set. */
 static IndexScanDesc
 begin_order_scan(RowsTable *table, Snapshot snapshot, const char *queue, int nkeys, ScanKey keys)
@@ -446,30 +453,31 @@ store_announce_waiting(const char *resource_key)
 	RowsTable  *table = rows_open("task_live", AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
-	IndexScanDesc scan = index_beginscan(table->rel, rows_index(table, "task_live_resource"), snapshot, 2, 0);
-	TimestampTz now = coord_now();
+	IndexScanDesc scan = index_beginscan(table->rel, rows_index(table, "task_live_resource"), snapshot, 3, 0);
 	char	   *queue = "";
-	ScanKeyData keys[2];
+	ScanKeyData keys[3];
 
 	rows_key_text(&keys[0], 1, resource_key);
+	ScanKeyInit(&keys[2], 4, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(coord_now()));
 	do
 	{
 		ScanKeyEntryInitialize(&keys[1], 0, 2, BTGreaterStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXT_GT,
 							   CStringGetTextDatum(queue));
-		index_rescan(scan, keys, 2, NULL, 0);
+		index_rescan(scan, keys, 3, NULL, 0);
 		queue = NULL;
 		while (queue == NULL && index_getnext_slot(scan, ForwardScanDirection, slot))
 		{
 			StoredRow	row;
+			StoreRowState state;
 
-			slot_getallattrs(slot);
-			if (!is_pending(slot) || DatumGetTimestampTz(slot->tts_values[LIVE_READY_AT - 1]) > now)
+			if (!is_pending(slot))
 				continue;
-			memcpy(row.values, slot->tts_values, sizeof(Datum) * slot->tts_tupleDescriptor->natts);
-			memcpy(row.nulls, slot->tts_isnull, sizeof(bool) * slot->tts_tupleDescriptor->natts);
-			row.place = slot->tts_tid;
-			queue = rows_text(&row, LIVE_QUEUE);
+			state = rows_fetch_live(table, &slot->tts_tid, &row);
+			if (state == STORE_ROW_CHANGED)
+				continue;		/* who has changed it tells */
 			announce(&row);
+			if (state == STORE_ROW_LOCKED)	/* else the next one is first, as long as another is at this */
+				queue = rows_text(&row, LIVE_QUEUE);
 		}
 	} while (queue != NULL);
 	index_endscan(scan);
@@ -572,7 +580,8 @@ move_deadline(const TaskRow *task, TimestampTz check_at)
 
 /*
  * Write a claim's new expiry, its progress unless NULL, and when the sweep must look at
- * it.  Nothing is written when the row is not as it was read.
+ * it.  Nothing is written when the row is not as it was read or, unless it is locked,
+ * another transaction is at it.
  */
 StoreRowState
 store_claim_renew(TaskRow *task, Jsonb *progress, TimestampTz check_at)
@@ -585,7 +594,7 @@ store_claim_renew(TaskRow *task, Jsonb *progress, TimestampTz check_at)
 	rows_set(row, LIVE_CHECK_AT, TimestampTzGetDatum(check_at));
 	if (progress != NULL)
 		rows_set_arg(row, LIVE_PROGRESS, arg_jsonb(progress));
-	state = rows_update(table, row, true);
+	state = rows_update(table, row, task->locked);
 	if (state == STORE_ROW_LOCKED && check_at != task->check_at)
 	{
 		move_deadline(task, check_at);
@@ -619,7 +628,7 @@ store_claim_forget(const TaskRow *task)
 	rows_key_uuid(&keys[1], 2, &task->id);
 	if (rows_find_remembered(table, DEADLINE_TASK_ID, &task->id, &row) ||
 		rows_find(table, "claim_deadline_check_at", 2, keys, NULL, &row))
-		(void) rows_delete(table, &row.place);
+		(void) rows_delete(table, &row.place, true);
 }
 
 #define CANDIDATE "ctid, priority, ready_at, seq"
@@ -658,14 +667,14 @@ store_task_unclaim(const TaskRow *task, TimestampTz run_at, int attempts, const 
 	" created_at, claimed_at, $2 FROM gone"
 
 /*
- * Take a task out of task_live.  Nothing is done when its row is not as it was read;
- * who is at it is waited for.
+ * Take a task out of task_live.  Nothing is done when its row is not as it was read or,
+ * unless it is locked, another transaction is at it.
  */
 StoreRowState
 store_task_take_out(TaskRow *task)
 {
 	RowsTable  *table = rows_open("task_live", RowExclusiveLock);
-	StoreRowState state = rows_delete(table, &task->row.place);
+	StoreRowState state = rows_delete(table, &task->row.place, task->locked);
 
 	return state;
 }

@@ -72,6 +72,7 @@ extern Datum store_task_as_result(const TaskRow *task);
 /* claiming, in the queue's order */
 extern TimestampTz store_queue_next_ready(const char *queue, TimestampTz after);
 extern bool store_next_priority(const char *queue, int64 below, int *priority);
+extern void store_prepare_scan(void);
 extern void store_scan_ready(const char *queue, int priority, const ReadyPosition *from, TimestampTz now,
 							 int max, bool as_others_see, ReadyScan *scan);
 extern StoreRowState store_task_candidate(const char *queue, const ReadyTask *candidate, TaskRow *task);

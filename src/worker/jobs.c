@@ -262,7 +262,8 @@ coord_write_beats(void)
 {
 	StoreScope	scope;
 
-	HOLD_INTERRUPTS();			/* what has been told to end this process would cancel it */
+	/* what has told this process to end would cancel this; who tells it once more does */
+	ProcDiePending = false;
 	SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
 	PG_TRY();
 	{
@@ -284,7 +285,6 @@ coord_write_beats(void)
 		AbortCurrentTransaction();
 	}
 	PG_END_TRY();
-	RESUME_INTERRUPTS();
 }
 
 /*

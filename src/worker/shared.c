@@ -261,6 +261,19 @@ coord_claims_may_be_due(TimestampTz now)
 }
 
 /*
+ * The same of leases.  Where there is no shared memory it does not matter: no task was
+ * dropped from a ring because of one.
+ */
+bool
+coord_leases_may_be_due(TimestampTz now)
+{
+	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
+
+	return coord_shared != NULL &&
+		(db == NULL || db->pid == 0 || (TimestampTz) pg_atomic_read_u64(&db->due_at[JOB_LEASES]) <= now);
+}
+
+/*
  * Wait until the worker has made a delivery that began after this call, and so
  * has delivered every event that was committed before it; no longer than a
  * second, in case that the worker does not get on.

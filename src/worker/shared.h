@@ -126,6 +126,7 @@ extern CoordDatabase *coord_find_database(Oid dbid);
 extern bool coord_want_worker(Oid dbid);
 extern bool coord_worker_runs(void);
 extern bool coord_claims_may_be_due(TimestampTz now);
+extern bool coord_leases_may_be_due(TimestampTz now);
 extern void coord_wake_launcher(void);
 extern void coord_hold_worker(Oid dbid);
 extern void coord_unhold_worker(Oid dbid);

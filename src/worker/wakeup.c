@@ -200,6 +200,23 @@ coord_lease_touched(const char *resource_key)
 		left.touched[left.ntouched++] = hash;
 }
 
+/* Whether this transaction, or a part of it that was rolled back, has locked or written it. */
+bool
+coord_lease_is_touched(const char *resource_key)
+{
+	uint64		hash;
+
+	if (left.touched_more || left.ntouched == 0)
+		return left.touched_more;
+	hash = coord_waiter_hash(resource_key);
+	for (int i = 0; i < left.ntouched; i++)
+	{
+		if (left.touched[i] == hash)
+			return true;
+	}
+	return false;
+}
+
 /* Leases are, nobody knows which. */
 void
 coord_leases_touched(void)

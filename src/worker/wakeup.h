@@ -18,6 +18,7 @@ extern void coord_task_ready(const char *queue, const ReadyTask *task);
 extern bool coord_has_task_ready(const char *queue);
 extern void coord_queue_claimed_from(const char *queue);
 extern void coord_lease_touched(const char *resource_key);
+extern bool coord_lease_is_touched(const char *resource_key);
 extern void coord_leases_touched(void);
 extern void coord_all_due(void);
 extern void coord_tell_now(void);
