@@ -14,6 +14,10 @@
             when: no claim may pass over what was there all the while
     order   all is quiet again: what several sessions have created comes in exact order
 
+Every second round is a steady one: nothing is prepared, the server stays up, no table is
+rewritten.  Each of these makes the ready rings know nothing, which heals whatever they
+have missed, before the drain could find it.
+
 What is said in "torture.created" and "torture.said" is said in the transaction of the
 call that it is about, so it is there if and only if the call took effect: prepared,
 crashed or not.  audit.py compares it with the tasks.  The seed decides what is tried,
@@ -137,9 +141,10 @@ class Client:
                     "acquire": 1, "unlease": 1, "retire": 0.2},
         "leaser": {"acquire": 6, "unlease": 4, "claim": 2, "create": 1, "complete": 2, "retire": 1}}
 
-    def __init__(self, db, rng, name, role):
-        self.db, self.random, self.name = db, rng, name
+    def __init__(self, db, rng, name, role, steady):
+        self.db, self.random, self.name, self.steady = db, rng, name, steady
         self.role = self.ROLES[role]
+        self.endings = {ending: n for ending, n in ENDINGS.items() if not (steady and ending == "prepare")}
         self.happened, self.failures = Counter(), []
         self.claims, self.leases, self.tasks = {}, [], []
         self.prepared = self.connections = 0
@@ -149,7 +154,7 @@ class Client:
         while time.time() < until:
             try:
                 self.agent = self.agent or register(self.db, f"{self.name} {random.random()}")
-                self.decide() if self.random.random() < 0.2 else self.transaction()
+                self.decide() if not self.steady and self.random.random() < 0.2 else self.transaction()
                 time.sleep(self.random.uniform(0, 0.01))
             except psycopg2.Error as error:
                 if common.was_lost(self.db, error):
@@ -169,7 +174,7 @@ class Client:
 
     def transaction(self):
         """A few deeds and their end.  What is known of claims is as that has it."""
-        ending = self.random.choices(*zip(*ENDINGS.items()))[0]
+        ending = self.random.choices(*zip(*self.endings.items()))[0]
         level = self.random.choice(LEVELS)
         before = self.known()
         self.did, self.alone = Counter(), ending == "single"
@@ -302,8 +307,8 @@ class Client:
         return 1
 
 
-def load(db, rng, name, role, until):
-    return Client(db, rng, name, role).run(until)
+def load(db, rng, name, role, steady, until):
+    return Client(db, rng, name, role, steady).run(until)
 
 
 def decide(db, rng, gid):
@@ -325,13 +330,17 @@ class Killer(common.Killer):
         return True
 
 
+class SteadyKiller(Killer):
+    DECK = {"cut_connection": 4, "vacuum": 1}
+
+
 class RestartingKiller(Killer):
     DECK = {"cut_connection": 7, "crash_backend": 1, "vacuum": 2, "restart_server": 1}
 
 
 # The drain
 
-def settle(rng, happened):
+def settle(rng, steady, happened):
     """Ends what the load has left open, of its own accord or not."""
     db = connect_at_last("settle")
     while rows(db, "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'torture %'"):
@@ -345,7 +354,7 @@ def settle(rng, happened):
         for agent, in rows(db, "SELECT id FROM coord.agent WHERE status = 'active' AND name LIKE 'torture %'"):
             retire(db, agent)
             happened["retired at the end"] += 1
-    if rng.random() < 0.3:
+    if not steady and rng.random() < 0.3:
         rows(db, "VACUUM FULL coord.task_live")
         happened["rewritten"] += 1
     return db
@@ -393,7 +402,7 @@ def drain_all(db, rng, pool, number, violations, happened):
 
 # The race
 
-def race(db, rng, name, until):
+def race(db, rng, name, steady, until):
     """Creates, claims, and undoes claims; what it did, for audit.check_race."""
     agent = register(db, name)
     there, claims = [], []
@@ -422,7 +431,8 @@ def race(db, rng, name, until):
         if rng.random() < 0.4:
             make()
             continue
-        how = rng.choice(("complete", "complete", "fail", "release", "rollback", "savepoint", "prepare"))
+        how = rng.choice(("complete", "complete", "fail", "release", "rollback", "savepoint",
+                          "rollback" if steady else "prepare"))
         gid = f"{name} {len(claims)}"
         before, after = {"rollback": (["BEGIN"], ["ROLLBACK"]),
                          "savepoint": (["BEGIN", "SAVEPOINT torture"], ["ROLLBACK TO torture"]),
@@ -481,11 +491,14 @@ def claim_in_order(db, rng, pool, number, violations, happened):
             violations.add(f"order: claim {at + 1} of round {number} gave {got[at:at + 1]}, not {must[at:at + 1]}")
 
 
-def one_round(options, pool, killer, rng, number, violations, happened):
+def one_round(options, pool, killers, rng, number, violations, happened):
+    steady = number % 2 == 0
+    killer = killers[steady]
     roles = ["creator", "creator", "claimer", "claimer", "claimer", "leaser", "claimer", "claimer"]
     until = time.time() + ROUND_LOAD
-    clients = pool.map_async(work, [(load, f"{rng.random()}", f"torture {number}.{n}", roles[n % len(roles)], until)
-                                    for n in range(options.clients)])
+    clients = pool.map_async(work, [
+        (load, f"{rng.random()}", f"torture {number}.{n}", roles[n % len(roles)], steady, until)
+        for n in range(options.clients)])
     killer.run(until)
     happened.update(deed for _, deed in killer.deeds)
     killer.deeds.clear()
@@ -493,10 +506,11 @@ def one_round(options, pool, killer, rng, number, violations, happened):
         happened.update(counts)
         for failure in failures:
             violations.add(f"unexpected: {failure}")
-    db = settle(rng, happened)
+    db = settle(rng, steady, happened)
     drain_all(db, rng, pool, number, violations, happened)
     if not violations:
-        raced = pool.map(work, [(race, f"{rng.random()}", f"race {number}.{n}", time.time() + 1) for n in range(4)])
+        raced = pool.map(work, [(race, f"{rng.random()}", f"race {number}.{n}", steady, time.time() + 1)
+                                for n in range(4)])
         audit.check_race(raced, violations, happened)
         time.sleep(0.2)                 # until each run_at has come
         claim_in_order(db, rng, pool, number, violations, happened)
@@ -532,12 +546,13 @@ def torture(options):
     with Pool(options.clients) as pool:
         prepare()
         killer = (Killer if options.no_restart else RestartingKiller)(rng, "torture ")
+        killers = killer, SteadyKiller(rng, "torture ")
         enough = least(options.seconds, killer)
         while not violations and time.time() < began + options.seconds * (
                 3 if common.hardly_happened(happened, enough) else 1):
             happened["rounds"] += 1
             try:
-                one_round(options, pool, killer, rng, happened["rounds"], violations, happened)
+                one_round(options, pool, killers, rng, happened["rounds"], violations, happened)
             except psycopg2.Error as error:     # of a call that is not to fail
                 violations.add(f"round {happened['rounds']}: {str(error).strip()}", traceback.format_exc())
     audit.check_history(LIMITS, violations, happened)
