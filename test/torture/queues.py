@@ -42,7 +42,10 @@ from common import ask, connect_at_last, rows
 from history import Violations
 
 KEYS = [f"key {n}" for n in range(4)]
-LIMITS = {"plain": None, "keyed": None, "narrow": 3, "paused": None}       # queue -> max_claimed
+LIMITS = {"plain": None, "keyed": None, "narrow": 3, "few": 3, "paused": None}     # queue -> max_claimed
+# How many of a queue's tasks have a resource.  Who holds one that others have met claims
+# by a ring of its own, and finds what the shared one has lost: so there are queues with none.
+WITH_KEY = {"keyed": 0.6, "narrow": 0.1, "paused": 0.1}
 QUEUES = list(LIMITS)
 LEVELS = ("READ COMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 ENDINGS = {"single": 5, "commit": 2, "rollback": 2, "savepoint": 2, "prepare": 2}
@@ -62,7 +65,8 @@ FIRST = """
     SELECT -priority, (extract(epoch FROM run_at) * 1000000)::bigint, t::text FROM coord.task_live t
     WHERE queue = %s AND state = 'pending' AND run_at <= clock_timestamp()
         AND NOT EXISTS (SELECT FROM coord.lease_data l WHERE l.resource_key = t.resource_key AND l.ended_at IS NULL)
-        AND (queue <> 'narrow' OR EXISTS (SELECT FROM coord.queue_slot s WHERE s.queue = t.queue AND s.task_id IS NULL))
+        AND (queue NOT IN ('narrow', 'few')
+            OR EXISTS (SELECT FROM coord.queue_slot s WHERE s.queue = t.queue AND s.task_id IS NULL))
     ORDER BY priority DESC, run_at LIMIT 1"""
 
 
@@ -243,7 +247,7 @@ class Client:
             spec["run_at"] = instant(one_of((-10, self.random.uniform(0.05, 1.5))))
         if self.random.random() < 0.1:
             spec["unique_key"] = f"unique {self.random.randrange(10)}"
-        if self.random.random() < (0.6 if spec["queue"] == "keyed" else 0.1):
+        if self.random.random() < WITH_KEY.get(spec["queue"], 0):
             spec["resource_key"] = one_of(KEYS)
         if self.tasks and self.random.random() < 0.1:
             spec["depends_on"] = [one_of(self.tasks)]
