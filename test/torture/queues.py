@@ -242,7 +242,8 @@ class Client:
 
     def describe(self):
         one_of = self.random.choice
-        spec = {"type": "t", "queue": one_of(QUEUES), "priority": one_of((0, 1, 1, 2)), "max_attempts": one_of((2, 30))}
+        spec = {"type": "t", "queue": one_of(QUEUES), "priority": one_of((0, 1, 1, 2, self.random.randint(0, 20))),
+                "max_attempts": one_of((2, 30))}
         if self.random.random() < 0.4:
             spec["run_at"] = instant(one_of((-10, self.random.uniform(0.05, 1.5))))
         if self.random.random() < 0.1:
@@ -462,14 +463,16 @@ def race(db, rng, name, steady, until):
 # The order
 
 def fill(db, rng, name):
-    """Creates tasks; some tie in what is seen of their order."""
+    """Creates tasks; some tie in what is seen of their order.  Sometimes of more priorities
+    than a ring has room for."""
+    priorities = rng.choice((3, 20))
     past = [instant(rng.uniform(-5, -4)) for _ in range(3)]
     for _ in range(4):
         if transaction := rng.random() < 0.5:
             rows(db, "BEGIN")
         for _ in range(2):
-            create(db, [{"type": "t", "queue": "plain", "priority": rng.randint(0, 3), "run_at": rng.choice(past)}
-                        for _ in range(rng.randint(2, 4))])
+            create(db, [{"type": "t", "queue": "plain", "priority": rng.randint(0, priorities),
+                         "run_at": rng.choice(past)} for _ in range(rng.randint(2, 4))])
         if transaction:
             rows(db, "COMMIT")
 
