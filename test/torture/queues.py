@@ -379,6 +379,28 @@ def claim_first(db, agent, queue, violations):
     return len(got)
 
 
+def check_waiting(db, agent, number, violations):
+    """Who holds a resource gets the first task that waits for it, and others pass over it;
+    when it is free, and the next one is cancelled, they get the one after that."""
+    holder, key = register(db, f"holder {number}"), f"waited for {number}"
+    lease, = rows(db, "SELECT id FROM coord.lease_acquire(%s, %s, '30 s')", key, holder)[0]
+    spec = {"type": "t", "queue": "keyed", "priority": 100, "resource_key": key}
+    tasks = [id for _ in range(3) for id in create(db, [spec], many=False)]
+
+    def must_get(who, called, must):
+        got = claim(db, who, "keyed", 1, 30)
+        if [task for task, _, _ in got if task in tasks] != must:
+            violations.add(f"waiting: next-claim of {called} gave {got}, not {must} of {tasks}")
+        for task, token, _ in got:
+            end(db, "complete", task, token)
+
+    must_get(agent, "another", [])
+    must_get(holder, "the holder", tasks[:1])
+    rows(db, "SELECT coord.lease_release(%s)", lease)
+    cancel(db, tasks[1])
+    must_get(agent, "another", tasks[2:])
+
+
 def drain(db, rng, name):
     """Claims and completes until there is nothing."""
     agent, drained = register(db, name), 0
@@ -393,6 +415,7 @@ def drain_all(db, rng, pool, number, violations, happened):
     """Several at once in between; before and after, one by one and with a look at each
     claim, until all that runs out, is retried or unblocked is done, too."""
     agent = register(db, f"first {number}")
+    check_waiting(db, agent, number, violations)
     for queue in QUEUES:
         happened[f"first of {queue}"] += sum(claim_first(db, agent, queue, violations) for _ in range(20))
     happened["drained"] += sum(pool.map(work, [(drain, f"{rng.random()}", f"drain {number}.{n}") for n in range(3)]))
