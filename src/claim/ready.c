@@ -691,13 +691,20 @@ coord_ready_announce_from(const ReadyKey *key, int32 priority, const ReadyPositi
 void
 coord_ready_forget_all(Oid dbid)
 {
-	for (int i = 0; i < coord_max_ready_queues; i++)
-	{
-		ReadyRing  *ring = ring_at(i);
+	HASH_SEQ_STATUS status;
+	RingEntry  *entry;
 
+	LWLockAcquire(coord_shared->ready_lock, LW_SHARED);
+	hash_seq_init(&status, ring_of);
+	while ((entry = hash_seq_search(&status)) != NULL)
+	{
+		ReadyRing  *ring = ring_at(entry->ring);
+
+		if (entry->key.dbid != dbid)
+			continue;
 		lock(ring);
-		if (ring->key.dbid == dbid)
-			forget(ring);
+		forget(ring);
 		unlock(ring);
 	}
+	LWLockRelease(coord_shared->ready_lock);
 }

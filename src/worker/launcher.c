@@ -25,6 +25,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -170,6 +171,8 @@ can_connect(Oid dbid)
 	bool		result = false;
 
 	StartTransactionCommand();
+	/* who has just changed it may have told us before the caches are told */
+	InvalidateSystemCaches();
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dbid));
 	if (HeapTupleIsValid(tuple))
 	{
@@ -268,6 +271,8 @@ start_wanted(TimestampTz now)
 			next = Min(next, db->start_at);
 			continue;
 		}
+		db->start_at = now;		/* if somebody asks anew while we look, it is not that any more */
+		pg_memory_barrier();
 		exists = can_connect(db->dbid);
 
 		strlcpy(worker.bgw_library_name, "coord", BGW_MAXLEN);
@@ -278,8 +283,10 @@ start_wanted(TimestampTz now)
 		LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
 		if (db->state != WORKER_WANTED || db->holds > 0 || !exists)
 		{
-			if (!exists && db->state == WORKER_WANTED)
+			if (!exists && db->state == WORKER_WANTED && db->start_at == now)
 				forget(db);
+			else if (db->state == WORKER_WANTED && db->holds == 0)
+				next = now;
 			LWLockRelease(coord_shared->lock);
 			continue;
 		}
