@@ -10,8 +10,8 @@
  * scan goes on.  An entry of the index is passed once, not once for each claim.
  *
  * A candidate is a hint.  Its claimant looks at the row, and goes on to the next when
- * it is not claimable.  What makes a task be claimed once is its row's lock, and
- * nothing here.
+ * it is not claimable.  What makes a task be claimed once is the update of its row, see
+ * store_task_claim(), and nothing here.
  *
  * A ring must miss nothing.  It knows, in the order in which
  * tasks are claimed (priority descending, ready_at, seq):
