@@ -156,7 +156,7 @@ CREATE TABLE coord.task_live (
 	lease_ttl interval,
 	lease_expires_at timestamptz,
 	claimed_at timestamptz,
-	check_at timestamptz,					-- as in claim_deadline
+	check_at timestamptz,					-- as in claim_deadline; NULL: see claim_batch
 	queue_slot integer,
 	-- of the work
 	progress jsonb,
@@ -167,7 +167,7 @@ CREATE INDEX task_live_resource ON coord.task_live (resource_key, queue, priorit
 	WHERE resource_key IS NOT NULL;
 CREATE UNIQUE INDEX task_live_unique_key ON coord.task_live (queue, unique_key) WHERE unique_key IS NOT NULL;
 
--- One row for each claimed task: when the sweep must look at it.
+-- One row for each claimed task that is in no batch: when the sweep must look at it.
 CREATE TABLE coord.claim_deadline (
 	check_at timestamptz NOT NULL,
 	task_id uuid NOT NULL,
@@ -175,6 +175,15 @@ CREATE TABLE coord.claim_deadline (
 );
 CREATE INDEX claim_deadline_check_at ON coord.claim_deadline (check_at, task_id);
 CREATE INDEX claim_deadline_agent_id ON coord.claim_deadline (agent_id);
+
+-- The same for tasks that one call has claimed together; it stays until it is due.
+CREATE TABLE coord.claim_batch (
+	check_at timestamptz NOT NULL,
+	agent_id uuid NOT NULL,
+	task_ids uuid[] NOT NULL
+);
+CREATE INDEX claim_batch_check_at ON coord.claim_batch (check_at);
+CREATE INDEX claim_batch_agent_id ON coord.claim_batch (agent_id);
 
 -- What blocked tasks wait for.
 CREATE TABLE coord.task_dependency (
@@ -672,6 +681,7 @@ COMMENT ON TABLE coord.queue_data IS 'Stored: settings of queues. Read coord.que
 COMMENT ON TABLE coord.queue_slot IS 'Stored: as many slots as max_claimed says, for queues that have it; a claim occupies one.';
 COMMENT ON TABLE coord.task_live IS 'Stored: unfinished tasks. Read coord.task instead.';
 COMMENT ON TABLE coord.claim_deadline IS 'Stored: for each claim, when the sweep must look at it.';
+COMMENT ON TABLE coord.claim_batch IS 'Stored: for the claims that one call has made together, when the sweep must look at them.';
 COMMENT ON TABLE coord.task_dependency IS 'Stored: what blocked tasks wait for.';
 COMMENT ON TABLE coord.dependency_check IS 'Stored: blocked tasks whose dependencies the sweep must look at.';
 COMMENT ON TABLE coord.task_finished IS 'Stored: completed and cancelled tasks. Read coord.task instead.';

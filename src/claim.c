@@ -24,6 +24,7 @@
 #include "errors.h"
 #include "lease.h"
 #include "sequence.h"
+#include "store/deadline_store.h"
 #include "store/queue_store.h"
 #include "uuid7.h"
 #include "worker/shared.h"
@@ -56,6 +57,8 @@ typedef struct ClaimedTasks
 {
 	int			n;
 	ClaimedTask *tasks;			/* room for max_tasks */
+	UuidList	batch;			/* the same, if there may be several: the sweep looks at them together */
+	TimestampTz check_at;		/* then */
 } ClaimedTasks;
 
 typedef enum TakeOutcome
@@ -69,6 +72,8 @@ typedef enum TakeOutcome
 
 static TaskRow *claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz now);
 static void claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now, ClaimedTasks *claimed);
+static bool in_batch(const ClaimRequest *request);
+static TimestampTz first_look_at(const TaskRow *task, const ClaimRequest *request);
 static int	compare_claimed(const void *a, const void *b);
 static TakeOutcome take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue, LeaseRow **lease);
 
@@ -95,7 +100,11 @@ coord_task_claim(PG_FUNCTION_ARGS)
 	request.agent = coord_active_agent(agent_id, now);
 	store_agent_beat_unless_locked(request.agent, now);
 
+	if (task_id != NULL)
+		request.max_tasks = 1;
 	claimed.tasks = palloc(sizeof(ClaimedTask) * request.max_tasks);
+	claimed.batch.ids = palloc(sizeof(pg_uuid_t) * request.max_tasks);
+	claimed.check_at = DT_NOEND;
 	if (task_id == NULL)
 		claim_next(&request, queue != NULL ? queue : "default", now, &claimed);
 	else
@@ -106,10 +115,30 @@ coord_task_claim(PG_FUNCTION_ARGS)
 		qsort(claimed.tasks, claimed.n, sizeof(ClaimedTask), compare_claimed);
 	for (int i = 0; i < claimed.n; i++)
 		store_add_result(fcinfo, claimed.tasks[i].row);
+	if (claimed.batch.n > 0)
+		store_deadline_insert_batch(agent_id, &claimed.batch, claimed.check_at);
 	if (claimed.n > 0)
 		coord_attachment_claims(request.agent);
 	store_close(&scope);
 	return (Datum) 0;
+}
+
+/* Whether the sweep looks at what is claimed together. */
+static bool
+in_batch(const ClaimRequest *request)
+{
+	return request->max_tasks > 1;
+}
+
+/*
+ * When the sweep must look at a claim first: no later than at the agent's end as it is
+ * known now.  An agent that ends before this transaction does has this claim not among
+ * those that are given back then.
+ */
+static TimestampTz
+first_look_at(const TaskRow *task, const ClaimRequest *request)
+{
+	return Min(task->lease_expires_at, coord_agent_ends_at(request->agent));
 }
 
 static int
@@ -261,6 +290,11 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
 			MemoryContextSwitchTo(outer);
 			if (done)
 				claimed->tasks[claimed->n++] = (ClaimedTask) {candidate, store_task_as_result(&task)};
+			if (done && in_batch(request))
+			{
+				claimed->batch.ids[claimed->batch.n++] = task.id;
+				claimed->check_at = Min(claimed->check_at, first_look_at(&task, request));
+			}
 			MemoryContextReset(per_task);
 		}
 		else if (outcome == READY_USE_PRIVATE)
@@ -400,12 +434,7 @@ take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue, LeaseRow
 		if (task->fencing_token == 0)
 			task->fencing_token = coord_next_fencing_token();
 
-		/*
-		 * The first look comes no later than the agent's end as it is known now: an
-		 * agent that ends before this transaction does has this claim not among
-		 * those that are given back then.
-		 */
-		task->check_at = Min(task->lease_expires_at, coord_agent_ends_at(request->agent));
+		task->check_at = in_batch(request) ? DT_NOEND : first_look_at(task, request);
 		if (store_task_claim(task, now) == STORE_ROW_LOCKED)
 			return TAKE_DONE;
 		outcome = TAKE_TASK_BUSY;

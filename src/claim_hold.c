@@ -23,6 +23,7 @@
 #include "dependency.h"
 #include "errors.h"
 #include "lease.h"
+#include "store/deadline_store.h"
 #include "store/event_store.h"
 #include "store/queue_store.h"
 #include "task.h"
@@ -80,12 +81,18 @@ coord_task_renew(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(store_close_with(&scope, store_task_as_result(task)));
 }
 
-/* Write a claim's new end; false when its row has changed since it was read. */
+/*
+ * Write a claim's new end; false when its row has changed since it was read.  One that
+ * is in a batch is looked at with that in time, unless the new end is an earlier one.
+ */
 static bool
 renew(TaskRow *task, TimestampTz expires_at, Jsonb *progress)
 {
+	bool		stays_in_batch = task->check_at == DT_NOEND && expires_at >= task->lease_expires_at;
+	TimestampTz check_at = stays_in_batch ? DT_NOEND : Min(task->check_at, expires_at);
+
 	task->lease_expires_at = expires_at;
-	return store_claim_renew(task, progress, Min(task->check_at, expires_at)) == STORE_ROW_LOCKED;
+	return store_claim_renew(task, progress, check_at) == STORE_ROW_LOCKED;
 }
 
 /* task_complete(task_id, fencing_token, result) */
@@ -245,8 +252,8 @@ coord_claim_look(const pg_uuid_t *task_id, TimestampTz now)
 		return store_task(task_id, STORE_NO_LOCK) != NULL ? CLAIM_LOCKED : CLAIM_HOLDS;
 	if (coord_claim_settle(task, now))
 		return CLAIM_LOST;
-	if (coord_is_claimed(task) && task->check_at <= now)
-		store_claim_set_check_at(task, task->lease_expires_at);
+	if (coord_is_claimed(task) && (task->check_at <= now || task->check_at == DT_NOEND))
+		store_deadline_of_claim(task, task->lease_expires_at);
 	return CLAIM_HOLDS;
 }
 
@@ -278,7 +285,7 @@ coord_claim_end(TaskRow *task, StoreLock lease_lock, TimestampTz now)
 
 	if (!coord_is_claimed(task))
 		return;
-	store_claim_forget(task);
+	store_deadline_delete(task);
 	if (task->queue_slot >= 0)
 		store_slot_free(task->queue, task->queue_slot);
 	if (task->queue_slot >= 0 || task->claimed_key != NULL)

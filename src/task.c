@@ -20,6 +20,7 @@
 #include "dependency.h"
 #include "errors.h"
 #include "queue.h"
+#include "store/deadline_store.h"
 #include "store/new_key.h"
 #include "store/queue_store.h"
 #include "task.h"

@@ -2,9 +2,9 @@
  * task_store.c
  *		Stored tasks: coord.task_live and what belongs to it.
  *
- * A claim updates its task's row, none of whose changed columns is in an index,
- * and adds a row to claim_deadline, by which the sweep finds it.  A task that
- * has finished leaves task_live for task_finished or task_dead.
+ * A claim updates its task's row, none of whose changed columns is in an index; how
+ * the sweep finds it is in deadline_store.c.  A task that has finished leaves task_live
+ * for task_finished or task_dead.
  *
  * Creating, claiming, renewing and completing reach rows directly (rows.h); what is
  * rarer runs statements.
@@ -17,17 +17,14 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "store/deadline_store.h"
 #include "store/live_task.h"
 #include "store/rows.h"
 #include "store/store.h"
 #include "store/task_store.h"
 #include "worker/wakeup.h"
 
-/* the columns of claim_deadline, and of coord.task */
-enum
-{
-	DEADLINE_CHECK_AT = 1, DEADLINE_TASK_ID, DEADLINE_AGENT_ID
-};
+/* the columns of coord.task */
 enum
 {
 	TASK_ID = 1, TASK_QUEUE, TASK_TYPE, TASK_PAYLOAD, TASK_PRIORITY, TASK_STATE, TASK_RUN_AT, TASK_ATTEMPTS,
@@ -244,21 +241,6 @@ store_task_lock(TaskRow *task)
 	return state;
 }
 
-static void
-insert_deadline(const TaskRow *task)
-{
-	RowsTable  *table = rows_open("claim_deadline", RowExclusiveLock);
-	StoredRow	row;
-
-	memset(row.nulls, false, sizeof(row.nulls));
-	rows_set(&row, DEADLINE_CHECK_AT, TimestampTzGetDatum(task->check_at));
-	rows_set(&row, DEADLINE_TASK_ID, UUIDPGetDatum(&task->id));
-	rows_set(&row, DEADLINE_AGENT_ID, UUIDPGetDatum(task->agent_id));
-	rows_insert(table, &row);
-	rows_remember(table, &task->id, &row.place);
-	coord_due_at(JOB_CLAIMS, task->check_at);
-}
-
 /*
  * Write the claim that is in a pending task's row.  This is the step at which one of
  * those who want the task gets it: when the row is not locked by this transaction, and
@@ -281,7 +263,7 @@ store_task_claim(TaskRow *task, TimestampTz now)
 	rows_set_arg(row, LIVE_LEASE_TTL, arg_interval(task->lease_ttl));
 	rows_set(row, LIVE_LEASE_EXPIRES_AT, TimestampTzGetDatum(task->lease_expires_at));
 	rows_set(row, LIVE_CLAIMED_AT, TimestampTzGetDatum(now));
-	rows_set(row, LIVE_CHECK_AT, TimestampTzGetDatum(task->check_at));
+	rows_set_arg(row, LIVE_CHECK_AT, arg_time_or_null(task->check_at == DT_NOEND, task->check_at));
 	rows_set_arg(row, LIVE_QUEUE_SLOT, arg_int4_or_null(task->queue_slot < 0, task->queue_slot));
 	rows_set_null(row, LIVE_PROGRESS);
 	state = rows_update(table, row, task->locked);
@@ -291,17 +273,9 @@ store_task_claim(TaskRow *task, TimestampTz now)
 		return state;
 	rows_remember(table, &task->id, &row->place);
 	coord_queue_claimed_from(task->queue);
-	insert_deadline(task);
+	if (task->check_at != DT_NOEND)
+		store_deadline_insert(task);
 	return STORE_ROW_LOCKED;
-}
-
-static void
-move_deadline(const TaskRow *task, TimestampTz check_at)
-{
-	static StorePlan plan = {.sql = "UPDATE coord.claim_deadline SET check_at = $3 WHERE check_at = $1 AND task_id = $2"};
-
-	store_run(&plan, STORE_ARGS(arg_time(task->check_at), arg_uuid(&task->id), arg_time(check_at)));
-	coord_due_at(JOB_CLAIMS, check_at);
 }
 
 /*
@@ -317,45 +291,16 @@ store_claim_renew(TaskRow *task, Jsonb *progress, TimestampTz check_at)
 	StoreRowState state;
 
 	rows_set(row, LIVE_LEASE_EXPIRES_AT, TimestampTzGetDatum(task->lease_expires_at));
-	rows_set(row, LIVE_CHECK_AT, TimestampTzGetDatum(check_at));
+	rows_set_arg(row, LIVE_CHECK_AT, arg_time_or_null(check_at == DT_NOEND, check_at));
 	if (progress != NULL)
 		rows_set_arg(row, LIVE_PROGRESS, arg_jsonb(progress));
 	state = rows_update(table, row, task->locked);
 	if (state == STORE_ROW_LOCKED && check_at != task->check_at)
-	{
-		move_deadline(task, check_at);
-		task->check_at = check_at;
-	}
+		store_deadline_move(task, check_at);
 	return state;
 }
 
-/* Write when the sweep must look at a claim. */
-void
-store_claim_set_check_at(TaskRow *task, TimestampTz check_at)
-{
-	static StorePlan plan = {.sql = "UPDATE coord.task_live SET check_at = $2 WHERE id = $1"};
-
-	move_deadline(task, check_at);
-	store_run(&plan, STORE_ARGS(arg_uuid(&task->id), arg_time(check_at)));
-	task->check_at = check_at;
-}
-
 /* ---- the end of a claim, and of a task ---- */
-
-/* Remove the row by which the sweep finds a claim. */
-void
-store_claim_forget(const TaskRow *task)
-{
-	RowsTable  *table = rows_open("claim_deadline", RowExclusiveLock);
-	ScanKeyData keys[2];
-	StoredRow	row;
-
-	rows_key_time(&keys[0], 1, task->check_at);
-	rows_key_uuid(&keys[1], 2, &task->id);
-	if (rows_find_remembered(table, DEADLINE_TASK_ID, &task->id, &row) ||
-		rows_find(table, "claim_deadline_check_at", 2, keys, NULL, &row))
-		(void) rows_delete(table, &row.place, true);
-}
 
 #define CANDIDATE "ctid, priority, ready_at, seq"
 
@@ -488,61 +433,6 @@ store_redrive(const DeadLetter *letter, TimestampTz now)
 
 	store_run(&plan, STORE_ARGS(arg_uuid(&letter->id), arg_time(now)));
 	task_ready(letter->queue);
-}
-
-/* ---- what the sweep looks for ---- */
-
-/*
- * Claimed tasks that must be looked at, locked, of one queue or of all; those
- * that are locked already are not among them.
- */
-UuidList
-store_claims_due(const char *queue, TimestampTz now, int limit)
-{
-#define CLAIMS_DUE(filter) \
-	"SELECT t.id FROM coord.claim_deadline c JOIN coord.task_live t ON t.id = c.task_id" \
-	" WHERE c.check_at <= $1 AND NOT (c.task_id = ANY ($4)) AND " filter " ORDER BY c.check_at, c.task_id LIMIT $3" \
-	" FOR NO KEY UPDATE OF t SKIP LOCKED"
-	static StorePlan in_queue = {.sql = CLAIMS_DUE("t.queue = $2")};
-	static StorePlan in_all = {.sql = CLAIMS_DUE("$2 IS NULL")};
-
-	store_run(queue != NULL ? &in_queue : &in_all,
-			  STORE_ARGS(arg_time(now), arg_text(queue), arg_int4(limit), arg_set_aside()));
-	return store_uuids();
-}
-
-/* The tasks that an agent has claimed. */
-UuidList
-store_claims_of(const pg_uuid_t *agent_id, int limit)
-{
-	static StorePlan plan = {.sql = "SELECT task_id FROM coord.claim_deadline WHERE agent_id = $1"
-	" AND NOT (task_id = ANY ($3)) LIMIT $2"};
-
-	store_run(&plan, STORE_ARGS(arg_uuid(agent_id), arg_int4(limit), arg_set_aside()));
-	return store_uuids();
-}
-
-/* The tasks that agents which have ended have claimed.  It reads all claims. */
-UuidList
-store_orphaned_claims(int limit)
-{
-	static StorePlan plan = {.sql = "SELECT c.task_id FROM coord.claim_deadline c"
-		" JOIN coord.agent_data a ON a.id = c.agent_id"
-		" WHERE (a.inactive_since IS NOT NULL OR a.retired_at IS NOT NULL) AND NOT (c.task_id = ANY ($1))"
-	" ORDER BY c.check_at LIMIT $2"};
-
-	store_run(&plan, STORE_ARGS(arg_set_aside(), arg_int4(limit)));
-	return store_uuids();
-}
-
-/* The earliest instant at which the sweep must look at a claim; DT_NOEND when there is none. */
-TimestampTz
-store_claims_next_due(void)
-{
-	static StorePlan plan = {.sql = "SELECT check_at FROM coord.claim_deadline"
-	" WHERE NOT (task_id = ANY ($1)) ORDER BY check_at, task_id LIMIT 1"};
-
-	return store_run(&plan, STORE_ARGS(arg_set_aside())) ? store_time(0, 1, DT_NOEND) : DT_NOEND;
 }
 
 /* ---- dependencies ---- */

@@ -30,7 +30,7 @@ typedef struct TaskRow
 	int64		fencing_token;
 	int64		lease_ttl;		/* microseconds */
 	TimestampTz lease_expires_at;
-	TimestampTz check_at;
+	TimestampTz check_at;		/* as in claim_deadline; DT_NOEND: see claim_batch */
 	int			queue_slot;		/* -1: none */
 } TaskRow;
 
@@ -80,7 +80,6 @@ extern void store_announce_waiting(const char *resource_key);
 extern StoreRowState store_task_lock(TaskRow *task);
 extern StoreRowState store_task_claim(TaskRow *task, TimestampTz now);
 extern StoreRowState store_claim_renew(TaskRow *task, Jsonb *progress, TimestampTz check_at);
-extern void store_claim_set_check_at(TaskRow *task, TimestampTz check_at);
 
 /* the end of a claim, and of a task */
 extern void store_task_unclaim(const TaskRow *task, TimestampTz run_at, int attempts, const char *error);
@@ -91,13 +90,6 @@ extern void store_task_bury(const TaskRow *task, const char *error, TimestampTz 
 extern pg_uuid_t *store_task_after_dead(const pg_uuid_t *id);
 extern DeadLetter *store_dead_letters(const pg_uuid_t *id, const char *queue, int *n);
 extern void store_redrive(const DeadLetter *letter, TimestampTz now);
-
-/* what the sweep looks for */
-extern UuidList store_claims_due(const char *queue, TimestampTz now, int limit);
-extern UuidList store_claims_of(const pg_uuid_t *agent_id, int limit);
-extern UuidList store_orphaned_claims(int limit);
-extern TimestampTz store_claims_next_due(void);
-extern void store_claim_forget(const TaskRow *task);
 
 /* dependencies */
 extern void store_dependency_insert(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);

@@ -24,6 +24,7 @@
 #include "store/lease_store.h"
 #include "store/store.h"
 #include "store/agent_store.h"
+#include "store/deadline_store.h"
 #include "store/task_store.h"
 #include "uuid7.h"
 #include "worker/jobs.h"

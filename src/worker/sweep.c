@@ -20,6 +20,7 @@
 #include "clock.h"
 #include "dependency.h"
 #include "event.h"
+#include "store/deadline_store.h"
 #include "store/lease_store.h"
 #include "store/store.h"
 #include "worker/sweep.h"

@@ -2,7 +2,7 @@
 -- only as its own agents, a monitor only look; and nobody touches the stored
 -- rows.
 BEGIN;
-SELECT plan(133);
+SELECT plan(134);
 
 CREATE ROLE pgtap_fresh;
 CREATE ROLE pgtap_agent;
@@ -129,7 +129,7 @@ SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'coord':
 	'no stored relation is open to an agent''s role');
 SET ROLE pgtap_agent;
 SELECT throws_ok(format('SELECT count(*) FROM coord.%I', r), '42501', NULL, 'an agent''s role cannot read coord.' || r)
-FROM unnest('{agent_data, lease_data, task_live, claim_deadline, task_dependency, dependency_check, task_finished, task_dead, queue_data, queue_slot, event_inbox, event_log, installation, agent, lease, task, dead_letter, event, queue, worker}'::text[]) r;
+FROM unnest('{agent_data, lease_data, task_live, claim_deadline, claim_batch, task_dependency, dependency_check, task_finished, task_dead, queue_data, queue_slot, event_inbox, event_log, installation, agent, lease, task, dead_letter, event, queue, worker}'::text[]) r;
 SELECT throws_ok(format('DELETE FROM coord.%I', r), '42501', NULL, 'an agent''s role cannot write coord.' || r)
 FROM unnest('{agent_data, lease_data, task_live, task_finished, task_dead, queue_data, event_inbox, event_log}'::text[]) r;
 SELECT throws_ok($$SELECT nextval('coord.fencing_token')$$, '42501', NULL, 'an agent''s role cannot use up tokens');

@@ -18,6 +18,7 @@ LEFT_OVER = """SELECT 'task' AS what, id::text, state FROM coord.task
     UNION ALL SELECT 'lease', id::text, resource_key FROM coord.lease_data WHERE ended_at IS NULL
     UNION ALL SELECT 'event', id::text, type FROM coord.event_inbox
     UNION ALL SELECT 'deadline of a claim', task_id::text, '' FROM coord.claim_deadline
+    UNION ALL SELECT 'batch of claims', agent_id::text, check_at::text FROM coord.claim_batch WHERE check_at < clock_timestamp() - '10 s'::interval
     UNION ALL SELECT 'slot', task_id::text, queue FROM coord.queue_slot WHERE task_id IS NOT NULL"""
 
 
