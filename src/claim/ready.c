@@ -29,11 +29,11 @@
  *   over what was committed later, or had not been ready.  Therefore a transaction that
  *   makes a task claimable announces it after its commit, when scans can see it: the
  *   task becomes a candidate, or the lane goes back to it (coord_ready_announce).
- * - A claimant has taken a candidate away.  If it claims the task and its transaction,
- *   or subtransaction, is rolled back, the candidate is put back (coord_ready_undo);
- *   also if the task was only locked by others, or not visible to an old snapshot.  It
- *   is dropped if it is no pending task any more: who makes it one again announces it.
- *   And if its resource is held: who ends that lease announces the first task that
+ * - A claimant has taken candidates away, as many as it wants.  If it claims a task and
+ *   its transaction, or subtransaction, is rolled back, the candidate is put back
+ *   (coord_ready_undo); also if it did not come to that one, if the task was only locked
+ *   by others, or not visible to an old snapshot.  It is dropped if it is no pending
+ *   task any more: who makes it one again announces it.  And if its resource is held: who ends that lease announces the first task that
  *   waits for it (store_announce_waiting), and whoever cancels that one, the next.
  * - When there is no room, the last candidate goes, and its lane goes back to it; and
  *   the lowest lane, and looked_below goes up to it.
@@ -89,8 +89,8 @@ struct ReadyRing
 	ReadyKey	key;
 	LWLock	   *lock;			/* NULL: it is a claimant's own */
 	const char *queue;			/* then, its name */
-	int			in_hand;		/* how many candidates the transaction had before */
-	int			nbusy;
+	int			in_hand;		/* of a handle: how many candidates the transaction had before */
+	int			ngiven;			/* and how many it had when one was given last */
 	bool		used;			/* since it was last thought of for another queue */
 	uint64		holders;		/* a bit for each hash of who holds what a dropped candidate waits for */
 	int			scan_size;
@@ -109,13 +109,21 @@ typedef struct RingEntry
 	int			ring;
 } RingEntry;
 
+/* what is to become of a candidate that was taken, when the claim for which it was is over */
+typedef enum InHandState
+{
+	HAND_PUT_BACK,
+	HAND_KEEP,					/* it is claimed, if the transaction commits */
+	HAND_DROP					/* others will announce it */
+} InHandState;
+
 /* a candidate that this transaction has taken from a shared ring */
 typedef struct InHand
 {
 	ReadyKey	key;
 	ReadyTask	task;
 	SubTransactionId subid;
-	bool		busy;
+	InHandState state;
 } InHand;
 
 static HTAB *ring_of = NULL;
@@ -315,6 +323,7 @@ coord_ready_open(const char *queue, const pg_uuid_t *agent_id)
 	ring->queue = queue;
 	ring->holders = holder_bit(agent_id);
 	ring->in_hand = nhand;
+	ring->ngiven = nhand;
 	coord_ready_key(queue, &ring->key);
 	store_prepare_scan();
 	return ring;
@@ -552,16 +561,18 @@ next(ReadyRing *ring, const char *queue, TimestampTz now, int want, ReadyTask *t
 
 /* ---- for claimants ---- */
 
-ReadyOutcome
-coord_ready_next(ReadyRing *handle, TimestampTz now, int want, ReadyTask *task)
+/*
+ * Take what comes next from the shared ring, as much as a claim for "want" may need and
+ * is at hand: one turn at its lock, and neighbouring rows for one claimant.
+ */
+static ReadyOutcome
+take_run(ReadyRing *handle, TimestampTz now, int want)
 {
 	ReadyRing  *ring;
-	ReadyOutcome outcome;
+	ReadyOutcome outcome = READY_TASK;
+	ReadyTask	task;
 
-	if (!coord_ready_is_shared(handle))
-		return next(handle, handle->queue, now, want, task);
-
-	if (nhand == hand_size)
+	if (nhand + RING_TASKS > hand_size)
 	{
 		hand_size = Max(64, hand_size * 2);
 		hand = hand == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(InHand) * hand_size) :
@@ -571,13 +582,37 @@ coord_ready_next(ReadyRing *handle, TimestampTz now, int want, ReadyTask *task)
 		give_ring(&handle->key);
 	ring->used = true;
 	if (ring->holders & handle->holders)
-		outcome = READY_USE_PRIVATE;	/* what was dropped may be for this agent */
-	else
-		outcome = next(ring, handle->queue, now, want, task);
-	if (outcome == READY_TASK)
-		hand[nhand++] = (InHand) {handle->key, *task, GetCurrentSubTransactionId(), false};
+	{
+		unlock(ring);
+		return READY_USE_PRIVATE;	/* what was dropped may be for this agent */
+	}
+	for (int n = 0; n < Min(want, RING_TASKS) && (n == 0 || ring->ntasks > 0) && outcome == READY_TASK; n++)
+	{
+		outcome = next(ring, handle->queue, now, want - n, &task);
+		if (outcome == READY_TASK)
+			hand[nhand++] = (InHand) {handle->key, task, GetCurrentSubTransactionId(), HAND_PUT_BACK};
+	}
 	unlock(ring);
-	return outcome;
+	return nhand > handle->ngiven ? READY_TASK : outcome;
+}
+
+/* The next candidate for a claim that wants so many more. */
+ReadyOutcome
+coord_ready_next(ReadyRing *handle, TimestampTz now, int want, ReadyTask *task)
+{
+	if (!coord_ready_is_shared(handle))
+		return next(handle, handle->queue, now, want, task);
+
+	if (handle->ngiven == nhand)
+	{
+		ReadyOutcome outcome = take_run(handle, now, want);
+
+		if (outcome != READY_TASK)
+			return outcome;
+	}
+	hand[handle->ngiven].state = HAND_KEEP;
+	*task = hand[handle->ngiven++].task;
+	return READY_TASK;
 }
 
 /* The last one that was given will be announced by others, if it is to be claimable. */
@@ -585,7 +620,7 @@ void
 coord_ready_drop(ReadyRing *handle)
 {
 	if (coord_ready_is_shared(handle))
-		nhand--;
+		hand[handle->ngiven - 1].state = HAND_DROP;
 }
 
 /* The same, because its resource is held; "holder", unless NULL, is for whom it is claimable all the same. */
@@ -602,7 +637,7 @@ coord_ready_drop_held(ReadyRing *handle, const pg_uuid_t *holder)
 		ring->holders |= holder_bit(holder);
 		unlock(ring);
 	}
-	nhand--;
+	coord_ready_drop(handle);
 }
 
 /* The last one that was given may be claimable, but not by this claim; when it is over, for others. */
@@ -610,10 +645,7 @@ void
 coord_ready_is_busy(ReadyRing *handle)
 {
 	if (coord_ready_is_shared(handle))
-	{
-		hand[nhand - 1].busy = true;
-		handle->nbusy++;
-	}
+		hand[handle->ngiven - 1].state = HAND_PUT_BACK;
 }
 
 static void
@@ -634,13 +666,13 @@ coord_ready_close(ReadyRing *handle)
 {
 	int			kept = handle->in_hand;
 
-	if (handle->nbusy == 0)
+	if (!coord_ready_is_shared(handle))
 		return;
 	for (int i = kept; i < nhand; i++)
 	{
-		if (hand[i].busy)
+		if (hand[i].state == HAND_PUT_BACK)
 			put_back(&hand[i]);
-		else
+		else if (hand[i].state == HAND_KEEP)
 			hand[kept++] = hand[i];
 	}
 	nhand = kept;
@@ -651,7 +683,11 @@ void
 coord_ready_undo(SubTransactionId since)
 {
 	while (nhand > 0 && hand[nhand - 1].subid >= since)
-		put_back(&hand[--nhand]);
+	{
+		nhand--;
+		if (hand[nhand].state != HAND_DROP)
+			put_back(&hand[nhand]);
+	}
 }
 
 /* The transaction has committed. */
