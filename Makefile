@@ -71,7 +71,7 @@ demo:
 # takes its place only when it is complete.
 BENCH_CLUSTER = COORD_COMMIT=$$(git describe --always --dirty 2>/dev/null) test/harness/with-cluster \
 	-o fsync=on -o synchronous_commit=on -o shared_buffers=1GB -o max_wal_size=8GB -o max_connections=200 \
-	-o track_functions=all -- /usr/bin/python3
+	-- /usr/bin/python3
 BENCH_OPTIONS = $(if $(CHECK),--check) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 	$(if $(CLIENTS),--clients $(CLIENTS)) $(PARTS)
 

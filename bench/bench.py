@@ -33,7 +33,7 @@ import sys
 import time
 
 import etcd
-from lib import (HERE, Listener, Missing, Ratio, Results, Side, calls, connect, fresh, percentile, pgbench, rows, run,
+from lib import (HERE, Listener, Missing, Ratio, Results, Side, completed, connect, fresh, percentile, pgbench, rows, run,
                  unpack, value, wait_for)
 
 QUICK = ("queue", "batch", "lease", "refused", "heartbeat")
@@ -42,10 +42,6 @@ LATENCY_JOBS = 500
 BULK = 100000
 PGQ_EVENTS = 200000
 IDLE_LISTENERS = 50
-
-
-def completed(db):
-    return calls(db, "task_complete")
 
 
 def bench_queue(results, scope):
@@ -77,7 +73,7 @@ def bench_lease(results, scope):
     results.compare("lease acquire + release, one hot key", "attempts/s", [
         Side("textbook lease", "lease_textbook", keys=1,
              also=("textbook, granted", lambda db: value(db, "SELECT token FROM bench.lease WHERE key = 'key 1'"))),
-        Side("coord", "lease_coord", keys=1, also=("coord, granted", lambda db: calls(db, "lease_release"))),
+        Side("coord", "lease_coord", keys=1, also=("coord, granted", lambda db: value(db, "SELECT last_value FROM coord.fencing_token"))),
     ], [Ratio("coord / textbook", "coord", "textbook lease", at_least=3),
         Ratio("granted: coord / textbook", "coord, granted", "textbook, granted")], **scope)
 

@@ -24,7 +24,7 @@ import os
 import statistics
 import threading
 
-from lib import (Ratio, Results, Side, calls, connect, fill_jobs, fill_tasks, fresh, pgbench, rows, run, template, value)
+from lib import (Ratio, Results, Side, completed, connect, fill_jobs, fill_tasks, fresh, pgbench, rows, run, template, value)
 
 SNAPSHOT_SECONDS = int(os.environ.get("COORD_SNAPSHOT_SECONDS", 60))
 MILLION = int(os.environ.get("COORD_MILLION", 1000000))
@@ -51,10 +51,6 @@ def fill_with_resources(db):
 def fill_long(db):
     fill_jobs(db, 600000)
     fill_tasks(db, 600000)
-
-
-def completed(db):
-    return calls(db, "task_complete")
 
 
 def claims(name, template, around=None, queues=1):

@@ -193,12 +193,9 @@ def pgbench(db, script, clients, seconds=None, transactions=None, progress=None,
         return Run(done.stdout, done.stderr, glob.glob(f"{directory}/log.*"))
 
 
-def calls(db, function):
-    """How often a function was called, by sessions that have ended."""
-    wait_for(lambda: value(db, """SELECT count(*) = 0 FROM pg_stat_activity
-        WHERE datname = current_database() AND application_name = 'pgbench'"""), "the end of pgbench's sessions")
-    return value(db, """SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_user_functions
-        WHERE schemaname = 'coord' AND funcname = %s""", function)
+def completed(db):
+    """How many tasks of coord have been completed."""
+    return value(db, "SELECT count(*) FROM coord.task_finished")
 
 
 # Comparisons
@@ -220,11 +217,14 @@ class Side:
         if self.measure:
             return {self.name: self.measure(db, clients, seconds)}
         text = self.text(db) if self.text else None
+        counts = [count for count in (self.count, self.also[1] if self.also else None) if count]
+        before = [count(db) for count in counts]
         with self.around(db, clients) if self.around else contextlib.nullcontext():
             done = pgbench(db, self.script, clients, None if transactions else seconds, transactions, text=text, **self.variables)
-        found = {self.name: (done.rate(self.count(db)) if self.count else done.tps) * self.times}
+        done_of = [done.rate(count(db) - at_start) for count, at_start in zip(counts, before)]
+        found = {self.name: (done_of[0] if self.count else done.tps) * self.times}
         if self.also:
-            found[self.also[0]] = done.rate(self.also[1](db))
+            found[self.also[0]] = done_of[-1]
         return found
 
 
@@ -301,7 +301,7 @@ class Results:
 
     def write(self, path):
         db = connect()
-        names = ("fsync", "synchronous_commit", "shared_buffers", "max_wal_size", "max_connections", "track_functions",
+        names = ("fsync", "synchronous_commit", "shared_buffers", "max_wal_size", "max_connections",
                  "wal_sync_method", "autovacuum")
         with open("/proc/cpuinfo") as file:
             cpu = re.search(r"^model name\s*: (.*)$", file.read(), re.M)

@@ -64,7 +64,7 @@
 #include "store/task_store.h"
 #include "worker/shared.h"
 
-#define RING_TASKS 32
+#define RING_TASKS 64
 #define RING_LANES 8
 
 /* a first scan is for so many tasks, each further one for twice as many */
