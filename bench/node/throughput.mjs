@@ -27,16 +27,12 @@ async function coord() {
   const pool = await openPool(WAYS);
   await query(pool, `SELECT count(*) FROM coord.task_create_many((SELECT jsonb_agg(jsonb_build_object(
     'type', 'bench', 'queue', 'node', 'payload', jsonb_build_object('n', n))) FROM generate_series(1, $1::int) n))`, [jobs]);
-  const [{ many }] = await query(pool, "SELECT count(*) > 0 AS many FROM pg_proc WHERE pronamespace = 'coord'::regnamespace AND proname = 'task_complete_many'");
   const clients = await Promise.all(Array.from({ length: WAYS }, () => pool.connect()));
   const agents = await Promise.all(clients.map((client, way) => registerAgent(client, `node ${way}`)));
 
-  async function complete(client, tasks) {
-    if (many)
-      return query(client, "SELECT count(*) FROM coord.task_complete_many($1)", [JSON.stringify(
-        tasks.map((task) => ({ task_id: task.id, fencing_token: task.fencing_token })))]);
-    for (const task of tasks)
-      await query(client, "SELECT state FROM coord.task_complete($1, $2)", [task.id, task.fencing_token]);
+  function complete(client, tasks) {
+    return query(client, "SELECT count(*) FROM coord.task_complete_many($1)", [JSON.stringify(
+      tasks.map((task) => ({ task_id: task.id, fencing_token: task.fencing_token })))]);
   }
 
   const time = await each(WAYS, async (way) => {
