@@ -84,7 +84,7 @@ coord_settings_define(bool preloading)
 								NULL, NULL, NULL);
 		DefineCustomIntVariable("coord.max_ready_queues",
 								"Of how many queues the next tasks are kept in shared memory.",
-								"Claims from others find them in the table, which is slower. Each takes about 1.5 kB.",
+								"Claims from others find them in the table, which is slower. Each takes about 2.5 kB.",
 								&coord_max_ready_queues,
 								10000, 1, 1000000, PGC_POSTMASTER, 0,
 								NULL, NULL, NULL);

@@ -73,3 +73,14 @@ DROP VIEW batch_tasks;
 DROP PROCEDURE batch_settle, batch_claim;
 DROP TABLE batch_claimed;
 SELECT count(coord.task_cancel(id)) FROM coord.task WHERE queue = 'batch' AND state = 'pending';
+
+-- What a claim had at hand, and found no room for, others get.
+SELECT name FROM coord.queue_set('batch', max_claimed => 2);
+SELECT id AS cid FROM coord.agent_register('batch-cid', heartbeat_timeout => '10 min') \gset
+SELECT count(*) FROM coord.task_create_many((SELECT jsonb_agg(jsonb_build_object('type', 't', 'queue', 'batch', 'payload', g)) FROM generate_series(11, 15) g));
+SELECT jsonb_agg(jsonb_build_object('task_id', id, 'fencing_token', fencing_token)) AS two FROM coord.task_claim(:'cid', 'batch', max_tasks => 5) \gset
+SELECT count(*) FROM coord.task_complete_many(:'two');
+SELECT payload FROM coord.task_claim(:'cid', 'batch');
+SELECT payload FROM coord.task_claim(:'cid', 'batch', max_tasks => 5);
+SELECT name, status FROM coord.agent_retire(:'cid');
+SELECT count(coord.task_cancel(id)) FROM coord.task WHERE queue = 'batch' AND state = 'pending';
