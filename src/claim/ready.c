@@ -574,9 +574,11 @@ take_run(ReadyRing *handle, TimestampTz now, int want)
 
 	if (nhand + RING_TASKS > hand_size)
 	{
-		hand_size = Max(64, hand_size * 2);
-		hand = hand == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(InHand) * hand_size) :
-			repalloc_huge(hand, sizeof(InHand) * hand_size);
+		int			size = Max(RING_TASKS, hand_size * 2);
+
+		hand = hand == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(InHand) * size) :
+			repalloc_huge(hand, sizeof(InHand) * size);
+		hand_size = size;
 	}
 	while ((ring = lock_ring_of(&handle->key)) == NULL)
 		give_ring(&handle->key);

@@ -24,6 +24,7 @@
 #include "store/live_task.h"
 #include "store/rows.h"
 #include "store/store.h"
+#include "worker/shared.h"
 #include "worker/wakeup.h"
 
 /* the columns of claim_deadline, and of claim_batch */
@@ -36,9 +37,20 @@ enum
 	BATCH_CHECK_AT = 1, BATCH_AGENT_ID, BATCH_TASK_IDS
 };
 
+/*
+ * Whatever the planner believes of these relations, which grow from nothing to millions
+ * under a kept plan, tasks are looked up one by one from the few that are asked for: a
+ * LATERAL subquery that is not flattened leaves it no other way.
+ */
+#define LOOK_UP(id, filter) \
+	" CROSS JOIN LATERAL (SELECT t.id FROM coord.task_live t WHERE t.id = " id filter " OFFSET 0) t"
+#define LOOK_UP_AND_LOCK(id, filter) \
+	" CROSS JOIN LATERAL (SELECT t.id FROM coord.task_live t WHERE t.id = " id filter " FOR NO KEY UPDATE SKIP LOCKED) t"
+
 /* the tasks that a batch still speaks for */
-#define CLAIMED_OF(batch) \
-	"unnest(" batch ".task_ids) m (id) JOIN coord.task_live t ON t.id = m.id AND t.state = 'claimed' AND t.check_at IS NULL"
+#define MEMBERS(batch) "unnest(" batch ".task_ids) m (id)"
+#define CLAIMED " AND t.state = 'claimed' AND t.check_at IS NULL"
+#define CLAIMED_OF(batch) MEMBERS(batch) LOOK_UP("m.id", CLAIMED)
 
 /* a due batch that speaks for nothing any more is deleted with up to so many others */
 #define DELETE_LIMIT "1000"
@@ -141,13 +153,11 @@ UuidList
 store_claims_due(const char *queue, TimestampTz now, int limit)
 {
 #define CLAIMS_DUE(filter) \
-	"SELECT t.id FROM coord.claim_deadline c JOIN coord.task_live t ON t.id = c.task_id" \
-	" WHERE c.check_at <= $1 AND NOT (c.task_id = ANY ($4)) AND " filter " ORDER BY c.check_at, c.task_id LIMIT $3" \
-	" FOR NO KEY UPDATE OF t SKIP LOCKED"
+	"SELECT t.id FROM (SELECT task_id FROM coord.claim_deadline WHERE check_at <= $1 AND NOT (task_id = ANY ($4))" \
+	"  ORDER BY check_at, task_id OFFSET 0) c" LOOK_UP_AND_LOCK("c.task_id", " AND " filter) " LIMIT $3"
 #define BATCHES_DUE(filter) \
-	"SELECT t.id FROM coord.claim_batch b, " CLAIMED_OF("b") \
-	" WHERE b.check_at <= $1 AND NOT (t.id = ANY ($4)) AND " filter " ORDER BY b.check_at LIMIT $3" \
-	" FOR NO KEY UPDATE OF t SKIP LOCKED"
+	"SELECT t.id FROM (SELECT task_ids FROM coord.claim_batch WHERE check_at <= $1 ORDER BY check_at OFFSET 0) b, " \
+	MEMBERS("b") LOOK_UP_AND_LOCK("m.id", CLAIMED " AND NOT (t.id = ANY ($4)) AND " filter) " LIMIT $3"
 	static StorePlan in_queue = {.sql = CLAIMS_DUE("t.queue = $2")};
 	static StorePlan in_all = {.sql = CLAIMS_DUE("$2 IS NULL")};
 	static StorePlan batches_in_queue = {.sql = BATCHES_DUE("t.queue = $2")};
@@ -163,7 +173,8 @@ store_claims_due(const char *queue, TimestampTz now, int limit)
 	ScanKeyInit(&key, BATCH_CHECK_AT, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(now));
 	if (due.n == limit || !rows_exist("claim_batch", "claim_batch_check_at", 1, &key, NULL))
 		return due;
-	if (queue == NULL || !IsolationUsesXactSnapshot())	/* which may conflict with another one who does */
+	/* a claimant does it where nobody else may, unless it can meet a conflict that is not its own */
+	if (queue == NULL || (!coord_is_preloaded() && !IsolationUsesXactSnapshot()))
 		delete_batches_due(now);
 	store_run(queue != NULL ? &batches_in_queue : &batches_in_all,
 			  STORE_ARGS(arg_time(now), arg_text(queue), arg_int4(limit - due.n), arg_set_aside()));
@@ -182,8 +193,9 @@ store_claims_of(const pg_uuid_t *agent_id, int limit)
 {
 	static StorePlan plan = {.sql = "SELECT task_id FROM coord.claim_deadline WHERE agent_id = $1"
 		" AND NOT (task_id = ANY ($3)) UNION ALL"
-		" SELECT t.id FROM coord.claim_batch b, " CLAIMED_OF("b")
-	" WHERE b.agent_id = $1 AND t.agent_id = $1 AND NOT (t.id = ANY ($3)) LIMIT $2"};
+		" SELECT t.id FROM coord.claim_batch b, " MEMBERS("b")
+		LOOK_UP("m.id", CLAIMED " AND t.agent_id = $1 AND NOT (t.id = ANY ($3))")
+	" WHERE b.agent_id = $1 LIMIT $2"};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(agent_id), arg_int4(limit), arg_set_aside()));
 	return store_uuids();
@@ -193,12 +205,13 @@ store_claims_of(const pg_uuid_t *agent_id, int limit)
 UuidList
 store_orphaned_claims(int limit)
 {
-#define HAS_ENDED "(a.inactive_since IS NOT NULL OR a.retired_at IS NOT NULL)"
-	static StorePlan plan = {.sql = "WITH ended AS MATERIALIZED (SELECT a.id FROM coord.agent_data a WHERE " HAS_ENDED ")"
-		" SELECT task_id FROM coord.claim_deadline WHERE agent_id IN (SELECT id FROM ended) AND NOT (task_id = ANY ($1))"
-		" UNION ALL SELECT t.id FROM coord.claim_batch b, " CLAIMED_OF("b")
-		" WHERE b.agent_id IN (SELECT id FROM ended) AND t.agent_id = b.agent_id AND NOT (t.id = ANY ($1))"
-	" LIMIT $2"};
+#define OF_ENDED(claims) \
+	"(SELECT c.* FROM " claims " c CROSS JOIN LATERAL (SELECT FROM coord.agent_data a WHERE a.id = c.agent_id" \
+	"  AND (a.inactive_since IS NOT NULL OR a.retired_at IS NOT NULL) OFFSET 0) ended OFFSET 0)"
+	static StorePlan plan = {.sql = "SELECT d.task_id FROM " OF_ENDED("coord.claim_deadline") " d"
+		" WHERE NOT (d.task_id = ANY ($1)) UNION ALL"
+		" SELECT t.id FROM " OF_ENDED("coord.claim_batch") " b, " MEMBERS("b")
+	LOOK_UP("m.id", CLAIMED " AND t.agent_id = b.agent_id AND NOT (t.id = ANY ($1))") " LIMIT $2"};
 
 	store_run(&plan, STORE_ARGS(arg_set_aside(), arg_int4(limit)));
 	return store_uuids();
