@@ -211,7 +211,7 @@ claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz n
  * it.  True when it was claimed; *full when the queue has no room for any.
  */
 static bool
-try_candidate(const ClaimRequest *request, const QueueRow *queue, ReadyRing *ring, const ReadyTask *candidate,
+try_candidate(const ClaimRequest *request, const QueueRow *queue, ReadyClaim *ready, const ReadyTask *candidate,
 			  TaskRow *task, bool *full)
 {
 	LeaseRow   *lease;
@@ -219,14 +219,14 @@ try_candidate(const ClaimRequest *request, const QueueRow *queue, ReadyRing *rin
 	switch (store_task_candidate(queue->name, candidate, task))
 	{
 		case STORE_ROW_CHANGED:
-			if (IsolationUsesXactSnapshot() && !coord_ready_is_shared(ring))
+			if (IsolationUsesXactSnapshot() && !coord_ready_is_shared(ready))
 				ereport(ERROR,
 						(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						 errmsg("could not serialize access due to concurrent update")));
-			coord_ready_drop(ring);
+			coord_ready_drop(ready);
 			return false;
 		case STORE_ROW_BUSY:
-			coord_ready_is_busy(ring);
+			coord_ready_is_busy(ready);
 			return false;
 		case STORE_ROW_LOCKED:
 			break;
@@ -234,7 +234,7 @@ try_candidate(const ClaimRequest *request, const QueueRow *queue, ReadyRing *rin
 	if (request->resource_key != NULL && task->resource_key != NULL &&
 		strcmp(request->resource_key, task->resource_key) != 0)
 	{
-		coord_ready_is_busy(ring);
+		coord_ready_is_busy(ready);
 		return false;
 	}
 
@@ -244,16 +244,16 @@ try_candidate(const ClaimRequest *request, const QueueRow *queue, ReadyRing *rin
 			return true;
 		case TAKE_RESOURCE_HELD:
 			if (task->locked)
-				coord_ready_is_busy(ring);	/* by the grant, which does not see that it is just ending */
+				coord_ready_is_busy(ready);	/* by the grant, which does not see that it is just ending */
 			else
-				coord_ready_drop_held(ring, lease->task_id == NULL ? &lease->agent_id : NULL);
+				coord_ready_drop_held(ready, lease->task_id == NULL ? &lease->agent_id : NULL);
 			return false;
 		case TAKE_QUEUE_FULL:
 			*full = true;
 			/* FALLTHROUGH */
 		case TAKE_TASK_BUSY:
 		case TAKE_RESOURCE_BUSY:
-			coord_ready_is_busy(ring);
+			coord_ready_is_busy(ready);
 			return false;
 	}
 	pg_unreachable();
@@ -267,7 +267,7 @@ try_candidate(const ClaimRequest *request, const QueueRow *queue, ReadyRing *rin
 static void
 claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, TimestampTz now, ClaimedTasks *claimed)
 {
-	ReadyRing  *ring = private || request->resource_key != NULL || coord_has_task_ready(queue->name) ?
+	ReadyClaim *ready = private || request->resource_key != NULL || coord_has_task_ready(queue->name) ?
 		coord_ready_open_private(queue->name) : coord_ready_open(queue->name, &request->agent->id);
 	MemoryContext per_task = AllocSetContextCreate(CurrentMemoryContext, "coord claim", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = CurrentMemoryContext;
@@ -279,14 +279,14 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
 		ReadyTask	candidate;
 
 		CHECK_FOR_INTERRUPTS();
-		outcome = coord_ready_next(ring, now, request->max_tasks - claimed->n, &candidate);
+		outcome = coord_ready_next(ready, now, request->max_tasks - claimed->n, &candidate);
 		if (outcome == READY_TASK)
 		{
 			TaskRow		task;
 			bool		done;
 
 			MemoryContextSwitchTo(per_task);
-			done = try_candidate(request, queue, ring, &candidate, &task, &full);
+			done = try_candidate(request, queue, ready, &candidate, &task, &full);
 			MemoryContextSwitchTo(outer);
 			if (done)
 				claimed->tasks[claimed->n++] = (ClaimedTask) {candidate, store_task_as_result(&task)};
@@ -299,11 +299,11 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
 		}
 		else if (outcome == READY_USE_PRIVATE)
 		{
-			coord_ready_close(ring);
-			ring = coord_ready_open_private(queue->name);
+			coord_ready_close(ready);
+			ready = coord_ready_open_private(queue->name);
 		}
 	}
-	coord_ready_close(ring);
+	coord_ready_close(ready);
 	MemoryContextDelete(per_task);
 }
 
@@ -312,9 +312,8 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
  *
  * Who finds too few ends leases and gives back claims in the queue that have run out, if
  * the worker has not, and tries again: this is what makes a queue go on where no worker
- * runs.  Who
- * finds none while the sweep is at a batch tries once more when that has ended: a task
- * that it was giving back was shown as pending before.
+ * runs.  Who finds none while the sweep is at a batch tries once more when that has
+ * ended: a task that it was giving back was shown as pending before.
  *
  * In REPEATABLE READ a task that has changed since the snapshot is passed over like one
  * that is locked; only when that leaves nothing it is the conflict that it is anywhere.

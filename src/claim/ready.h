@@ -35,7 +35,8 @@ typedef struct ReadyScan
 	TimestampTz next_at;		/* nothing from there on is ready before that; DT_NOBEGIN: not known */
 } ReadyScan;
 
-typedef struct ReadyRing ReadyRing;
+/* one claim's way through a queue */
+typedef struct ReadyClaim ReadyClaim;
 
 /* what came of asking for the next task */
 typedef enum ReadyOutcome
@@ -50,14 +51,14 @@ extern Size coord_ready_size(void);
 extern void coord_ready_init(void);
 
 /* for claimants: a candidate that was given is kept as claimed unless one of these is said of it */
-extern ReadyRing *coord_ready_open(const char *queue, const pg_uuid_t *agent_id);
-extern ReadyRing *coord_ready_open_private(const char *queue);
-extern bool coord_ready_is_shared(const ReadyRing *ring);
-extern ReadyOutcome coord_ready_next(ReadyRing *ring, TimestampTz now, int want, ReadyTask *task);
-extern void coord_ready_drop(ReadyRing *ring);
-extern void coord_ready_drop_held(ReadyRing *ring, const pg_uuid_t *holder);
-extern void coord_ready_is_busy(ReadyRing *ring);
-extern void coord_ready_close(ReadyRing *ring);
+extern ReadyClaim *coord_ready_open(const char *queue, const pg_uuid_t *agent_id);
+extern ReadyClaim *coord_ready_open_private(const char *queue);
+extern bool coord_ready_is_shared(const ReadyClaim *claim);
+extern ReadyOutcome coord_ready_next(ReadyClaim *claim, TimestampTz now, int want, ReadyTask *task);
+extern void coord_ready_drop(ReadyClaim *claim);
+extern void coord_ready_drop_held(ReadyClaim *claim, const pg_uuid_t *holder);
+extern void coord_ready_is_busy(ReadyClaim *claim);
+extern void coord_ready_close(ReadyClaim *claim);
 
 /* at the end of a transaction, or of a subtransaction that is rolled back */
 extern void coord_ready_undo(SubTransactionId since);
