@@ -499,6 +499,9 @@ AS 'MODULE_PATHNAME', 'coord_queue_listen' LANGUAGE C VOLATILE;
 CREATE FUNCTION coord.queue_unlisten(queue text = 'default') RETURNS text
 AS 'MODULE_PATHNAME', 'coord_queue_unlisten' LANGUAGE C VOLATILE;
 
+CREATE PROCEDURE coord.queue_wait(queue text = 'default', timeout interval = '30 s')
+AS 'MODULE_PATHNAME', 'coord_queue_wait' LANGUAGE C;
+
 -- Events
 
 CREATE FUNCTION coord.event_send(type text, payload jsonb = '{}', recipient_id uuid = NULL, channel text = NULL,
@@ -540,7 +543,7 @@ BEGIN
 		WHERE pronamespace = 'coord'::regnamespace
 			AND proname ~ '^(agent|lease|task|queue|event)_|^(listen_name|sweep|version)$'
 	LOOP
-		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f, role);
+		EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', f, role);
 	END LOOP;
 END
 $$;
@@ -560,7 +563,7 @@ $$;
 CREATE FUNCTION coord.revoke_all(role name) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA coord FROM %I', role);
+	EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA coord FROM %I', role);
 	EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA coord FROM %I', role);
 	EXECUTE format('REVOKE ALL ON SCHEMA coord FROM %I', role);
 END
@@ -834,6 +837,12 @@ queue: the queue.
 Returns the name of the NOTIFY channel.
 Errors: 22023 bad argument.$$;
 
+COMMENT ON PROCEDURE coord.queue_wait(text, interval) IS
+$$Waits until something in a queue is claimable; use it with CALL. It ends its transaction and holds no snapshot, no lock and no transaction id while it waits, and as it is one statement it works behind a pooler in transaction mode.
+queue: the queue, which need not exist yet. timeout: how long to wait at most; 0 only looks.
+Returns nothing, when a task is there that an agent that holds no lease could claim, or at the timeout. Another session may claim the task first: claim until there is nothing, then wait again.
+Errors: 22023 bad argument; 25001 called inside a transaction block, or by a function; 25006 the server is a standby; 55000 coord is not in shared_preload_libraries; 53400 coord.max_queue_waiters sessions wait.$$;
+
 COMMENT ON FUNCTION coord.event_send(text, jsonb, uuid, text, text, uuid) IS
 $$Sends an event, in this transaction. It is delivered when the transaction has committed.
 type: what happened, 1 to 512 bytes. payload: any JSON up to 1 MiB. recipient_id: the agent that it is for; when NULL, the agent named by payload.to, if there is one. channel: the channel that it is for, 1 to 512 bytes. With neither it is for everyone. severity: debug, info, warning, error or critical. sender_id: the agent that sends it.
@@ -940,5 +949,5 @@ $$;
 
 REVOKE ALL ON ALL TABLES IN SCHEMA coord FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA coord FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA coord FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA coord FROM PUBLIC;
 REVOKE ALL ON SCHEMA coord FROM PUBLIC;

@@ -326,23 +326,35 @@ claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now,
 	if (queue->paused)
 		return;
 	claim_pass(request, queue, false, now, claimed);
-	if (claimed->n < request->max_tasks && coord_leases_may_be_due(now) &&
-		store_leases_look(now, HELP_BATCH).ended > 0)
+	if (claimed->n < request->max_tasks && coord_leases_end_due(now))
 		claim_pass(request, queue, true, now, claimed);
-	if (claimed->n < request->max_tasks && (coord_claims_may_be_due(now) || coord_is_due_here(JOB_CLAIMS, now)))
-	{
-		UuidList	due = store_claims_due(queue_name, now, HELP_BATCH);
-		bool		lost = false;
-
-		for (int i = 0; i < due.n; i++)
-			lost |= coord_claim_look(&due.ids[i], now) == CLAIM_LOST;
-		if (lost)
-			claim_pass(request, queue, false, now, claimed);
-	}
+	if (claimed->n < request->max_tasks && coord_claims_give_back_due(queue_name, now))
+		claim_pass(request, queue, false, now, claimed);
 	if (claimed->n == 0 && coord_wait_for_sweep())
 		claim_pass(request, queue, false, now, claimed);
 	if (claimed->n == 0 && IsolationUsesXactSnapshot())
 		claim_pass(request, queue, true, now, claimed);
+}
+
+/* End leases that have run out, if the worker has not; true when there were some. */
+bool
+coord_leases_end_due(TimestampTz now)
+{
+	return coord_leases_may_be_due(now) && store_leases_look(now, HELP_BATCH).ended > 0;
+}
+
+/* The same of claims in a queue: give their tasks back. */
+bool
+coord_claims_give_back_due(const char *queue, TimestampTz now)
+{
+	UuidList	due = {0, NULL};
+	bool		lost = false;
+
+	if (coord_claims_may_be_due(now) || coord_is_due_here(JOB_CLAIMS, now))
+		due = store_claims_due(queue, now, HELP_BATCH);
+	for (int i = 0; i < due.n; i++)
+		lost |= coord_claim_look(&due.ids[i], now) == CLAIM_LOST;
+	return lost;
 }
 
 /* Occupy a slot of the queue, if it has a limit; false when there is none. */
@@ -350,14 +362,19 @@ static bool
 take_slot(TaskRow *task, const QueueRow *queue)
 {
 	task->queue_slot = queue->max_claimed > 0 ? store_slot_take(queue, &task->id) : -1;
+	if (task->queue_slot >= 0)
+		coord_queue_claimed_from(queue->name, false);
 	return queue->max_claimed == 0 || task->queue_slot >= 0;
 }
 
+/* Free it again; others may have it when this transaction has ended. */
 static void
 free_slot(TaskRow *task)
 {
-	if (task->queue_slot >= 0)
-		store_slot_free(task->queue, task->queue_slot);
+	if (task->queue_slot < 0)
+		return;
+	store_slot_free(task->queue, task->queue_slot);
+	coord_queue_ready(task->queue, coord_now());
 }
 
 /* Get the lease on the task's resource for its claim, whose row is locked. */

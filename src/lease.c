@@ -315,6 +315,24 @@ coord_lease_is_held(const LeaseRequest *request, LeaseRow **lease)
 }
 
 /*
+ * What somebody who holds nothing would get, were he to ask now; on LEASE_HELD, *lease is
+ * whose it is.  LEASE_BUSY is said while a transaction has the lease in its hands, which
+ * will tell at its end that it has touched it, and while somebody waits for it.
+ */
+LeaseOutcome
+coord_lease_outlook(const char *resource_key, LeaseRow **lease)
+{
+	bool		busy;
+
+	*lease = store_lease_on_dirty(resource_key, &busy);
+	if (busy)
+		return LEASE_BUSY;
+	if (*lease != NULL && is_active(*lease, coord_now()))
+		return LEASE_HELD;
+	return (*lease != NULL && store_lease_is_locked(*lease)) || coord_others_wait(resource_key) ? LEASE_BUSY : LEASE_GRANTED;
+}
+
+/*
  * Renew an active lease until "expires_at".  False when it has changed since it was
  * read; not if it is locked.
  */

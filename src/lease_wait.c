@@ -22,24 +22,15 @@
 #include "common/hashfn.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
-#include "storage/ipc.h"
 #include "storage/shmem.h"
-#include "utils/wait_event.h"
 
-#include "clock.h"
 #include "lease_wait.h"
+#include "queue_waiters.h"
+#include "sleep.h"
 #include "uuid7.h"
 #include "worker/shared.h"
 
 #define KEY_SIZE 513
-
-/*
- * The wait set of the client's connection, and the place of its socket there.
- * libpq/libpq.h has both, but needs the headers of GSSAPI, which few have installed.
- */
-extern PGDLLIMPORT WaitEventSet *FeBeWaitSet;
-
-#define SOCKET_POSITION 0
 
 typedef struct Waiter
 {
@@ -170,40 +161,12 @@ coord_wait_note_holder(const LeaseRow *lease, pid_t changed_by)
 	LWLockRelease(coord_shared->waiter_lock);
 }
 
-/*
- * Sleep until that instant, or until there is something to look at.  The connection
- * is watched meanwhile, so that a client that is gone is not granted anything.
- */
+/* Sleep until that instant, or until there is something to look at. */
 void
 coord_wait_sleep(TimestampTz until)
 {
-	long		timeout = -1;
-	WaitEvent	event;
-
-	if (pg_atomic_read_u32(&my_wait->look) != 0)
-		return;
-	if (until != DT_NOEND)
-		timeout = (long) Min(TimestampDifferenceMilliseconds(coord_now(), until), INT_MAX);
-
-	if (FeBeWaitSet == NULL || !WaitEventSetCanReportClosed())
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout < 0 ? 0 : WL_TIMEOUT),
-						 timeout, PG_WAIT_EXTENSION);
-	else
-	{
-		ModifyWaitEvent(FeBeWaitSet, SOCKET_POSITION, WL_SOCKET_CLOSED, NULL);
-		if (WaitEventSetWait(FeBeWaitSet, timeout, &event, 1, PG_WAIT_EXTENSION) == 1)
-		{
-			if (event.events & WL_POSTMASTER_DEATH)
-				proc_exit(1);
-			if (event.events & WL_SOCKET_CLOSED)
-			{
-				ClientConnectionLost = true;
-				InterruptPending = true;
-			}
-		}
-	}
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
+	if (pg_atomic_read_u32(&my_wait->look) == 0)
+		coord_sleep(until);
 }
 
 /*
@@ -216,6 +179,7 @@ coord_wait_end(bool in_vain)
 	char		holder_waits_for[KEY_SIZE];
 	char		resource_key[KEY_SIZE];
 	Waiter	   *waiter = my_wait;
+	uint64		hash;
 
 	if (waiter == NULL)
 		return;
@@ -234,9 +198,11 @@ coord_wait_end(bool in_vain)
 	dlist_delete(&waiter->node);
 	dlist_push_head(&waiters->free, &waiter->node);
 	pg_atomic_fetch_sub_u32(&waiters->nwaiting, 1);
+	hash = waiter->hash;
 	strlcpy(resource_key, waiter->resource_key, KEY_SIZE);
 	strlcpy(holder_waits_for, waiter->holder_waits_for, KEY_SIZE);
 	LWLockRelease(coord_shared->waiter_lock);
+	coord_queue_wake_for(&hash, 1, false);	/* it was in the way of claims that need the resource */
 
 	if (in_vain && holder_waits_for[0] != '\0')
 		ereport(WARNING,

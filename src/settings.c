@@ -23,6 +23,7 @@ int			coord_task_retention;
 int			coord_max_databases;
 int			coord_max_attached_agents;
 int			coord_max_listened_queues;
+int			coord_max_queue_waiters;
 int			coord_max_ready_queues;
 int			coord_max_beating_agents;
 
@@ -81,6 +82,11 @@ coord_settings_define(bool preloading)
 								"How many queues can be listened to at once.",
 								NULL, &coord_max_listened_queues,
 								1000, 1, 1000000, PGC_POSTMASTER, 0,
+								NULL, NULL, NULL);
+		DefineCustomIntVariable("coord.max_queue_waiters",
+								"How many sessions can wait in queue_wait at once.",
+								NULL, &coord_max_queue_waiters,
+								1000, 1, 262143, PGC_POSTMASTER, 0,
 								NULL, NULL, NULL);
 		DefineCustomIntVariable("coord.max_ready_queues",
 								"Of how many queues the next tasks are kept in shared memory.",

@@ -14,6 +14,7 @@ extern int	coord_task_retention;	/* seconds */
 extern int	coord_max_databases;
 extern int	coord_max_attached_agents;
 extern int	coord_max_listened_queues;
+extern int	coord_max_queue_waiters;
 extern int	coord_max_ready_queues;
 extern int	coord_max_beating_agents;
 

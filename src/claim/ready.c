@@ -29,6 +29,7 @@
 #include "utils/memutils.h"
 
 #include "claim/ring.h"
+#include "queue_waiters.h"
 #include "store/task_store.h"
 #include "worker/shared.h"
 
@@ -64,8 +65,8 @@ static InHand *hand = NULL;
 static int	nhand = 0;
 static int	hand_size = 0;
 
-static uint64
-holder_bit(const pg_uuid_t *agent_id)
+uint64
+ring_holder_bit(const pg_uuid_t *agent_id)
 {
 	return UINT64CONST(1) << (hash_bytes(agent_id->data, UUID_LEN) % 64);
 }
@@ -75,13 +76,9 @@ ReadyClaim *
 coord_ready_open_private(const char *queue)
 {
 	ReadyClaim *claim = palloc0(sizeof(ReadyClaim));
-	Ring	   *ring = palloc0(sizeof(Ring));
 
-	ring->max_lanes = RING_LANES;
-	ring->lanes = palloc(sizeof(Lane) * ring->max_lanes);
-	ring_forget(ring);
 	claim->queue = queue;
-	claim->own = ring;
+	claim->own = ring_make_private();
 	return claim;
 }
 
@@ -96,7 +93,7 @@ coord_ready_open(const char *queue, const pg_uuid_t *agent_id)
 
 	claim = palloc0(sizeof(ReadyClaim));
 	claim->queue = queue;
-	claim->holder = holder_bit(agent_id);
+	claim->holder = ring_holder_bit(agent_id);
 	claim->in_hand = nhand;
 	claim->ngiven = nhand;
 	coord_ready_key(queue, &claim->key);
@@ -188,7 +185,7 @@ coord_ready_drop_held(ReadyClaim *claim, const pg_uuid_t *holder)
 	shared = holder != NULL ? ring_lock_of(&claim->key) : NULL;
 	if (shared != NULL)
 	{
-		shared->holders |= holder_bit(holder);
+		shared->holders |= ring_holder_bit(holder);
 		ring_unlock(shared);
 	}
 	coord_ready_drop(claim);
@@ -202,16 +199,20 @@ coord_ready_is_busy(ReadyClaim *claim)
 		hand[claim->ngiven - 1].state = HAND_PUT_BACK;
 }
 
+/* Others have not seen it meanwhile, so who waits for one is to look again. */
 static void
 put_back(const InHand *taken)
 {
 	SharedRing *shared = ring_lock_of(&taken->key);
 
-	if (shared == NULL)
-		return;
-	if (taken->task.priority >= shared->ring.looked_below)
-		ring_put(&shared->ring, &taken->task);
-	ring_unlock(shared);
+	if (shared != NULL)
+	{
+		if (taken->task.priority >= shared->ring.looked_below)
+			ring_put(&shared->ring, &taken->task);
+		shared->announced++;
+		ring_unlock(shared);
+	}
+	coord_queue_wake_hashed(taken->key.name_hash);
 }
 
 /* A claim is over. */

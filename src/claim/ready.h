@@ -74,6 +74,7 @@ typedef struct ReadyKey
 
 extern int	coord_ready_compare(const ReadyTask *a, const ReadyTask *b);
 extern bool coord_ready_is_before(const ReadyPosition *a, const ReadyPosition *b);
+extern void coord_ready_hash(const char *queue, uint64 *name_hash);
 extern void coord_ready_key(const char *queue, ReadyKey *key);
 extern void coord_ready_announce(const ReadyKey *key, const ReadyTask *task);
 extern void coord_ready_announce_from(const ReadyKey *key, int32 priority, const ReadyPosition *position);

@@ -69,6 +69,18 @@ coord_ready_compare(const ReadyTask *a, const ReadyTask *b)
 
 /* ---- what a ring knows ---- */
 
+/* A claimant's own, that knows nothing. */
+Ring *
+ring_make_private(void)
+{
+	Ring	   *ring = palloc0(sizeof(Ring));
+
+	ring->max_lanes = RING_LANES;
+	ring->lanes = palloc(sizeof(Lane) * ring->max_lanes);
+	ring_forget(ring);
+	return ring;
+}
+
 /* It knows nothing from now on. */
 void
 ring_forget(Ring *ring)
@@ -189,6 +201,20 @@ ring_put(Ring *ring, const ReadyTask *task)
 	ring->ntasks++;
 }
 
+/* That candidate, if it is one still, is none. */
+void
+ring_remove(Ring *ring, const ReadyTask *task)
+{
+	for (int i = 0; i < ring->ntasks; i++)
+	{
+		if (coord_ready_compare(&ring->tasks[i], task) != 0)
+			continue;
+		ring->ntasks--;
+		memmove(&ring->tasks[i], &ring->tasks[i + 1], sizeof(ReadyTask) * (ring->ntasks - i));
+		return;
+	}
+}
+
 /* A task has become claimable, or will be when it is ready. */
 void
 ring_announce(Ring *ring, const ReadyTask *task, TimestampTz now)
@@ -233,18 +259,22 @@ scan_lane(Ring *ring, Lane *lane, const char *queue, TimestampTz now, int want)
 	return found.n > 0;
 }
 
-/* The lane that may have something that is ready, and comes before the first candidate. */
-static Lane *
-lane_to_scan(Ring *ring, TimestampTz now)
+static ReadyTask *
+first_candidate(Ring *ring)
 {
-	ReadyTask  *first = ring->ntasks > 0 ? &ring->tasks[ring->ntasks - 1] : NULL;
+	return ring->ntasks > 0 ? &ring->tasks[ring->ntasks - 1] : NULL;
+}
 
+/* The lane that may have something that is ready, and comes before a candidate, unless that is NULL. */
+static Lane *
+lane_to_scan(Ring *ring, const ReadyTask *before, TimestampTz now)
+{
 	for (int i = 0; i < ring->nlanes; i++)
 	{
 		Lane	   *lane = &ring->lanes[i];
 		ReadyTask	start = {.priority = lane->priority, .position = lane->next};
 
-		if (first != NULL && coord_ready_compare(first, &start) < 0)
+		if (before != NULL && coord_ready_compare(before, &start) < 0)
 			return NULL;
 		if (lane->next_at <= now)
 			return lane;
@@ -252,41 +282,84 @@ lane_to_scan(Ring *ring, TimestampTz now)
 	return NULL;
 }
 
+/* Look for the next priority that nobody has looked at. */
+static ReadyOutcome
+look_below(Ring *ring, const char *queue)
+{
+	int			priority;
+
+	if (!store_next_priority(queue, ring->looked_below, &priority))
+		ring->looked_below = BELOW_NONE;
+	else
+	{
+		ring->looked_below = priority;
+		if (!add_lane(ring, priority, FROM_START, DT_NOBEGIN))
+			return READY_USE_PRIVATE;
+	}
+	return READY_LOOK_AGAIN;
+}
+
 /*
- * The next candidate, taken away; it is the first of all, in the queue's order, that
- * are claimable by the invariant and not in somebody's hands.
+ * Find what comes next: READY_TASK when that is the first candidate.  It is the first
+ * of all, in the queue's order, that are claimable by the invariant and not in
+ * somebody's hands.
  */
 ReadyOutcome
-ring_next(Ring *ring, const char *queue, TimestampTz now, int want, ReadyTask *task)
+ring_find_first(Ring *ring, const char *queue, TimestampTz now, int want)
 {
 	ReadyTask  *first;
 	Lane	   *lane;
-	int			priority;
 
-	while ((lane = lane_to_scan(ring, now)) != NULL)
+	while ((lane = lane_to_scan(ring, first_candidate(ring), now)) != NULL)
 	{
 		if (!scan_lane(ring, lane, queue, now, want))
 			return READY_LOOK_AGAIN;
 	}
 
 	/* is there a priority that nobody has looked at, and that is not below the first candidate's? */
-	first = ring->ntasks > 0 ? &ring->tasks[ring->ntasks - 1] : NULL;
+	first = first_candidate(ring);
 	if (ring->looked_below > (first != NULL ? (int64) first->priority : BELOW_NONE))
-	{
-		if (!store_next_priority(queue, ring->looked_below, &priority))
-			ring->looked_below = BELOW_NONE;
-		else
-		{
-			ring->looked_below = priority;
-			if (!add_lane(ring, priority, FROM_START, DT_NOBEGIN))
-				return READY_USE_PRIVATE;
-		}
-		return READY_LOOK_AGAIN;
-	}
+		return look_below(ring, queue);
+	return first != NULL ? READY_TASK : READY_NONE;
+}
 
-	if (first == NULL)
+/* The next candidate, taken away. */
+ReadyOutcome
+ring_next(Ring *ring, const char *queue, TimestampTz now, int want, ReadyTask *task)
+{
+	ReadyOutcome outcome = ring_find_first(ring, queue, now, want);
+
+	if (outcome == READY_TASK)
+		*task = ring->tasks[--ring->ntasks];
+	return outcome;
+}
+
+/*
+ * Look on past the candidates, a step: READY_NONE when there is nothing more that is
+ * ready, READY_TASK when there may be and there is no room for it.
+ */
+ReadyOutcome
+ring_look_on(Ring *ring, const char *queue, TimestampTz now)
+{
+	Lane	   *lane = lane_to_scan(ring, NULL, now);
+
+	if (lane == NULL && ring->looked_below == BELOW_NONE)
 		return READY_NONE;
-	*task = *first;
-	ring->ntasks--;
-	return READY_TASK;
+	if (ring->ntasks == RING_TASKS)
+		return READY_TASK;
+	if (lane == NULL)
+		return look_below(ring, queue);
+	(void) scan_lane(ring, lane, queue, now, FIRST_SCAN);
+	return READY_LOOK_AGAIN;
+}
+
+/* When all has been looked at: no task but the candidates is ready before that. */
+TimestampTz
+ring_next_at(const Ring *ring)
+{
+	TimestampTz next_at = DT_NOEND;
+
+	for (int i = 0; i < ring->nlanes; i++)
+		next_at = Min(next_at, ring->lanes[i].next_at);
+	return next_at;
 }

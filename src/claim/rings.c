@@ -38,6 +38,7 @@ static void
 know_nothing(SharedRing *shared)
 {
 	ring_forget(&shared->ring);
+	shared->announced++;
 	shared->holders = 0;
 }
 
@@ -75,13 +76,21 @@ void
 coord_ready_key(const char *queue, ReadyKey *key)
 {
 	RowsTable  *table = rows_open("task_live", AccessShareLock);
-	int			len = strlen(queue);
 
 	memset(key, 0, sizeof(ReadyKey));
 	key->dbid = MyDatabaseId;
 	key->file = coord_file_of(table->rel);
+	coord_ready_hash(queue, key->name_hash);
+}
+
+/* A queue by its name, as short as it can be told from others. */
+void
+coord_ready_hash(const char *queue, uint64 *name_hash)
+{
+	int			len = strlen(queue);
+
 	for (int i = 0; i < 2; i++)
-		key->name_hash[i] = hash_bytes_extended((const unsigned char *) queue, len, i);
+		name_hash[i] = hash_bytes_extended((const unsigned char *) queue, len, i);
 }
 
 /* The ring of a queue, locked; NULL when it has none. */
@@ -165,6 +174,7 @@ coord_ready_announce(const ReadyKey *key, const ReadyTask *task)
 	if (shared == NULL)
 		return;
 	ring_announce(&shared->ring, task, GetCurrentTimestamp());
+	shared->announced++;
 	ring_unlock(shared);
 }
 
@@ -177,6 +187,7 @@ coord_ready_announce_from(const ReadyKey *key, int32 priority, const ReadyPositi
 	if (shared == NULL)
 		return;
 	ring_go_back(&shared->ring, priority, position);
+	shared->announced++;
 	ring_unlock(shared);
 }
 

@@ -135,6 +135,13 @@ store_lease_on_dirty(const char *resource_key, bool *busy)
 	return lease;
 }
 
+/* Whether another transaction has locked a lease that was read. */
+bool
+store_lease_is_locked(const LeaseRow *lease)
+{
+	return rows_is_locked(rows_open("lease_data", AccessShareLock), &lease->row.place);
+}
+
 /*
  * Lock a lease as it was read, to grant it anew or to renew it.  If it has changed
  * since, nothing is locked: it may be another's now, whom a lock would hold up.

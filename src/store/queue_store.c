@@ -7,6 +7,10 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "utils/snapmgr.h"
+
 #include "store/queue_store.h"
 #include "store/rows.h"
 #include "store/store.h"
@@ -16,6 +20,12 @@ enum
 {
 	QUEUE_NAME = 1, QUEUE_PAUSED, QUEUE_MAX_ATTEMPTS, QUEUE_LEASE_TTL, QUEUE_BACKOFF_BASE, QUEUE_BACKOFF_MAX,
 	QUEUE_MAX_CLAIMED, QUEUE_RETENTION
+};
+
+/* the columns of queue_slot */
+enum
+{
+	SLOT_QUEUE = 1, SLOT_SLOT, SLOT_TASK_ID
 };
 
 /* "row" is NULL when there is none */
@@ -119,6 +129,7 @@ store_slots_resize(const QueueRow *queue)
 	static StorePlan assign = {.sql = "UPDATE coord.task_live SET queue_slot = $2 WHERE id = $1"};
 	UuidList	claims;
 
+	coord_queue_claimed_from(queue->name, false);	/* while this is open, claims find fewer slots */
 	store_run(&shrink, STORE_ARGS(arg_text(queue->name), arg_int4(queue->max_claimed)));
 	if (queue->max_claimed == 0)
 		return;
@@ -137,6 +148,47 @@ store_slots_resize(const QueueRow *queue)
 		}
 		store_run(&assign, STORE_ARGS(arg_uuid(&claims.ids[i]), arg_int4(slot)));
 	}
+}
+
+/*
+ * Whether store_slot_take() would find a free slot, for what can be told without
+ * locking: one that another transaction is at is not free.
+ */
+bool
+store_slot_is_free(const QueueRow *queue)
+{
+	RowsTable  *table = rows_open("queue_slot", AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
+	SnapshotData dirty;
+	IndexScanDesc scan;
+	ScanKeyData key;
+	bool		free = false;
+	bool		crowded = false;
+	bool		busy = false;
+	int			used = 0;
+
+	InitDirtySnapshot(dirty);
+	rows_key_text(&key, SLOT_QUEUE, queue->name);
+	scan = index_beginscan(table->rel, rows_index(table, "queue_slot_pkey"), &dirty, 1, 0);
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		int			number = DatumGetInt32(slot_getattr(slot, SLOT_SLOT, &isnull));
+		bool		taken = !slot_attisnull(slot, SLOT_TASK_ID);
+
+		if (TransactionIdIsValid(dirty.xmin))
+			continue;			/* the old version counts */
+		busy |= TransactionIdIsValid(dirty.xmax);
+		crowded |= number > queue->max_claimed;
+		if (taken || TransactionIdIsValid(dirty.xmax))
+			used++;
+		else if (number <= queue->max_claimed)
+			free = true;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return free && (!crowded || (!busy && used < queue->max_claimed));
 }
 
 /*

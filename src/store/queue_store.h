@@ -28,6 +28,7 @@ extern void store_queue_update(const QueueRow *queue);
 extern Datum store_queue_result(const char *name);
 
 extern void store_slots_resize(const QueueRow *queue);
+extern bool store_slot_is_free(const QueueRow *queue);
 extern int	store_slot_take(const QueueRow *queue, const pg_uuid_t *task_id);
 extern void store_slot_free(const char *queue, int slot);
 

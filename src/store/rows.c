@@ -14,7 +14,9 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/multixact.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -29,6 +31,7 @@
 #include "partitioning/partdesc.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "storage/procarray.h"
 #include "storage/smgr.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -353,6 +356,31 @@ rows_fetch_live(RowsTable *table, const ItemPointerData *place, StoredRow *row)
 		state = STORE_ROW_BUSY;
 	read_slot(slot, row);
 	return state;
+}
+
+/*
+ * Whether another transaction has locked the row at a place, where it was just read,
+ * and not written it so far; a dirty snapshot does not tell that.
+ */
+bool
+rows_is_locked(RowsTable *table, const ItemPointerData *place)
+{
+	HeapTupleData tuple = {.t_self = *place};
+	Buffer		buffer;
+	TransactionId xmax;
+	uint16		infomask;
+
+	if (!block_exists(table->rel, ItemPointerGetBlockNumber(place)) ||
+		!heap_fetch(table->rel, SnapshotAny, &tuple, &buffer, false))
+		return false;
+	xmax = HeapTupleHeaderGetRawXmax(tuple.t_data);
+	infomask = tuple.t_data->t_infomask;
+	ReleaseBuffer(buffer);
+	if ((infomask & HEAP_XMAX_INVALID) || !HEAP_XMAX_IS_LOCKED_ONLY(infomask))
+		return false;
+	if (infomask & HEAP_XMAX_IS_MULTI)
+		return MultiXactIdIsRunning(xmax, true);
+	return TransactionIdIsInProgress(xmax) && !TransactionIdIsCurrentTransactionId(xmax);
 }
 
 /* ---- locking and writing ---- */

@@ -69,6 +69,7 @@ extern bool rows_is_empty(const char *relation);
 extern void rows_remember(RowsTable *table, const pg_uuid_t *id, const ItemPointerData *place);
 extern bool rows_find_remembered(RowsTable *table, int column, const pg_uuid_t *id, StoredRow *row);
 extern StoreRowState rows_fetch_live(RowsTable *table, const ItemPointerData *place, StoredRow *row);
+extern bool rows_is_locked(RowsTable *table, const ItemPointerData *place);
 
 /* locking and writing */
 extern StoreRowState rows_lock(RowsTable *table, StoredRow *row, LockTupleMode mode, LockWaitPolicy policy, bool follow);

@@ -161,6 +161,18 @@ store_task_state(const pg_uuid_t *id)
 	return store_run(&plan, STORE_ARGS(arg_uuid(id))) ? store_text(0, 1) : NULL;
 }
 
+/*
+ * A task is locked.  While it is, others pass it over if it is pending, and whatever
+ * comes of this transaction, it may be so afterwards.
+ */
+static void
+note_locked(TaskRow *task)
+{
+	task->locked = true;
+	if (strcmp(task->state, "pending") == 0)
+		coord_task_locked(task->queue);
+}
+
 static TaskRow *
 find_task(const pg_uuid_t *id, StoreLock lock, LockTupleMode mode)
 {
@@ -177,7 +189,9 @@ find_task(const pg_uuid_t *id, StoreLock lock, LockTupleMode mode)
 	if (!found)
 		return NULL;
 	store_read_task(task);
-	task->locked = lock != STORE_NO_LOCK;
+	task->locked = false;
+	if (lock != STORE_NO_LOCK)
+		note_locked(task);
 	return task;
 }
 
@@ -230,6 +244,13 @@ store_task_as_result(const TaskRow *task)
 
 /* ---- claiming ---- */
 
+/* Whether another transaction has locked a task that was read. */
+bool
+store_task_is_locked(const TaskRow *task)
+{
+	return rows_is_locked(rows_open("task_live", AccessShareLock), &task->row.place);
+}
+
 /* Lock a task where it was read, without waiting. */
 StoreRowState
 store_task_lock(TaskRow *task)
@@ -237,7 +258,9 @@ store_task_lock(TaskRow *task)
 	RowsTable  *table = rows_open("task_live", RowExclusiveLock);
 	StoreRowState state = rows_lock(table, &task->row, LockTupleNoKeyExclusive, LockWaitSkip, false);
 
-	task->locked = state == STORE_ROW_LOCKED;
+	task->locked = false;
+	if (state == STORE_ROW_LOCKED)
+		note_locked(task);
 	return state;
 }
 
@@ -272,7 +295,7 @@ store_task_claim(TaskRow *task, TimestampTz now)
 	if (state != STORE_ROW_LOCKED)
 		return state;
 	rows_remember(table, &task->id, &row->place);
-	coord_queue_claimed_from(task->queue);
+	coord_queue_claimed_from(task->queue, task->locked);
 	if (task->check_at != DT_NOEND)
 		store_deadline_insert(task);
 	return STORE_ROW_LOCKED;

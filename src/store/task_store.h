@@ -76,6 +76,7 @@ extern void store_prepare_scan(void);
 extern void store_scan_ready(const char *queue, int priority, const ReadyPosition *from, TimestampTz now,
 							 int max, bool as_others_see, ReadyScan *scan);
 extern StoreRowState store_task_candidate(const char *queue, const ReadyTask *candidate, TaskRow *task);
+extern bool store_task_is_locked(const TaskRow *task);
 extern void store_announce_waiting(const char *resource_key);
 extern StoreRowState store_task_lock(TaskRow *task);
 extern StoreRowState store_task_claim(TaskRow *task, TimestampTz now);

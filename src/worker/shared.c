@@ -22,6 +22,7 @@
 #include "clock.h"
 #include "lease_wait.h"
 #include "queue_listen.h"
+#include "queue_waiters.h"
 #include "settings.h"
 #include "worker/shared.h"
 
@@ -51,9 +52,10 @@ request_shmem(void)
 	RequestAddinShmemSpace(coord_attachments_size());
 	RequestAddinShmemSpace(coord_waiters_size());
 	RequestAddinShmemSpace(coord_listeners_size());
+	RequestAddinShmemSpace(coord_queue_waiters_size());
 	RequestAddinShmemSpace(coord_ready_size());
 	RequestAddinShmemSpace(coord_beats_size());
-	RequestNamedLWLockTranche("coord", 6);
+	RequestNamedLWLockTranche("coord", 7);
 	RequestNamedLWLockTranche("coord_ready", coord_max_ready_queues);
 }
 
@@ -78,6 +80,7 @@ startup_shmem(void)
 		coord_shared->listener_lock = &locks[3].lock;
 		coord_shared->ready_lock = &locks[4].lock;
 		coord_shared->beat_lock = &locks[5].lock;
+		coord_shared->queue_waiter_lock = &locks[6].lock;
 		coord_shared->ndatabases = coord_max_databases;
 		coord_shared->made_at = coord_now();
 		pg_atomic_init_u32(&coord_shared->beats_aside, 1);
@@ -100,6 +103,7 @@ startup_shmem(void)
 	coord_attachments_init();
 	coord_waiters_init();
 	coord_listeners_init();
+	coord_queue_waiters_init();
 	coord_ready_init();
 	coord_beats_init();
 	LWLockRelease(AddinShmemInitLock);

@@ -108,6 +108,7 @@ typedef struct CoordShared
 	LWLock	   *attachment_lock;
 	LWLock	   *waiter_lock;
 	LWLock	   *listener_lock;
+	LWLock	   *queue_waiter_lock;
 	LWLock	   *ready_lock;		/* which queue has which ring */
 	LWLock	   *beat_lock;
 	pg_atomic_uint32 beats_aside;	/* grows when one is written to agent_beat */

@@ -20,6 +20,7 @@
 #include "attachment.h"
 #include "lease_wait.h"
 #include "queue_listen.h"
+#include "queue_waiters.h"
 #include "worker/shared.h"
 #include "worker/wakeup.h"
 #include "worker/worker.h"
@@ -38,6 +39,7 @@ typedef struct NotedQueue
 	char	   *name;
 	TimestampTz ready_at;		/* by what was written; DT_NOEND: by nothing */
 	bool		claimed_from;	/* if the transaction aborts, it is ready now */
+	int			nlocked;		/* pending tasks that are locked; they are free at the end, whatever it is */
 } NotedQueue;
 
 /* a task that was made claimable, from its ready_at on; or several of a priority, of which it is the first */
@@ -169,14 +171,29 @@ coord_has_task_ready(const char *queue)
 	return false;
 }
 
-/* Tasks of a queue are being claimed; if this is undone, they are claimable again. */
+/* A task of a queue is being claimed; if this is undone, it is claimable again. */
 void
-coord_queue_claimed_from(const char *queue)
+coord_queue_claimed_from(const char *queue, bool was_locked)
 {
 	NotedQueue *noted = note_queue(queue);
 
-	if (noted != NULL)
-		noted->claimed_from = true;
+	if (noted == NULL)
+		return;
+	noted->claimed_from = true;
+	if (was_locked && noted->nlocked > 0)
+		noted->nlocked--;
+}
+
+/* A pending task is locked, and others pass it over. */
+void
+coord_task_locked(const char *queue)
+{
+	NotedQueue *noted = note_queue(queue);
+
+	if (noted == NULL)
+		return;
+	noted->claimed_from = true;
+	noted->nlocked++;
 }
 
 /* The lease on a resource is locked or written. */
@@ -270,6 +287,7 @@ note_queue(const char *queue)
 	noted->name = pstrdup(queue);
 	noted->ready_at = DT_NOEND;
 	noted->claimed_from = false;
+	noted->nlocked = 0;
 	left.queues = lappend(left.queues, noted);
 	MemoryContextSwitchTo(old);
 	return noted;
@@ -289,12 +307,37 @@ announce_tasks(void)
 	}
 }
 
+/*
+ * Tell those who wait for queues what is claimable there, and remember it for those who
+ * listen.  Returns when the worker is to tell them; DT_NOEND when nobody listens.
+ */
+static TimestampTz
+tell_queues(bool commit)
+{
+	TimestampTz notify_at = DT_NOEND;
+	ListCell   *cell;
+
+	foreach(cell, left.queues)
+	{
+		NotedQueue *queue = lfirst(cell);
+		TimestampTz ready_at = commit ? queue->ready_at : DT_NOEND;
+
+		if (commit ? queue->nlocked > 0 : queue->claimed_from)
+			ready_at = COORD_DUE_NOW;
+		if (ready_at == DT_NOEND)
+			continue;
+		coord_queue_wake(queue->name, ready_at);
+		if (coord_queue_is_ready_at(queue->name, ready_at))
+			notify_at = Min(notify_at, ready_at);
+	}
+	return notify_at;
+}
+
 /* Tell the worker what is left for it. */
 static void
-tell_worker(bool commit)
+tell_worker(bool commit, TimestampTz notify_at)
 {
 	CoordDatabase *db = coord_find_database(MyDatabaseId);
-	ListCell   *cell;
 
 	if (db == NULL)
 		return;
@@ -305,15 +348,7 @@ tell_worker(bool commit)
 		for (int job = 0; job < COORD_NJOBS; job++)
 			left.due_at[job] = DT_NOEND;
 	}
-
-	foreach(cell, left.queues)
-	{
-		NotedQueue *queue = lfirst(cell);
-		TimestampTz ready_at = commit ? queue->ready_at : queue->claimed_from ? COORD_DUE_NOW : DT_NOEND;
-
-		if (ready_at != DT_NOEND && coord_queue_is_ready_at(queue->name, ready_at))
-			left.due_at[JOB_QUEUES] = Min(left.due_at[JOB_QUEUES], ready_at);
-	}
+	left.due_at[JOB_QUEUES] = Min(left.due_at[JOB_QUEUES], notify_at);
 	for (int job = 0; job < COORD_NJOBS; job++)
 	{
 		if (left.due_at[job] != DT_NOEND)
@@ -329,8 +364,17 @@ all_changed(void)
 
 	coord_ready_forget_all(MyDatabaseId);
 	coord_all_queues_ready();
+	coord_queue_wake_all();
 	if (db != NULL)
 		pg_atomic_write_u32(&db->attachments_unknown, 1);
+}
+
+/* Who waits for a lease that was touched, or for a task that needs it, looks again. */
+static void
+tell_of_leases(void)
+{
+	coord_wake_waiters(left.touched, left.ntouched, left.touched_more);
+	coord_queue_wake_for(left.touched, left.ntouched, left.touched_more);
 }
 
 static void
@@ -352,8 +396,8 @@ tell(bool commit)
 			announce_tasks();
 		if (left.all_changed)
 			all_changed();
-		tell_worker(commit);
-		coord_wake_waiters(left.touched, left.ntouched, left.touched_more);
+		tell_worker(commit, tell_queues(commit));
+		tell_of_leases();
 	}
 	memset(&left, 0, sizeof(left));
 }
@@ -397,11 +441,14 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 	}
 }
 
-/* What a subtransaction had locked is free when it has been rolled back. */
+/* What a subtransaction had locked or claimed is free when it has been rolled back. */
 static void
 at_subxact_end(SubXactEvent event, SubTransactionId id,
 			   SubTransactionId parent pg_attribute_unused(), void *arg pg_attribute_unused())
 {
+	CoordDatabase *db;
+	TimestampTz notify_at;
+
 	if (event != SUBXACT_EVENT_ABORT_SUB)
 		return;
 	coord_wait_end(false);
@@ -409,7 +456,11 @@ at_subxact_end(SubXactEvent event, SubTransactionId id,
 	coord_listeners_at_subxact_abort();
 	if (!left.any || coord_shared == NULL)
 		return;
-	coord_wake_waiters(left.touched, left.ntouched, left.touched_more);
+	notify_at = tell_queues(false);
+	db = coord_find_database(MyDatabaseId);
+	if (notify_at != DT_NOEND && db != NULL)
+		coord_tell_worker(db, JOB_QUEUES, notify_at);
+	tell_of_leases();
 }
 
 /* At library load. */

@@ -1,7 +1,7 @@
 -- The schema is the contract's: its relations with their columns in order, its
 -- functions with their argument names, defaults and results, its settings.
 BEGIN;
-SELECT plan(86);
+SELECT plan(89);
 
 -- The columns of a relation, as the contract writes them.
 CREATE FUNCTION pg_temp.columns(relation text) RETURNS text LANGUAGE sql AS $$
@@ -80,6 +80,9 @@ SELECT is(pg_temp.arguments('agent_attach'), 'agent_id uuid', 'agent_attach has 
 SELECT is(pg_temp.result('agent_attach'), 'coord.agent', 'agent_attach has its result');
 SELECT is(pg_temp.arguments('queue_listen'), 'queue text = ''default''', 'queue_listen has its arguments');
 SELECT is(pg_temp.result('queue_listen'), 'text', 'queue_listen has its result');
+SELECT is(pg_temp.arguments('queue_wait'), 'queue text = ''default'', timeout interval = ''00:00:30''', 'queue_wait has its arguments');
+SELECT is(pg_temp.result('queue_wait'), NULL, 'queue_wait has no result');
+SELECT is(prokind, 'p', 'queue_wait is a procedure') FROM pg_proc WHERE oid = 'coord.queue_wait'::regproc;
 SELECT is(pg_temp.arguments('agent_retire'),
 	'agent_id uuid',
 	'agent_retire has its arguments');
