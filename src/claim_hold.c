@@ -28,6 +28,7 @@
 #include "store/queue_store.h"
 #include "task.h"
 #include "uuid7.h"
+#include "worker/shared.h"
 #include "worker/sweep.h"
 #include "worker/wakeup.h"
 
@@ -238,9 +239,18 @@ coord_task_release(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(store_close_with(&scope, store_task_result(id)));
 }
 
+/* When a claim that holds must be looked at again: the worker sees an agent's end by itself. */
+static TimestampTz
+next_look_at(const TaskRow *task)
+{
+	AgentRow   *agent = coord_worker_runs() ? NULL : store_agent(task->agent_id, STORE_NO_LOCK);
+
+	return agent != NULL ? Min(task->lease_expires_at, coord_agent_ends_at(agent)) : task->lease_expires_at;
+}
+
 /*
  * The sweep's look at a claim: give its task back if it has run out, and else,
- * if that was due, look again when its lease expires.  One that is locked by
+ * if that was due, look again when it may have.  One that is locked by
  * another transaction is left alone.
  */
 ClaimOutcome
@@ -253,7 +263,7 @@ coord_claim_look(const pg_uuid_t *task_id, TimestampTz now)
 	if (coord_claim_settle(task, now))
 		return CLAIM_LOST;
 	if (coord_is_claimed(task) && (task->check_at <= now || task->check_at == DT_NOEND))
-		store_deadline_of_claim(task, task->lease_expires_at);
+		store_deadline_of_claim(task, next_look_at(task));
 	return CLAIM_HOLDS;
 }
 

@@ -41,7 +41,7 @@
 
 PG_FUNCTION_INFO_V1(coord_queue_wait);
 
-static void wait_for_task(const char *queue, TimestampTz give_up_at);
+static void wait_for_task(const char *queue, bool waits, TimestampTz give_up_at);
 static bool look(const char *queue, TimestampTz *next_at);
 static void leave(int code, Datum arg);
 
@@ -52,6 +52,7 @@ coord_queue_wait(PG_FUNCTION_ARGS)
 	char	   *queue = coord_arg_name_or_null(fcinfo, 0, "queue");
 	int64		timeout = coord_arg_duration(fcinfo, 1, "timeout", DEFAULT_TIMEOUT);
 	TimestampTz give_up_at = coord_now() + timeout;
+	bool		waits = timeout > 0;
 
 	if (queue == NULL)
 		queue = "default";
@@ -65,14 +66,14 @@ coord_queue_wait(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("queue_wait");
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	if (timeout > 0 && !coord_queue_waiter_enter(queue, give_up_at))
+	if (waits && !coord_queue_waiter_enter(queue, give_up_at))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many sessions wait for queues"),
 				 errhint("Raise coord.max_queue_waiters, and restart the server.")));
 	PG_ENSURE_ERROR_CLEANUP(leave, (Datum) 0);
 	{
-		wait_for_task(queue, give_up_at);
+		wait_for_task(queue, waits, give_up_at);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(leave, (Datum) 0);
 	coord_queue_waiter_leave();
@@ -86,8 +87,9 @@ leave(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 	coord_queue_waiter_leave();
 }
 
+/* Look, and wait and look again until something is claimable; without "waits" only look. */
 static void
-wait_for_task(const char *queue, TimestampTz give_up_at)
+wait_for_task(const char *queue, bool waits, TimestampTz give_up_at)
 {
 	MemoryContext per_look = AllocSetContextCreate(CurrentMemoryContext, "coord queue_wait", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = CurrentMemoryContext;
@@ -105,7 +107,7 @@ wait_for_task(const char *queue, TimestampTz give_up_at)
 		MemoryContextSwitchTo(outer);
 		SPI_commit();
 		MemoryContextReset(per_look);
-		if (coord_now() >= give_up_at)
+		if (!waits || coord_now() >= give_up_at)
 			break;
 
 		if (coord_queue_waiter_is_first())

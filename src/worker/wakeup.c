@@ -38,7 +38,7 @@ typedef struct NotedQueue
 {
 	char	   *name;
 	TimestampTz ready_at;		/* by what was written; DT_NOEND: by nothing */
-	bool		claimed_from;	/* if the transaction aborts, it is ready now */
+	SubTransactionId claimed_in;	/* the last in which it was; if that is rolled back, it is ready now */
 	int			nlocked;		/* pending tasks that are locked; they are free at the end, whatever it is */
 } NotedQueue;
 
@@ -179,7 +179,7 @@ coord_queue_claimed_from(const char *queue, bool was_locked)
 
 	if (noted == NULL)
 		return;
-	noted->claimed_from = true;
+	noted->claimed_in = GetCurrentSubTransactionId();
 	if (was_locked && noted->nlocked > 0)
 		noted->nlocked--;
 }
@@ -192,7 +192,7 @@ coord_task_locked(const char *queue)
 
 	if (noted == NULL)
 		return;
-	noted->claimed_from = true;
+	noted->claimed_in = GetCurrentSubTransactionId();
 	noted->nlocked++;
 }
 
@@ -286,7 +286,7 @@ note_queue(const char *queue)
 	noted = palloc(sizeof(NotedQueue));
 	noted->name = pstrdup(queue);
 	noted->ready_at = DT_NOEND;
-	noted->claimed_from = false;
+	noted->claimed_in = InvalidSubTransactionId;
 	noted->nlocked = 0;
 	left.queues = lappend(left.queues, noted);
 	MemoryContextSwitchTo(old);
@@ -309,10 +309,12 @@ announce_tasks(void)
 
 /*
  * Tell those who wait for queues what is claimable there, and remember it for those who
- * listen.  Returns when the worker is to tell them; DT_NOEND when nobody listens.
+ * listen.  Without a commit that is what was claimed since that subtransaction began,
+ * which is rolled back.  Returns when the worker is to tell who listens; DT_NOEND when
+ * nobody does.
  */
 static TimestampTz
-tell_queues(bool commit)
+tell_queues(bool commit, SubTransactionId since)
 {
 	TimestampTz notify_at = DT_NOEND;
 	ListCell   *cell;
@@ -322,7 +324,8 @@ tell_queues(bool commit)
 		NotedQueue *queue = lfirst(cell);
 		TimestampTz ready_at = commit ? queue->ready_at : DT_NOEND;
 
-		if (commit ? queue->nlocked > 0 : queue->claimed_from)
+		if (commit ? queue->nlocked > 0 :
+			queue->claimed_in != InvalidSubTransactionId && queue->claimed_in >= since)
 			ready_at = COORD_DUE_NOW;
 		if (ready_at == DT_NOEND)
 			continue;
@@ -396,7 +399,7 @@ tell(bool commit)
 			announce_tasks();
 		if (left.all_changed)
 			all_changed();
-		tell_worker(commit, tell_queues(commit));
+		tell_worker(commit, tell_queues(commit, InvalidSubTransactionId));
 		tell_of_leases();
 	}
 	memset(&left, 0, sizeof(left));
@@ -456,7 +459,7 @@ at_subxact_end(SubXactEvent event, SubTransactionId id,
 	coord_listeners_at_subxact_abort();
 	if (!left.any || coord_shared == NULL)
 		return;
-	notify_at = tell_queues(false);
+	notify_at = tell_queues(false, id);
 	db = coord_find_database(MyDatabaseId);
 	if (notify_at != DT_NOEND && db != NULL)
 		coord_tell_worker(db, JOB_QUEUES, notify_at);

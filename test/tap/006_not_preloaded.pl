@@ -60,7 +60,11 @@ is(sql(q{SELECT string_agg(payload::text, ' ' ORDER BY position) FROM coord.even
 is(sql(q{SELECT count(*) FROM coord.event_list(channel => 'c', after => (SELECT position FROM coord.event WHERE channel = 'c' AND payload = '3'))}), '2', 'and goes on from a position');
 like(sql(q{SELECT fencing_token FROM coord.agent, coord.lease_acquire('k', id) WHERE name = 'alive'}), qr/^\d+$/, 'leases are granted');
 
+# waiting for what others do needs shared memory
+my ($ret, $out, $err) = $node->psql('postgres', q{CALL coord.queue_wait('q')}, extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+like($err, qr/55000:.*preload/s, 'queue_wait is refused');
+
 $node->stop;
-unlike(slurp_file($node->logfile), qr/ (ERROR|FATAL|PANIC): /, 'the log is free of errors');
+is(scalar(() = slurp_file($node->logfile) =~ / (ERROR|FATAL|PANIC): /g), 1, 'the log has no other error');
 
 done_testing();

@@ -62,6 +62,9 @@ for my $call ("agent_register('bob')", "agent_heartbeat('$agent')", "agent_retir
 	like($err, qr/25006/, "$name is refused on a standby as in any read-only transaction");
 }
 
+my (undef, undef, $wait_err) = $standby->psql('postgres', 'CALL coord.queue_wait()', extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
+like($wait_err, qr/25006/, 'nor can one wait for a queue there');
+
 # What runs out is true on the standby, too, by its own clock.
 on_primary(q{SELECT coord.lease_acquire('short', id, '200 ms') FROM coord.agent});
 $primary->wait_for_catchup($standby);
