@@ -395,6 +395,8 @@ store_task_cancel(const TaskRow *task, const char *error, TimestampTz now)
 {
 	static StorePlan plan = {.sql = MOVE_TO("coord.task_finished", "cancelled", "NULL", "coalesce($3, error)")};
 
+	if (task->locked && strcmp(task->state, "pending") == 0)
+		coord_queue_claimed_from(task->queue, true);	/* likewise not there for others, if this is not undone */
 	store_run(&plan, STORE_ARGS(arg_uuid(&task->id), arg_time(now), arg_text(error)));
 }
 

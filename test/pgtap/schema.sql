@@ -80,7 +80,7 @@ SELECT is(pg_temp.arguments('agent_attach'), 'agent_id uuid', 'agent_attach has 
 SELECT is(pg_temp.result('agent_attach'), 'coord.agent', 'agent_attach has its result');
 SELECT is(pg_temp.arguments('queue_listen'), 'queue text = ''default''', 'queue_listen has its arguments');
 SELECT is(pg_temp.result('queue_listen'), 'text', 'queue_listen has its result');
-SELECT is(pg_temp.arguments('queue_wait'), 'queue text = ''default'', timeout interval = ''00:00:30''', 'queue_wait has its arguments');
+SELECT is(pg_temp.arguments('queue_wait'), 'IN queue text = ''default'', IN timeout interval = ''00:00:30''', 'queue_wait has its arguments');
 SELECT is(pg_temp.result('queue_wait'), NULL, 'queue_wait has no result');
 SELECT is(prokind, 'p', 'queue_wait is a procedure') FROM pg_proc WHERE oid = 'coord.queue_wait'::regproc;
 SELECT is(pg_temp.arguments('agent_retire'),
