@@ -466,6 +466,32 @@ rows_insert(RowsTable *table, StoredRow *row)
 }
 
 /*
+ * Add many rows, which are written together where they go to one page; their places
+ * are not set.
+ */
+void
+rows_insert_many(RowsTable *table, StoredRow *rows, int n)
+{
+	TupleDesc	desc = RelationGetDescr(table->rel);
+	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * n);
+
+	PreventCommandIfReadOnly("INSERT");
+	for (int i = 0; i < n; i++)
+	{
+		slots[i] = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
+		ExecStoreHeapTuple(heap_form_tuple(desc, rows[i].values, rows[i].nulls), slots[i], true);
+	}
+	table_multi_insert(table->rel, slots, n, GetCurrentCommandId(true), 0, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		add_index_entries(table, slots[i], false, false);
+		ExecDropSingleTupleTableSlot(slots[i]);
+	}
+	pfree(slots);
+	CommandCounterIncrement();
+}
+
+/*
  * Write a row anew that is at its place still; its place is set.  One that the
  * transaction has not locked may be another's by now: then nothing is written.
  * Without "wait", which is for such a one, whoever is at it is not waited for either.

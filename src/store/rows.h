@@ -75,6 +75,7 @@ extern StoreRowState rows_lock(RowsTable *table, StoredRow *row, LockTupleMode m
 extern StoreRowState rows_update(RowsTable *table, StoredRow *row, bool wait);
 extern StoreRowState rows_delete(RowsTable *table, const ItemPointerData *place, bool wait);
 extern void rows_insert(RowsTable *table, StoredRow *row);
+extern void rows_insert_many(RowsTable *table, StoredRow *rows, int n);
 
 /* a row of a user's relation, as a function returns it */
 extern void rows_project(StoredRow *row, const StoredRow *from, int n, const int *columns);
