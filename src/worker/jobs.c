@@ -36,6 +36,14 @@
  */
 #define DELIVERY_INTERVAL (200 * INT64CONST(1000))
 
+/*
+ * When a batch has had so many events, there are many senders: the next one waits for so
+ * long.  Each notification wakes every session that listens to anything in the database,
+ * and each commit of a batch is a flush.
+ */
+#define MANY_EVENTS 16
+#define EVENTS_PAUSE (10 * INT64CONST(1000))
+
 /* how soon to come back to what is due and locked */
 #define LOCKED_RETRY (50 * INT64CONST(1000))
 
@@ -106,6 +114,7 @@ static bool leases_one_by_one = false;
 static Aside asides[MAX_ASIDE];
 
 static bool run(CoordDatabase *db, CoordJob job);
+static void pause_delivery(CoordDatabase *db, int64 delivered, TimestampTz since);
 static void try_batch(CoordDatabase *db, CoordJob job, Batch *batch);
 static void run_batch(CoordJob job, Batch *batch);
 static void note_error(CoordDatabase *db, CoordJob job);
@@ -206,8 +215,18 @@ run(CoordDatabase *db, CoordJob job)
 		pg_atomic_write_u32(&db->delivering, false);
 		pg_atomic_write_u64(&db->deliveries_done, deliveries);
 		ConditionVariableBroadcast(&db->delivery_cv);
+		pause_delivery(db, batch.counts.events_delivered, now);
 	}
 	return true;
+}
+
+static void
+pause_delivery(CoordDatabase *db, int64 delivered, TimestampTz since)
+{
+	if (delivered < MANY_EVENTS)
+		return;
+	jobs[JOB_EVENTS].retry_at = since + EVENTS_PAUSE;
+	pg_atomic_write_u64(&db->delivers_from, (uint64) jobs[JOB_EVENTS].retry_at);
 }
 
 static void

@@ -94,6 +94,7 @@ startup_shmem(void)
 			pg_atomic_init_u32(&db->attachments_unknown, 1);
 			pg_atomic_init_u32(&db->inbox_from, 0);
 			pg_atomic_init_u32(&db->delivering, false);
+			pg_atomic_init_u64(&db->delivers_from, 0);
 			pg_atomic_init_u64(&db->stamped_to, 0);
 			pg_atomic_init_u64(&db->notified_to, 0);
 			pg_atomic_init_u64(&db->deliveries_asked, 0);
@@ -365,6 +366,8 @@ coord_tell_worker(CoordDatabase *db, CoordJob job, TimestampTz instant)
 {
 	coord_set_due(db, job, instant);
 	pg_memory_barrier();
+	if (job == JOB_EVENTS)
+		instant = Max(instant, (TimestampTz) pg_atomic_read_u64(&db->delivers_from));
 	if (instant >= (TimestampTz) pg_atomic_read_u64(&db->sleeps_until))
 		return;
 	LWLockAcquire(coord_shared->lock, LW_SHARED);

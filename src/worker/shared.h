@@ -100,6 +100,7 @@ typedef struct CoordDatabase
 	/* delivery, see delivery.c */
 	pg_atomic_uint32 inbox_from;	/* the first block of the inbox that may have something; or InvalidBlockNumber */
 	pg_atomic_uint32 delivering;	/* the worker has taken that, and is not done with it */
+	pg_atomic_uint64 delivers_from; /* it is not to be woken to deliver before */
 	pg_atomic_uint64 stamped_to;	/* the last position that was given; 0: none since this memory was made */
 	pg_atomic_uint64 notified_to;	/* and the last one whose listeners were notified */
 
