@@ -95,7 +95,7 @@ look(Backlog *backlog, CoordDatabase *db)
 static int64
 notified_before(int64 first)
 {
-	CoordDatabase *db = coord_find_database(MyDatabaseId);
+	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
 	int64		notified_to = db != NULL ? (int64) pg_atomic_read_u64(&db->notified_to) : 0;
 
 	return notified_to > 0 && notified_to < first ? notified_to : first - 1;

@@ -76,6 +76,22 @@ find_table(const char *name)
 	return NULL;
 }
 
+/* Open a relation by its name, which DROP and CREATE EXTENSION may be giving to another just now. */
+static Relation
+open_by_name(const char *relation, LOCKMODE mode)
+{
+	Oid			relid;
+	Relation	rel = NULL;
+
+	while (rel == NULL && OidIsValid(relid = relation_oid(relation)))
+		rel = try_table_open(relid, mode);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"coord.%s\" does not exist", relation)));
+	return rel;
+}
+
 /* Open a stored relation. */
 RowsTable *
 rows_open(const char *relation, LOCKMODE mode)
@@ -83,7 +99,7 @@ rows_open(const char *relation, LOCKMODE mode)
 	RowsTable  *table = find_table(relation);
 
 	if (table == NULL)
-		return add_table(relation, table_open(relation_oid(relation), mode), mode);
+		return add_table(relation, open_by_name(relation, mode), mode);
 	if (table->mode < mode)
 	{
 		LockRelationOid(RelationGetRelid(table->rel), mode);

@@ -82,7 +82,7 @@ coord_sweep(PG_FUNCTION_ARGS pg_attribute_unused())
 	else
 	{
 		sweep_kind(&counts, coord_deliver_events);
-		(void) coord_expire_events(&counts);
+		sweep_kind(&counts, coord_expire_events);
 	}
 
 	json = psprintf("{\"leases_expired\": " INT64_FORMAT ", \"agents_expired\": " INT64_FORMAT

@@ -116,9 +116,10 @@ SELECT is(pg_temp.hostile($$SELECT type FROM coord.event_send('pgtap.news', chan
 SELECT is(pg_temp.hostile($$SELECT coord.sweep() IS NOT NULL$$), 'true', 'it sweeps');
 -- Delivery within this transaction, since nothing here is ever committed.
 RESET ROLE;
+DO $$ BEGIN PERFORM nextval('coord.event_position'); END $$;
 INSERT INTO coord.event_partition SELECT 0, 0, now() WHERE NOT EXISTS (SELECT FROM coord.event_partition);
 WITH sent AS (DELETE FROM coord.event_inbox RETURNING *)
-INSERT INTO coord.event_log SELECT 1 + nextval('coord.event_position'), sent.*,
+INSERT INTO coord.event_log SELECT nextval('coord.event_position'), sent.*,
 	(SELECT partition FROM coord.event_partition ORDER BY first_position DESC LIMIT 1) FROM sent;
 SET ROLE pgtap_agent;
 SELECT is(pg_temp.hostile(format('SELECT type FROM coord.event_list(%L)', pg_temp.note('agent'))), 'pgtap.mail', 'it lists the events to its agent');
