@@ -758,7 +758,7 @@ Returns the agent. One that had become inactive has lost its claims: task.requeu
 Errors: P0002 no such agent; 55000 it is retired; 42501 it belongs to another role; 55P03 it is inactive, and an open transaction is changing it.$$;
 
 COMMENT ON FUNCTION coord.agent_attach(uuid) IS
-$$Binds an agent's life to this connection: while the connection lives, the agent is active with no heartbeats; when it ends, however it ends, the agent is inactive at once, its tasks are given back and its leases are released. Needs a session of its own.
+$$Binds an agent's life to this connection: while the connection lives, the agent is active with no heartbeats; when it ends, however it ends, the agent is inactive at once, its tasks are given back and its leases are released. Does not serve behind a pooler in transaction mode: there it binds the agent to a connection of the pooler.
 agent_id: the agent; an inactive one is made active. The last call for it counts, in whatever session.
 Returns the agent.
 Errors: P0002 no such agent; 55000 it is retired, or coord is not in shared_preload_libraries; 42501 it belongs to another role; 55P03 an open transaction is changing it; 53400 coord.max_attached_agents are attached.$$;
@@ -871,7 +871,7 @@ Returns the queue.
 Errors: P0002 no such queue; 55P03 an open transaction is changing it.$$;
 
 COMMENT ON FUNCTION coord.queue_listen(text) IS
-$$Does LISTEN on this connection for tasks of a queue becoming claimable: new ones, those whose run_at or retry has come, those given back. Needs a session of its own, as LISTEN does.
+$$Does LISTEN on this connection for tasks of a queue becoming claimable: new ones, those whose run_at or retry has come, those given back. Does not serve behind a pooler in transaction mode: there it returns as ever, and the notifications are lost.
 queue: the queue, which need not exist yet.
 Returns the name of the NOTIFY channel. A notification's payload is a JSON object with queue; one is for any number of tasks. Claim until there is nothing, then wait for the next one.
 Errors: 22023 bad argument; 55000 coord is not in shared_preload_libraries; 53400 coord.max_listened_queues are listened to.$$;
@@ -889,7 +889,7 @@ Returns the event, which has no position yet.
 Errors: 22004, 22023 bad argument; P0002 no such recipient or sender; 42501 the sender belongs to another role; 54000 payload too large.$$;
 
 COMMENT ON FUNCTION coord.event_listen(uuid, text) IS
-$$Does LISTEN on this connection for events to an agent, on a channel, or (both NULL) to everyone. Needs a session of its own, as LISTEN does.
+$$Does LISTEN on this connection for events to an agent, on a channel, or (both NULL) to everyone. Does not serve behind a pooler in transaction mode: there it returns as ever, and the notifications are lost.
 recipient_id: the agent. channel: the channel. Not both at once.
 Returns the name of the NOTIFY channel. A notification's payload is a JSON object with id, position, type, severity, recipient_id and channel.
 Errors: 22023 both given; P0002 no such agent; 42501 it belongs to another role.$$;
