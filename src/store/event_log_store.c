@@ -14,9 +14,11 @@
  */
 #include "postgres.h"
 
+#include "access/stratnum.h"
 #include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -35,9 +37,22 @@
 /* how soon to come back to a partition that is being read */
 #define BUSY_RETRY (10 * USECS_PER_SEC)
 
-static const char *const partition_names[LOG_PARTITIONS] = {
-	"event_log_0", "event_log_1", "event_log_2", "event_log_3", "event_log_4",
-	"event_log_5", "event_log_6", "event_log_7", "event_log_8", "event_log_9",
+#define PARTITION(n) {"event_log_" #n, "event_log_" #n "_position_partition_idx"}
+
+static const struct
+{
+	const char *name;
+	const char *position_index;
+}			partitions[LOG_PARTITIONS] = {
+	PARTITION(0), PARTITION(1), PARTITION(2), PARTITION(3), PARTITION(4),
+	PARTITION(5), PARTITION(6), PARTITION(7), PARTITION(8), PARTITION(9),
+};
+
+/* the columns of event_log */
+enum
+{
+	LOG_POSITION = 1, LOG_ID, LOG_TYPE, LOG_SEVERITY, LOG_SENDER_ID, LOG_RECIPIENT_ID, LOG_CHANNEL, LOG_PAYLOAD,
+	LOG_CREATED_AT, LOG_PARTITION
 };
 
 /* a partition that has something, or is written */
@@ -68,20 +83,28 @@ plan_for(LogPlans plans, int partition, const char *format)
 	return plan;
 }
 
-/* The partitions in use, in the order of their positions; "all" has room for them all. */
 static int
-partitions_in_use(LogPartition *all)
+compare_partitions(const void *a, const void *b)
 {
-	static StorePlan plan = {.sql = "SELECT partition::integer, first_position, opened_at FROM coord.event_partition"
-	" ORDER BY first_position"};
-	int			n = (int) store_run(&plan, 0, NULL);
+	int64		x = ((const LogPartition *) a)->first_position;
+	int64		y = ((const LogPartition *) b)->first_position;
 
-	for (int i = 0; i < n; i++)
-	{
-		all[i].number = store_int4(i, 1, 0);
-		all[i].first_position = store_int8(i, 2, 0);
-		all[i].opened_at = store_time(i, 3, 0);
-	}
+	return x < y ? -1 : x > y;
+}
+
+/* The partitions in use, in the order of their positions; "used" has room for them all. */
+static int
+partitions_in_use(LogPartition *used)
+{
+	RowsWalk	walk;
+	StoredRow	row;
+	int			n = 0;
+
+	rows_begin(&walk, rows_open("event_partition", AccessShareLock), NULL, 0, NULL);
+	while (n < LOG_PARTITIONS && rows_next(&walk, &row))
+		used[n++] = (LogPartition) {DatumGetInt16(row.values[0]), rows_int8(&row, 2, 0), rows_time(&row, 3, 0)};
+	rows_end(&walk);
+	qsort(used, n, sizeof(LogPartition), compare_partitions);
 	return n;
 }
 
@@ -105,7 +128,7 @@ empty(int partition)
 {
 	static LogPlans truncate;
 	static StorePlan forget = {.sql = "DELETE FROM coord.event_partition WHERE partition = $1"};
-	Oid			relid = get_relname_relid(partition_names[partition], get_namespace_oid("coord", false));
+	Oid			relid = get_relname_relid(partitions[partition].name, get_namespace_oid("coord", false));
 
 	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
 		return false;
@@ -198,17 +221,17 @@ store_log_next_due(void)
 RowsTable *
 store_log_open(int partition, LOCKMODE mode)
 {
-	return rows_open(partition_names[partition], mode);
+	return rows_open(partitions[partition].name, mode);
 }
 
 /* A row of the log, of one of the inbox. */
 void
 store_log_form(StoredRow *row, int64 position, const Datum *values, const bool *nulls, int n, int partition)
 {
-	rows_set(row, 1, Int64GetDatum(position));
+	rows_set(row, LOG_POSITION, Int64GetDatum(position));
 	memcpy(&row->values[1], values, sizeof(Datum) * n);
 	memcpy(&row->nulls[1], nulls, sizeof(bool) * n);
-	rows_set(row, n + 2, Int16GetDatum(partition));
+	rows_set(row, LOG_PARTITION, Int16GetDatum(partition));
 }
 
 /* ---- reading ---- */
@@ -235,27 +258,29 @@ upper_bound(const LogPartition *used, int n, int i)
 int
 store_event_heads(int64 after, int64 to, int max, EventHead *heads)
 {
-	static LogPlans plans;
 	LogPartition used[LOG_PARTITIONS];
 	int			nused = partitions_in_use(used);
 	int			n = 0;
 
 	for (int i = first_with(used, nused, after); i < nused && used[i].first_position <= to && n < max; i++)
 	{
-		StorePlan  *plan = plan_for(plans, used[i].number,
-									"SELECT position, id, type, severity, recipient_id, channel FROM coord.event_log_%1$d"
-									" WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3");
-		int			got = (int) store_run(plan, STORE_ARGS(arg_int8(after), arg_int8(to), arg_int4(max - n)));
+		ScanKeyData keys[2];
+		RowsWalk	walk;
+		StoredRow	row;
 
-		for (int row = 0; row < got; row++)
+		ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
+		ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(to));
+		rows_begin(&walk, store_log_open(used[i].number, AccessShareLock), partitions[used[i].number].position_index, 2, keys);
+		while (n < max && rows_next(&walk, &row))
 			heads[n++] = (EventHead) {
-				.position = store_int8(row, 1, 0),
-				.id = store_uuid(row, 2),
-				.type = store_text(row, 3),
-				.severity = store_text(row, 4),
-				.recipient_id = store_uuid(row, 5),
-				.channel = store_text(row, 6),
+				.position = rows_int8(&row, LOG_POSITION, 0),
+				.id = rows_uuid(&row, LOG_ID),
+				.type = rows_text(&row, LOG_TYPE),
+				.severity = rows_text(&row, LOG_SEVERITY),
+				.recipient_id = rows_uuid(&row, LOG_RECIPIENT_ID),
+				.channel = rows_text(&row, LOG_CHANNEL),
 			};
+		rows_end(&walk);
 	}
 	return n;
 }

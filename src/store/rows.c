@@ -261,6 +261,50 @@ rows_find(RowsTable *table, const char *index, int nkeys, ScanKey keys, Snapshot
 	return found;
 }
 
+/*
+ * Walk along the rows that a statement would see: those that an index finds, in its
+ * order, or, if it is NULL, all.  No other reading of the relation until rows_end().
+ */
+void
+rows_begin(RowsWalk *walk, RowsTable *table, const char *index, int nkeys, ScanKey keys)
+{
+	walk->table = table;
+	walk->snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	walk->scan = NULL;
+	walk->index_scan = NULL;
+	if (index == NULL)
+	{
+		walk->scan = table_beginscan(table->rel, walk->snapshot, 0, NULL);
+		return;
+	}
+	walk->index_scan = index_beginscan(table->rel, rows_index(table, index), walk->snapshot, nkeys, 0);
+	index_rescan(walk->index_scan, keys, nkeys, NULL, 0);
+}
+
+/* The next row; false when there is none. */
+bool
+rows_next(RowsWalk *walk, StoredRow *row)
+{
+	TupleTableSlot *slot = slot_of(walk->table);
+	bool		found = walk->scan != NULL ? table_scan_getnextslot(walk->scan, ForwardScanDirection, slot) :
+		index_getnext_slot(walk->index_scan, ForwardScanDirection, slot);
+
+	if (found)
+		read_slot(slot, row);
+	return found;
+}
+
+void
+rows_end(RowsWalk *walk)
+{
+	if (walk->scan != NULL)
+		table_endscan(walk->scan);
+	else
+		index_endscan(walk->index_scan);
+	ExecClearTuple(slot_of(walk->table));
+	UnregisterSnapshot(walk->snapshot);
+}
+
 bool
 rows_exist(const char *relation, const char *index, int nkeys, ScanKey keys, Snapshot snapshot)
 {

@@ -42,7 +42,7 @@
  * and each commit of a batch is a flush.
  */
 #define MANY_EVENTS 16
-#define EVENTS_PAUSE (10 * INT64CONST(1000))
+#define EVENTS_PAUSE (20 * INT64CONST(1000))
 
 /* how soon to come back to what is due and locked */
 #define LOCKED_RETRY (50 * INT64CONST(1000))
