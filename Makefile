@@ -105,6 +105,10 @@ torture-queue:
 	@test/harness/with-cluster -o fsync=on -o synchronous_commit=on -o max_prepared_transactions=40 -- \
 		/usr/bin/python3 test/torture/queues.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
+torture-events:
+	@test/harness/with-cluster -o fsync=on -o synchronous_commit=on -o max_prepared_transactions=40 -- \
+		/usr/bin/python3 test/torture/events.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
 test:
 	@test/harness/run-suites
 
@@ -123,10 +127,11 @@ help:
 	@echo 'make bench-deadlines how promptly what falls due is done (PARTS="locks idle": only those)'
 	@echo 'make torture         random load, kills and crashes, and a check of the history (SECONDS=60 SEED=1)'
 	@echo 'make torture-queue   the same for queues: no task is stranded, passed over or claimed twice'
+	@echo 'make torture-events  the same for events: none is missed, doubled or out of order, in spite of crashes'
 	@echo 'make test            all suites, on throw-away clusters'
 	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap'
 	@echo 'make clean           remove what was built'
 
 .PHONY: all install uninstall installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-report bench-deadlines
-.PHONY: torture torture-queue test test-regress test-isolation test-pgtap test-tap help
+.PHONY: torture torture-queue torture-events test test-regress test-isolation test-pgtap test-tap help

@@ -68,7 +68,8 @@ CREATE TABLE coord.agent_data (
 	inactive_since timestamptz,				-- set by the sweep, or by whoever meets a lapsed agent first
 	retired_at timestamptz,
 	check_at timestamptz,					-- not NULL though inactive: it holds something still
-	attachment bigint						-- to a connection; see src/attachment.c
+	attachment bigint,						-- to a connection; see src/attachment.c
+	events_after bigint NOT NULL			-- the last event position before it was registered
 ) WITH (fillfactor = 50);
 CREATE INDEX agent_data_check_at ON coord.agent_data (check_at) WHERE check_at IS NOT NULL;
 CREATE INDEX agent_data_attached ON coord.agent_data (id) WHERE attachment IS NOT NULL;
@@ -247,15 +248,48 @@ CREATE TABLE coord.event_inbox (
 	payload jsonb NOT NULL,
 	created_at timestamptz NOT NULL
 );
+
+-- The log is a circle of partitions: one after the other is written for an
+-- eighth of coord.event_retention, and emptied by TRUNCATE when all of it is
+-- older than that.  So nothing is deleted row by row, nothing is created or
+-- dropped while it runs, and a dump has them all.
 CREATE TABLE coord.event_log (
 	position bigint NOT NULL,
-	LIKE coord.event_inbox
-) PARTITION BY RANGE (position);
-CREATE UNIQUE INDEX event_log_position ON coord.event_log (position);
-CREATE INDEX event_log_id ON coord.event_log (id);
+	LIKE coord.event_inbox,
+	partition smallint NOT NULL
+) PARTITION BY LIST (partition);
+CREATE UNIQUE INDEX event_log_position ON coord.event_log (position, partition);
 CREATE INDEX event_log_recipient ON coord.event_log (recipient_id, position) WHERE recipient_id IS NOT NULL;
 CREATE INDEX event_log_channel ON coord.event_log (channel, position) WHERE channel IS NOT NULL;
-CREATE TABLE coord.event_log_default PARTITION OF coord.event_log DEFAULT;
+CREATE INDEX event_log_everyone ON coord.event_log (position) WHERE recipient_id IS NULL AND channel IS NULL;
+CREATE INDEX event_log_id ON coord.event_log USING brin (id) WITH (autosummarize = on);
+DO $$
+BEGIN
+	FOR n IN 0..9 LOOP
+		EXECUTE format('CREATE TABLE coord.event_log_%s PARTITION OF coord.event_log FOR VALUES IN (%s)', n, n);
+		EXECUTE format('COMMENT ON TABLE coord.event_log_%s IS %L', n, 'Stored: a partition of event_log.');
+	END LOOP;
+END
+$$;
+
+-- Which partitions have something, in the order of first_position; the last
+-- one is written.
+CREATE TABLE coord.event_partition (
+	partition smallint PRIMARY KEY,
+	first_position bigint NOT NULL,
+	opened_at timestamptz NOT NULL
+);
+
+-- The channels that agents are subscribed to, and how far they have read.
+CREATE TABLE coord.event_subscription (
+	agent_id uuid,
+	channel text COLLATE "C",
+	PRIMARY KEY (agent_id, channel)
+);
+CREATE TABLE coord.event_cursor (
+	agent_id uuid PRIMARY KEY,
+	position bigint NOT NULL
+) WITH (fillfactor = 50);
 
 ----------------------------------------------------------------------------
 -- Helper functions
@@ -517,6 +551,18 @@ AS 'MODULE_PATHNAME', 'coord_event_unlisten' LANGUAGE C VOLATILE;
 CREATE FUNCTION coord.listen_name(recipient_id uuid = NULL, channel text = NULL) RETURNS text
 AS 'MODULE_PATHNAME', 'coord_listen_name' LANGUAGE C IMMUTABLE PARALLEL SAFE;
 
+CREATE FUNCTION coord.event_subscribe(agent_id uuid, channel text) RETURNS boolean
+AS 'MODULE_PATHNAME', 'coord_event_subscribe' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.event_unsubscribe(agent_id uuid, channel text) RETURNS boolean
+AS 'MODULE_PATHNAME', 'coord_event_unsubscribe' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.event_poll(agent_id uuid, max_events integer = 100) RETURNS SETOF coord.event
+AS 'MODULE_PATHNAME', 'coord_event_poll' LANGUAGE C VOLATILE ROWS 100;
+
+CREATE FUNCTION coord.event_ack(agent_id uuid, "position" bigint) RETURNS bigint
+AS 'MODULE_PATHNAME', 'coord_event_ack' LANGUAGE C VOLATILE;
+
 CREATE FUNCTION coord.event_list(recipient_id uuid = NULL, channel text = NULL, type text = NULL,
 	after bigint = NULL, max_events integer = 100) RETURNS SETOF coord.event
 AS 'MODULE_PATHNAME', 'coord_event_list' LANGUAGE C VOLATILE ROWS 100;
@@ -692,7 +738,9 @@ COMMENT ON TABLE coord.task_finished_default IS 'Stored: the partition of task_f
 COMMENT ON TABLE coord.task_dead IS 'Stored: dead letters. Read coord.dead_letter instead.';
 COMMENT ON TABLE coord.event_inbox IS 'Stored: events that have yet to be delivered. Read coord.event instead.';
 COMMENT ON TABLE coord.event_log IS 'Stored: delivered events. Read coord.event instead.';
-COMMENT ON TABLE coord.event_log_default IS 'Stored: the partition of event_log for what no other one takes.';
+COMMENT ON TABLE coord.event_partition IS 'Stored: which partitions of event_log have something.';
+COMMENT ON TABLE coord.event_subscription IS 'Stored: the channels that agents are subscribed to.';
+COMMENT ON TABLE coord.event_cursor IS 'Stored: the positions that agents have acknowledged.';
 COMMENT ON SEQUENCE coord.fencing_token IS 'Fencing tokens, as far as a sequence can be trusted with them; see src/sequence.c.';
 COMMENT ON SEQUENCE coord.event_position IS 'Event positions, as far as a sequence can be trusted with them; see src/sequence.c.';
 COMMENT ON SEQUENCE coord.task_seq IS 'The age of tasks.';
@@ -713,7 +761,7 @@ Returns the agent. One that had become inactive has lost its claims: task.requeu
 Errors: P0002 no such agent; 55000 it is retired; 42501 it belongs to another role; 55P03 it is inactive, and an open transaction is changing it.$$;
 
 COMMENT ON FUNCTION coord.agent_attach(uuid) IS
-$$Binds an agent's life to this connection: while the connection lives, the agent is active with no heartbeats; when it ends, however it ends, the agent is inactive at once, its tasks are given back and its leases are released. Needs a session of its own.
+$$Binds an agent's life to this connection: while the connection lives, the agent is active with no heartbeats; when it ends, however it ends, the agent is inactive at once, its tasks are given back and its leases are released. Does not serve behind a pooler in transaction mode: there it binds the agent to a connection of the pooler.
 agent_id: the agent; an inactive one is made active. The last call for it counts, in whatever session.
 Returns the agent.
 Errors: P0002 no such agent; 55000 it is retired, or coord is not in shared_preload_libraries; 42501 it belongs to another role; 55P03 an open transaction is changing it; 53400 coord.max_attached_agents are attached.$$;
@@ -826,7 +874,7 @@ Returns the queue.
 Errors: P0002 no such queue; 55P03 an open transaction is changing it.$$;
 
 COMMENT ON FUNCTION coord.queue_listen(text) IS
-$$Does LISTEN on this connection for tasks of a queue becoming claimable: new ones, those whose run_at or retry has come, those given back. Needs a session of its own, as LISTEN does.
+$$Does LISTEN on this connection for tasks of a queue becoming claimable: new ones, those whose run_at or retry has come, those given back. Does not serve behind a pooler in transaction mode: there it returns as ever, and the notifications are lost.
 queue: the queue, which need not exist yet.
 Returns the name of the NOTIFY channel. A notification's payload is a JSON object with queue; one is for any number of tasks. Claim until there is nothing, then wait for the next one.
 Errors: 22023 bad argument; 55000 coord is not in shared_preload_libraries; 53400 coord.max_listened_queues are listened to.$$;
@@ -850,7 +898,7 @@ Returns the event, which has no position yet.
 Errors: 22004, 22023 bad argument; P0002 no such recipient or sender; 42501 the sender belongs to another role; 54000 payload too large.$$;
 
 COMMENT ON FUNCTION coord.event_listen(uuid, text) IS
-$$Does LISTEN on this connection for events to an agent, on a channel, or (both NULL) to everyone. Needs a session of its own, as LISTEN does.
+$$Does LISTEN on this connection for events to an agent, on a channel, or (both NULL) to everyone. Does not serve behind a pooler in transaction mode: there it returns as ever, and the notifications are lost.
 recipient_id: the agent. channel: the channel. Not both at once.
 Returns the name of the NOTIFY channel. A notification's payload is a JSON object with id, position, type, severity, recipient_id and channel.
 Errors: 22023 both given; P0002 no such agent; 42501 it belongs to another role.$$;
@@ -872,6 +920,30 @@ $$Delivered events in the order of their positions. A reader that goes on from t
 recipient_id: only those to that agent. channel: only those on that channel. type: only those of that type. after: only those after that position; NULL is from the first one kept. max_events: 1 to 10,000.
 Returns the events, without those addressed to agents of other roles.
 Errors: 22023 bad argument; P0002 no such agent; 42501 it belongs to another role.$$;
+
+COMMENT ON FUNCTION coord.event_subscribe(uuid, text) IS
+$$Has event_poll give an agent the events of a channel too.
+agent_id: the agent. channel: the channel, 1 to 512 bytes.
+Returns true, or false when it was subscribed.
+Errors: 22004, 22023 bad argument; P0002 no such agent; 42501 it belongs to another role.$$;
+
+COMMENT ON FUNCTION coord.event_unsubscribe(uuid, text) IS
+$$Ends event_subscribe.
+agent_id: the agent. channel: the channel.
+Returns true, or false when it was not subscribed.
+Errors: 22004, 22023 bad argument; P0002 no such agent; 42501 it belongs to another role.$$;
+
+COMMENT ON FUNCTION coord.event_poll(uuid, integer) IS
+$$What an agent has yet to acknowledge: the delivered events that are addressed to it, those of the channels that it is subscribed to, and those to everyone, in the order of their positions. It changes nothing: who polls again without event_ack gets the same again.
+agent_id: the agent, whose events begin with its registration. max_events: 1 to 10,000.
+Returns the events, without those addressed to agents of other roles.
+Errors: 22004, 22023 bad argument; P0002 no such agent; 42501 it belongs to another role.$$;
+
+COMMENT ON FUNCTION coord.event_ack(uuid, bigint) IS
+$$Acknowledges an agent's events up to a position: event_poll goes on after it. Several readers of an agent share its position.
+agent_id: the agent. position: of the last event that was handled.
+Returns the position. Repeating it is no error.
+Errors: 22004 an argument is NULL; 22023 no event has that position yet; 55000 a later one is acknowledged already; P0002 no such agent; 42501 it belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.sweep() IS
 $$Does now, in this transaction, what the background worker does: expires leases and agents, gives back what they held, renews leases, delivers events. Needed where there is no worker; harmless beside one. Takes no arguments.

@@ -26,7 +26,7 @@
 #include "args.h"
 #include "clock.h"
 #include "errors.h"
-#include "event.h"
+#include "event_listen.h"
 #include "queue_listen.h"
 #include "settings.h"
 #include "store/task_store.h"

@@ -97,8 +97,15 @@ coord_next_fencing_token(void)
 	return next_number("fencing_token");
 }
 
+/* The first of n positions that follow each other, for who has the delivery lock. */
 int64
-coord_next_event_position(void)
+coord_next_event_positions(int n)
 {
-	return next_number("event_position");
+	int64		first = next_number("event_position");
+
+	if (n > 1)
+		DirectFunctionCall2(setval_oid,
+							ObjectIdGetDatum(get_relname_relid("event_position", get_namespace_oid("coord", false))),
+							Int64GetDatum(first + n - 1));
+	return first;
 }

@@ -6,6 +6,6 @@
 #define COORD_SEQUENCE_H
 
 extern int64 coord_next_fencing_token(void);
-extern int64 coord_next_event_position(void);
+extern int64 coord_next_event_positions(int n);
 
 #endif							/* COORD_SEQUENCE_H */

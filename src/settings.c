@@ -20,6 +20,7 @@ int			coord_max_lease_ttl;
 int			coord_heartbeat_timeout;
 int			coord_event_retention;
 int			coord_task_retention;
+double		coord_notify_queue_limit;
 int			coord_max_databases;
 int			coord_max_attached_agents;
 int			coord_max_listened_queues;
@@ -65,6 +66,13 @@ coord_settings_define(bool preloading)
 							NULL, &coord_task_retention,
 							7 * 24 * 60 * 60, 0, INT_MAX, PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
+
+	DefineCustomRealVariable("coord.notify_queue_limit",
+							 "How full the queue of notifications may be for coord to add to it.",
+							 "It fills up while a session that listens has a transaction open. Above this, coord's notifications wait.",
+							 &coord_notify_queue_limit,
+							 0.5, 0.0, 1.0, PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
 
 	if (preloading)
 	{

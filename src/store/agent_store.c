@@ -189,8 +189,8 @@ void
 store_agent_insert(const AgentRow *agent, const char *type, Jsonb *metadata)
 {
 	static StorePlan plan = {.sql = "INSERT INTO coord.agent_data (id, name, type, owner, metadata,"
-	" heartbeat_timeout, heartbeat_at, registered_at, check_at)"
-	" VALUES ($1, $2, $3, $4::name, $5, $6, $7, $7, $7 + $6)"};
+	" heartbeat_timeout, heartbeat_at, registered_at, check_at, events_after)"
+	" VALUES ($1, $2, $3, $4::name, $5, $6, $7, $7, $7 + $6, (SELECT last_value FROM coord.event_position))"};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_text(agent->name), arg_text(type),
 								arg_text(agent->owner), arg_jsonb(metadata),

@@ -1,20 +1,39 @@
 /*
  * event_store.c
- *		Stored events: coord.event_inbox, and coord.event_log once they have
- *		their position.
+ *		Events that have yet to be delivered: coord.event_inbox.
+ *
+ * The inbox has no index and its rows live shortly.  Who delivers does not scan it from
+ * its start, where dead rows pile up while an old snapshot keeps vacuum from removing
+ * them: a transaction remembers the first block that it has written to, and its commit
+ * tells (coord_event_sent).
  *
  * The table of the system's own event types is here, one function each: type,
  * severity, recipient, channel and payload as users read them.
  */
 #include "postgres.h"
 
+#include "access/tableam.h"
 #include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "sequence.h"
+#include "store/event_log_store.h"
 #include "store/event_store.h"
+#include "store/rows.h"
 #include "store/store.h"
 #include "uuid7.h"
 #include "worker/wakeup.h"
+
+/* the columns of event_inbox */
+enum
+{
+	INBOX_ID = 1, INBOX_TYPE, INBOX_SEVERITY, INBOX_SENDER_ID, INBOX_RECIPIENT_ID, INBOX_CHANNEL, INBOX_PAYLOAD,
+	INBOX_CREATED_AT, INBOX_NCOLUMNS = INBOX_CREATED_AT
+};
+
+/* rows of the log that are written together */
+#define LOG_ROWS 64
 
 /* Add an event, and give it as users see it. */
 Datum
@@ -22,14 +41,23 @@ store_event_insert(const pg_uuid_t *id, const char *type, const char *severity,
 				   const pg_uuid_t *sender_id, const pg_uuid_t *recipient_id,
 				   const char *channel, Jsonb *payload, TimestampTz now)
 {
-	static StorePlan plan = {.sql = STORE_INSERT_EVENT "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-	" RETURNING ROW(id, NULL, type, severity, sender_id, recipient_id, channel, payload, created_at)::coord.event"};
+	static const int columns[] = {INBOX_ID, 0, INBOX_TYPE, INBOX_SEVERITY, INBOX_SENDER_ID, INBOX_RECIPIENT_ID,
+	INBOX_CHANNEL, INBOX_PAYLOAD, INBOX_CREATED_AT};
+	StoredRow	row;
+	StoredRow	result;
 
-	coord_due_at(JOB_EVENTS, COORD_DUE_NOW);
-	store_run(&plan, STORE_ARGS(arg_uuid(id), arg_text(type), arg_text(severity),
-								arg_uuid(sender_id), arg_uuid(recipient_id),
-								arg_text(channel), arg_jsonb(payload), arg_time(now)));
-	return store_result();
+	rows_set_arg(&row, INBOX_ID, arg_uuid(id));
+	rows_set_arg(&row, INBOX_TYPE, arg_text(type));
+	rows_set_arg(&row, INBOX_SEVERITY, arg_text(severity));
+	rows_set_arg(&row, INBOX_SENDER_ID, arg_uuid(sender_id));
+	rows_set_arg(&row, INBOX_RECIPIENT_ID, arg_uuid(recipient_id));
+	rows_set_arg(&row, INBOX_CHANNEL, arg_text(channel));
+	rows_set_arg(&row, INBOX_PAYLOAD, arg_jsonb(payload));
+	rows_set_arg(&row, INBOX_CREATED_AT, arg_time(now));
+	rows_insert(rows_open("event_inbox", RowExclusiveLock), &row);
+	coord_event_sent(ItemPointerGetBlockNumber(&row.place));
+	rows_project(&result, &row, lengthof(columns), columns);
+	return rows_as_result("event", &result);
 }
 
 static StoreArg
@@ -38,8 +66,18 @@ new_event_id(void)
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
 	coord_uuid7(id);
-	coord_due_at(JOB_EVENTS, COORD_DUE_NOW);
 	return arg_uuid(id);
+}
+
+/* Add one of the system's own events. */
+static void
+insert_system_event(StorePlan *plan, int nargs, const StoreArg *args)
+{
+	ItemPointerData place;
+
+	store_run(plan, nargs, args);
+	place = store_place(0, 1);
+	coord_event_sent(ItemPointerGetBlockNumber(&place));
 }
 
 /* agent.inactive and agent.active */
@@ -48,18 +86,18 @@ store_event_agent(const char *type, const AgentRow *agent, TimestampTz now)
 {
 	static StorePlan plan = {.sql = STORE_INSERT_EVENT
 	"VALUES ($1, $2, CASE $2 WHEN 'agent.inactive' THEN 'warning' ELSE 'info' END, NULL, NULL, 'coord.agents',"
-	" jsonb_build_object('agent_id', $3, 'name', $4, 'last_heartbeat_at', $5), $6)"};
+	" jsonb_build_object('agent_id', $3, 'name', $4, 'last_heartbeat_at', $5), $6) RETURNING ctid"};
 
-	store_run(&plan, STORE_ARGS(new_event_id(), arg_text(type), arg_uuid(&agent->id),
+	insert_system_event(&plan, STORE_ARGS(new_event_id(), arg_text(type), arg_uuid(&agent->id),
 								arg_text(agent->name), arg_time(agent->heartbeat_at), arg_time(now)));
 }
 
 void
 store_event_lock_expired(const LeaseRow *lease, TimestampTz now)
 {
-	static StorePlan plan = {.sql = STORE_INSERT_LOCK_EXPIRED("$1", "$2", "$3", "$4", "$5", "$6", "$7")};
+	static StorePlan plan = {.sql = STORE_INSERT_LOCK_EXPIRED("$1", "$2", "$3", "$4", "$5", "$6", "$7") " RETURNING ctid"};
 
-	store_run(&plan, STORE_ARGS(new_event_id(), arg_uuid(&lease->id), arg_text(lease->resource_key),
+	insert_system_event(&plan, STORE_ARGS(new_event_id(), arg_uuid(&lease->id), arg_text(lease->resource_key),
 								arg_uuid(&lease->agent_id), arg_int8(lease->fencing_token),
 								arg_time(lease->expires_at), arg_time(now)));
 }
@@ -71,9 +109,9 @@ store_event_task_requeued(const TaskRow *task, const char *reason, TimestampTz r
 	static StorePlan plan = {.sql = STORE_INSERT_EVENT
 	"VALUES ($1, 'task.requeued', 'warning', NULL, $4, 'coord.tasks',"
 	" jsonb_build_object('task_id', $2, 'queue', $3, 'agent_id', $4, 'reason', $5,"
-	" 'attempts', $6, 'run_at', $7), $8)"};
+	" 'attempts', $6, 'run_at', $7), $8) RETURNING ctid"};
 
-	store_run(&plan, STORE_ARGS(new_event_id(), arg_uuid(&task->id), arg_text(task->queue),
+	insert_system_event(&plan, STORE_ARGS(new_event_id(), arg_uuid(&task->id), arg_text(task->queue),
 								arg_uuid(task->agent_id), arg_text(reason), arg_int4(task->attempts),
 								arg_time(run_at), arg_time(now)));
 }
@@ -83,79 +121,99 @@ store_event_task_dead(const TaskRow *task, const char *error, TimestampTz now)
 {
 	static StorePlan plan = {.sql = STORE_INSERT_EVENT
 	"VALUES ($1, 'task.dead', 'error', NULL, NULL, 'coord.tasks',"
-	" jsonb_build_object('task_id', $2, 'queue', $3, 'attempts', $4, 'error', $5), $6)"};
+	" jsonb_build_object('task_id', $2, 'queue', $3, 'attempts', $4, 'error', $5), $6) RETURNING ctid"};
 
-	store_run(&plan, STORE_ARGS(new_event_id(), arg_uuid(&task->id), arg_text(task->queue),
+	insert_system_event(&plan, STORE_ARGS(new_event_id(), arg_uuid(&task->id), arg_text(task->queue),
 								arg_int4(task->attempts), arg_text(error), arg_time(now)));
 }
 
-/* Whether there is an event that has yet to be delivered. */
-bool
-store_events_waiting(void)
-{
-	static StorePlan plan = {.sql = "SELECT 1 FROM coord.event_inbox LIMIT 1"};
+/* ---- delivering ---- */
 
-	return store_run(&plan, 0, NULL) > 0;
+static int
+compare_entries(const void *a, const void *b)
+{
+	return memcmp(&((const InboxEntry *) a)->id, &((const InboxEntry *) b)->id, sizeof(pg_uuid_t));
 }
 
 /*
- * Move up to "limit" events from the inbox to the log, in the order of their
- * ids, which within a transaction is the order of sending.  The caller has the
- * delivery lock.  Returns how many, and what each is announced with.
+ * The events from that block of the inbox on that the transaction sees, in the order of
+ * their ids, which within a transaction is that of sending.  When there are more than
+ * "max", those that come first; then *more.  "entries" has room for 2 * max.
  */
 int
-store_events_take(int limit, EventHead **heads)
+store_inbox_look(BlockNumber from, InboxEntry *entries, int max, bool *more)
 {
-	static StorePlan plan = {.sql = "WITH batch AS ("
-		"  SELECT ctid AS place FROM coord.event_inbox ORDER BY id LIMIT $1"
-		"), taken AS ("
-		"  DELETE FROM coord.event_inbox i USING batch WHERE i.ctid = batch.place"
-		"  RETURNING i.id, i.type, i.severity, i.sender_id, i.recipient_id, i.channel, i.payload, i.created_at"
-		") "
-		"INSERT INTO coord.event_log AS e (position, id, type, severity, sender_id, recipient_id, channel, payload, created_at) "
-		"SELECT nextval('coord.event_position'), t.* FROM (SELECT * FROM taken ORDER BY id) t "
-		"RETURNING e.recipient_id, e.channel, jsonb_build_object('id', e.id, 'position', e.position,"
-	" 'type', e.type, 'severity', e.severity, 'recipient_id', e.recipient_id, 'channel', e.channel)::text"};
-	int			n;
+	RowsTable  *table = rows_open("event_inbox", RowExclusiveLock);
+	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
+	ItemPointerData first;
+	ItemPointerData last;
+	TableScanDesc scan;
+	int			n = 0;
 
-	(void) coord_next_event_position(); /* raises the sequence if that is due */
-	n = (int) store_run(&plan, STORE_ARGS(arg_int4(limit)));
-	*heads = palloc(sizeof(EventHead) * Max(n, 1));
-	for (int i = 0; i < n; i++)
+	*more = false;
+	ItemPointerSet(&first, from, FirstOffsetNumber);
+	ItemPointerSet(&last, MaxBlockNumber, MaxOffsetNumber);
+	scan = table_beginscan_tidrange(table->rel, snapshot, &first, &last);
+	while (table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot))
 	{
-		(*heads)[i].recipient_id = store_uuid(i, 1);
-		(*heads)[i].channel = store_text(i, 2);
-		(*heads)[i].notice = store_text(i, 3);
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		if (n == 2 * max)
+		{
+			qsort(entries, n, sizeof(InboxEntry), compare_entries);
+			n = max;
+			*more = true;
+		}
+		entries[n].id = *DatumGetUUIDP(slot_getattr(slot, INBOX_ID, &isnull));
+		entries[n++].place = slot->tts_tid;
 	}
-	return n;
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+
+	qsort(entries, n, sizeof(InboxEntry), compare_entries);
+	*more |= n > max;
+	return Min(n, max);
 }
 
 /*
- * Add the delivered events after a position to a SETOF result: those for a
- * recipient, a channel, both or anybody, of a type or of any.  Events that are
- * addressed to an agent that "reader" may not act for are passed over.
+ * Move events from the inbox to the log, and give them positions; those that somebody
+ * else has moved since they were seen are passed over.  The caller has the delivery lock.
+ * Returns how many, and their positions, which follow each other.
  */
-void
-store_event_list(FunctionCallInfo fcinfo, const pg_uuid_t *recipient_id,
-				 const char *channel, const char *type, int64 after,
-				 int max_events, Oid reader)
+int
+store_inbox_take(const InboxEntry *entries, int n, int64 *first_position)
 {
-#define LIST_EVENTS(filter) \
-	"SELECT e FROM coord.event e WHERE e.position > $4 " filter \
-	" AND ($3 IS NULL OR e.type = $3)" \
-	" AND ($6 OR e.recipient_id IS NULL OR EXISTS (" \
-	"  SELECT FROM coord.agent_data a JOIN pg_roles r ON r.rolname = a.owner" \
-	"  WHERE a.id = e.recipient_id AND pg_has_role($7, r.oid, 'MEMBER')))" \
-	" ORDER BY e.position LIMIT $5"
-	static StorePlan plans[2][2] = {
-		{{.sql = LIST_EVENTS("AND $1 IS NULL AND $2 IS NULL")},
-		{.sql = LIST_EVENTS("AND $1 IS NULL AND e.channel = $2")}},
-		{{.sql = LIST_EVENTS("AND e.recipient_id = $1 AND $2 IS NULL")},
-		{.sql = LIST_EVENTS("AND e.recipient_id = $1 AND e.channel = $2")}},
-	};
+	RowsTable  *inbox = rows_open("event_inbox", RowExclusiveLock);
+	int			partition = store_log_partition(coord_now());
+	RowsTable  *log = store_log_open(partition, RowExclusiveLock);
+	int64		position = coord_next_event_positions(n);
+	StoredRow  *rows = palloc(sizeof(StoredRow) * LOG_ROWS);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "coord delivery", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	int			taken = 0;
+	int			nrows = 0;
 
-	store_run(&plans[recipient_id != NULL][channel != NULL],
-			  STORE_ARGS(arg_uuid(recipient_id), arg_text(channel), arg_text(type), arg_int8(after),
-						 arg_int4(max_events), arg_bool(superuser_arg(reader)), arg_oid(reader)));
-	store_results(fcinfo);
+	*first_position = position;
+	for (int i = 0; i < n; i++)
+	{
+		StoredRow	row;
+
+		if (rows_fetch_live(inbox, &entries[i].place, &row) == STORE_ROW_LOCKED &&
+			memcmp(rows_uuid(&row, INBOX_ID), &entries[i].id, sizeof(pg_uuid_t)) == 0 &&
+			rows_delete(inbox, &entries[i].place, false) == STORE_ROW_LOCKED)
+			store_log_form(&rows[nrows++], position + taken++, row.values, row.nulls, INBOX_NCOLUMNS, partition);
+		if (nrows == LOG_ROWS || (i == n - 1 && nrows > 0))
+		{
+			rows_insert_many(log, rows, nrows);
+			nrows = 0;
+			MemoryContextReset(context);
+		}
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	pfree(rows);
+	return taken;
 }

@@ -1,22 +1,13 @@
 /*
  * event_store.h
- *		Stored events: coord.event_inbox and coord.event_log.
+ *		Events that have yet to be delivered: coord.event_inbox.
  */
 #ifndef COORD_STORE_EVENT_STORE_H
 #define COORD_STORE_EVENT_STORE_H
 
-#include "fmgr.h"
 #include "store/agent_store.h"
 #include "store/lease_store.h"
 #include "store/task_store.h"
-
-/* what an event is delivered with */
-typedef struct EventHead
-{
-	pg_uuid_t  *recipient_id;	/* NULL: none */
-	char	   *channel;		/* NULL: none */
-	char	   *notice;			/* the notification's payload */
-} EventHead;
 
 /* the beginning of a statement that adds events, and such a statement, for lock.expired */
 #define STORE_INSERT_EVENT \
@@ -35,10 +26,14 @@ extern void store_event_task_requeued(const TaskRow *task, const char *reason,
 									  TimestampTz run_at, TimestampTz now);
 extern void store_event_task_dead(const TaskRow *task, const char *error, TimestampTz now);
 
-extern bool store_events_waiting(void);
-extern int	store_events_take(int limit, EventHead **heads);
-extern void store_event_list(FunctionCallInfo fcinfo, const pg_uuid_t *recipient_id,
-							 const char *channel, const char *type, int64 after,
-							 int max_events, Oid reader);
+/* an event of the inbox, as it was seen */
+typedef struct InboxEntry
+{
+	pg_uuid_t	id;
+	ItemPointerData place;
+} InboxEntry;
+
+extern int	store_inbox_look(BlockNumber from, InboxEntry *entries, int max, bool *more);
+extern int	store_inbox_take(const InboxEntry *entries, int n, int64 *first_position);
 
 #endif							/* COORD_STORE_EVENT_STORE_H */

@@ -293,11 +293,12 @@ store_leases_look(TimestampTz now, int limit)
 		"), told AS ("
 		   STORE_INSERT_LOCK_EXPIRED("coord.new_id()", "id", "resource_key", "agent_id", "fencing_token",
 									 "expires_at", "$1") " FROM due JOIN ended USING (slot) WHERE ends"
-		"  RETURNING 1"
+		"  RETURNING ctid"
 		") SELECT (SELECT count(*) FROM renewed) + (SELECT count(*) FROM ended) + (SELECT count(*) FROM kept),"
 		" (SELECT count(*) FROM renewed), (SELECT count(*) FROM told),"
 		" (SELECT min(expires_at) FROM due WHERE ends),"
-	" (SELECT array_agg(resource_key) FROM due JOIN ended USING (slot))"};
+		" (SELECT array_agg(resource_key) FROM due JOIN ended USING (slot)),"
+	" (SELECT min(ctid) FROM told)"};
 	LeaseLook	look;
 
 	coord_leases_touched();
@@ -307,7 +308,11 @@ store_leases_look(TimestampTz now, int limit)
 	look.ended = (int) store_int8(0, 3, 0);
 	look.first_ended_at = store_time(0, 4, now);
 	if (look.ended > 0)
-		coord_due_at(JOB_EVENTS, COORD_DUE_NOW);
+	{
+		ItemPointerData first_event = store_place(0, 6);
+
+		coord_event_sent(ItemPointerGetBlockNumber(&first_event));
+	}
 	announce_waiting(store_text_array(0, 5));
 	return look;
 }

@@ -79,6 +79,22 @@ find_table(const char *name)
 	return NULL;
 }
 
+/* Open a relation by its name, which DROP and CREATE EXTENSION may be giving to another just now. */
+static Relation
+open_by_name(const char *relation, LOCKMODE mode)
+{
+	Oid			relid;
+	Relation	rel = NULL;
+
+	while (rel == NULL && OidIsValid(relid = relation_oid(relation)))
+		rel = try_table_open(relid, mode);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"coord.%s\" does not exist", relation)));
+	return rel;
+}
+
 /* Open a stored relation. */
 RowsTable *
 rows_open(const char *relation, LOCKMODE mode)
@@ -86,7 +102,7 @@ rows_open(const char *relation, LOCKMODE mode)
 	RowsTable  *table = find_table(relation);
 
 	if (table == NULL)
-		return add_table(relation, table_open(relation_oid(relation), mode), mode);
+		return add_table(relation, open_by_name(relation, mode), mode);
 	if (table->mode < mode)
 	{
 		LockRelationOid(RelationGetRelid(table->rel), mode);
@@ -246,6 +262,50 @@ rows_find(RowsTable *table, const char *index, int nkeys, ScanKey keys, Snapshot
 	if (snapshot->snapshot_type == SNAPSHOT_MVCC)
 		UnregisterSnapshot(snapshot);
 	return found;
+}
+
+/*
+ * Walk along the rows that a statement would see: those that an index finds, in its
+ * order, or, if it is NULL, all.  No other reading of the relation until rows_end().
+ */
+void
+rows_begin(RowsWalk *walk, RowsTable *table, const char *index, int nkeys, ScanKey keys)
+{
+	walk->table = table;
+	walk->snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	walk->scan = NULL;
+	walk->index_scan = NULL;
+	if (index == NULL)
+	{
+		walk->scan = table_beginscan(table->rel, walk->snapshot, 0, NULL);
+		return;
+	}
+	walk->index_scan = index_beginscan(table->rel, rows_index(table, index), walk->snapshot, nkeys, 0);
+	index_rescan(walk->index_scan, keys, nkeys, NULL, 0);
+}
+
+/* The next row; false when there is none. */
+bool
+rows_next(RowsWalk *walk, StoredRow *row)
+{
+	TupleTableSlot *slot = slot_of(walk->table);
+	bool		found = walk->scan != NULL ? table_scan_getnextslot(walk->scan, ForwardScanDirection, slot) :
+		index_getnext_slot(walk->index_scan, ForwardScanDirection, slot);
+
+	if (found)
+		read_slot(slot, row);
+	return found;
+}
+
+void
+rows_end(RowsWalk *walk)
+{
+	if (walk->scan != NULL)
+		table_endscan(walk->scan);
+	else
+		index_endscan(walk->index_scan);
+	ExecClearTuple(slot_of(walk->table));
+	UnregisterSnapshot(walk->snapshot);
 }
 
 bool
@@ -490,6 +550,32 @@ rows_insert(RowsTable *table, StoredRow *row)
 	add_index_entries(table, slot, false, false);
 	row->place = slot->tts_tid;
 	ExecClearTuple(slot);
+	CommandCounterIncrement();
+}
+
+/*
+ * Add many rows, which are written together where they go to one page; their places
+ * are not set.
+ */
+void
+rows_insert_many(RowsTable *table, StoredRow *rows, int n)
+{
+	TupleDesc	desc = RelationGetDescr(table->rel);
+	TupleTableSlot **slots = palloc(sizeof(TupleTableSlot *) * n);
+
+	PreventCommandIfReadOnly("INSERT");
+	for (int i = 0; i < n; i++)
+	{
+		slots[i] = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
+		ExecStoreHeapTuple(heap_form_tuple(desc, rows[i].values, rows[i].nulls), slots[i], true);
+	}
+	table_multi_insert(table->rel, slots, n, GetCurrentCommandId(true), 0, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		add_index_entries(table, slots[i], false, false);
+		ExecDropSingleTupleTableSlot(slots[i]);
+	}
+	pfree(slots);
 	CommandCounterIncrement();
 }
 

@@ -13,7 +13,9 @@
 #ifndef COORD_STORE_ROWS_H
 #define COORD_STORE_ROWS_H
 
+#include "access/genam.h"
 #include "access/skey.h"
+#include "access/tableam.h"
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"
 #include "nodes/lockoptions.h"
@@ -58,12 +60,24 @@ extern RowsTable *rows_open_partition(const char *relation, Datum key);
 extern Relation rows_index(RowsTable *table, const char *name);
 extern void rows_close_all(StoreScope *scope);
 
+/* a walk along a relation, see rows_begin() */
+typedef struct RowsWalk
+{
+	RowsTable  *table;
+	Snapshot	snapshot;
+	TableScanDesc scan;			/* one of the two */
+	IndexScanDesc index_scan;
+} RowsWalk;
+
 /* finding */
 extern void rows_key_uuid(ScanKey key, int column, const pg_uuid_t *id);
 extern void rows_key_text(ScanKey key, int column, const char *text);
 extern void rows_key_int8(ScanKey key, int column, int64 value);
 extern void rows_key_time(ScanKey key, int column, TimestampTz value);
 extern bool rows_find(RowsTable *table, const char *index, int nkeys, ScanKey keys, Snapshot snapshot, StoredRow *row);
+extern void rows_begin(RowsWalk *walk, RowsTable *table, const char *index, int nkeys, ScanKey keys);
+extern bool rows_next(RowsWalk *walk, StoredRow *row);
+extern void rows_end(RowsWalk *walk);
 extern bool rows_exist(const char *relation, const char *index, int nkeys, ScanKey keys, Snapshot snapshot);
 extern bool rows_is_empty(const char *relation);
 extern void rows_remember(RowsTable *table, const pg_uuid_t *id, const ItemPointerData *place);
@@ -76,6 +90,7 @@ extern StoreRowState rows_lock(RowsTable *table, StoredRow *row, LockTupleMode m
 extern StoreRowState rows_update(RowsTable *table, StoredRow *row, bool wait);
 extern StoreRowState rows_delete(RowsTable *table, const ItemPointerData *place, bool wait);
 extern void rows_insert(RowsTable *table, StoredRow *row);
+extern void rows_insert_many(RowsTable *table, StoredRow *rows, int n);
 
 /* a row of a user's relation, as a function returns it */
 extern void rows_project(StoredRow *row, const StoredRow *from, int n, const int *columns);

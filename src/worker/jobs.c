@@ -19,12 +19,13 @@
 #include "utils/snapmgr.h"
 
 #include "clock.h"
+#include "delivery.h"
 #include "queue_listen.h"
-#include "store/agent_store.h"
 #include "store/lease_store.h"
 #include "store/store.h"
 #include "store/agent_store.h"
 #include "store/deadline_store.h"
+#include "store/event_log_store.h"
 #include "store/task_store.h"
 #include "uuid7.h"
 #include "worker/jobs.h"
@@ -34,6 +35,14 @@
  * what is due comes first, but does not hold up those who listen for long.
  */
 #define DELIVERY_INTERVAL (200 * INT64CONST(1000))
+
+/*
+ * When a batch has had so many events, there are many senders: the next one waits for so
+ * long.  Each notification wakes every session that listens to anything in the database,
+ * and each commit of a batch is a flush.
+ */
+#define MANY_EVENTS 16
+#define EVENTS_PAUSE (20 * INT64CONST(1000))
 
 /* how soon to come back to what is due and locked */
 #define LOCKED_RETRY (50 * INT64CONST(1000))
@@ -83,11 +92,12 @@ typedef struct Aside
 } Aside;
 
 static SweepOutcome wake_listeners(SweepCounts *counts);
+static TimestampTz queues_next_due(void);
 static SweepOutcome sweep_agents(SweepCounts *counts);
 static SweepOutcome sweep_leases(SweepCounts *counts);
 
 static Job	jobs[COORD_NJOBS] = {
-	[JOB_QUEUES] = {.name = "waking listeners of queues", .batch = wake_listeners, .next_due = coord_queues_next_ready},
+	[JOB_QUEUES] = {.name = "waking listeners of queues", .batch = wake_listeners, .next_due = queues_next_due},
 	[JOB_AGENTS] = {.name = "ending agents", .batch = sweep_agents, .next_due = store_agents_next_due},
 	[JOB_LEASES] = {.name = "expiring and renewing leases", .batch = sweep_leases, .next_due = store_leases_next_due},
 	[JOB_CLAIMS] = {.name = "giving back claims", .batch = coord_sweep_claims, .next_due = store_claims_next_due},
@@ -95,6 +105,8 @@ static Job	jobs[COORD_NJOBS] = {
 	[JOB_RELEASES] = {.name = "releasing leases of ended agents", .batch = coord_sweep_releases, .next_due = NULL},
 	[JOB_CHECKS] = {.name = "looking at dependencies", .batch = coord_sweep_checks, .next_due = NULL},
 	[JOB_EVENTS] = {.name = "delivering events", .batch = coord_deliver_events, .next_due = NULL},
+	[JOB_NOTICES] = {.name = "notifying of events", .batch = coord_notify_events, .next_due = coord_notices_next_due},
+	[JOB_RETENTION] = {.name = "dropping old events", .batch = coord_expire_events, .next_due = store_log_next_due},
 };
 
 static bool look_for_unknown = false;
@@ -102,6 +114,7 @@ static bool leases_one_by_one = false;
 static Aside asides[MAX_ASIDE];
 
 static bool run(CoordDatabase *db, CoordJob job);
+static void pause_delivery(CoordDatabase *db, int64 delivered, TimestampTz since);
 static void try_batch(CoordDatabase *db, CoordJob job, Batch *batch);
 static void run_batch(CoordJob job, Batch *batch);
 static void note_error(CoordDatabase *db, CoordJob job);
@@ -199,10 +212,21 @@ run(CoordDatabase *db, CoordJob job)
 
 	if (job == JOB_EVENTS && batch.outcome != SWEEP_MORE && batch.outcome != SWEEP_LOCKED)
 	{
+		pg_atomic_write_u32(&db->delivering, false);
 		pg_atomic_write_u64(&db->deliveries_done, deliveries);
 		ConditionVariableBroadcast(&db->delivery_cv);
+		pause_delivery(db, batch.counts.events_delivered, now);
 	}
 	return true;
+}
+
+static void
+pause_delivery(CoordDatabase *db, int64 delivered, TimestampTz since)
+{
+	if (delivered < MANY_EVENTS)
+		return;
+	jobs[JOB_EVENTS].retry_at = since + EVENTS_PAUSE;
+	pg_atomic_write_u64(&db->delivers_from, (uint64) jobs[JOB_EVENTS].retry_at);
 }
 
 static void
@@ -297,10 +321,18 @@ wake_listeners(SweepCounts *counts pg_attribute_unused())
 {
 	TimestampTz now = coord_now();
 
+	if (!coord_may_notify(now))
+		return SWEEP_IDLE;
 	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
 	(void) coord_notify_ready_queues(now);
 	return coord_queues_next_ready() <= now ? SWEEP_MORE : SWEEP_SOME;
+}
+
+static TimestampTz
+queues_next_due(void)
+{
+	return Max(coord_queues_next_ready(), coord_may_notify_at());
 }
 
 static SweepOutcome
@@ -408,6 +440,8 @@ note_error(CoordDatabase *db, CoordJob job)
 
 	if (job == JOB_QUEUES)
 		coord_all_queues_ready();
+	if (job == JOB_EVENTS)
+		coord_deliver_anew();
 	if (job == JOB_RELEASES)
 		coord_sweep_releases_anew();
 }

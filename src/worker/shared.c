@@ -95,6 +95,11 @@ startup_shmem(void)
 			pg_atomic_init_u64(&db->sleeps_until, (uint64) COORD_DUE_NOW);
 			pg_atomic_init_u32(&db->checks_wait, 0);
 			pg_atomic_init_u32(&db->attachments_unknown, 1);
+			pg_atomic_init_u32(&db->inbox_from, 0);
+			pg_atomic_init_u32(&db->delivering, false);
+			pg_atomic_init_u64(&db->delivers_from, 0);
+			pg_atomic_init_u64(&db->stamped_to, 0);
+			pg_atomic_init_u64(&db->notified_to, 0);
 			pg_atomic_init_u64(&db->deliveries_asked, 0);
 			pg_atomic_init_u64(&db->deliveries_done, 0);
 			ConditionVariableInit(&db->delivery_cv);
@@ -175,6 +180,9 @@ coord_want_worker(Oid dbid)
 			db->failures = 0;
 			db->refusals = 0;
 			db->holds = 0;
+			pg_atomic_write_u32(&db->inbox_from, 0);
+			pg_atomic_write_u64(&db->stamped_to, 0);
+			pg_atomic_write_u64(&db->notified_to, 0);
 		}
 	}
 	if (db != NULL)
@@ -277,6 +285,16 @@ coord_leases_may_be_due(TimestampTz now)
 		(db == NULL || db->pid == 0 || (TimestampTz) pg_atomic_read_u64(&db->due_at[JOB_LEASES]) <= now);
 }
 
+/* Whether events may have been committed that are not delivered. */
+static bool
+events_may_wait(CoordDatabase *db)
+{
+	if (pg_atomic_read_u32(&db->inbox_from) != InvalidBlockNumber)
+		return true;
+	pg_memory_barrier();		/* the worker says that it delivers before it takes that */
+	return pg_atomic_read_u32(&db->delivering) != 0;
+}
+
 /*
  * Wait until the worker has made a delivery that began after this call, and so
  * has delivered every event that was committed before it; no longer than a
@@ -289,7 +307,7 @@ coord_wait_for_delivery(void)
 	TimestampTz give_up_at = coord_now() + DELIVERY_TIMEOUT_MS * INT64CONST(1000);
 	uint64		delivery;
 
-	if (db == NULL)
+	if (db == NULL || !events_may_wait(db))
 		return;
 	delivery = pg_atomic_add_fetch_u64(&db->deliveries_asked, 1);
 	coord_tell_worker(db, JOB_EVENTS, COORD_DUE_NOW);
@@ -327,6 +345,16 @@ coord_lower(pg_atomic_uint64 *instant, TimestampTz to)
 		;
 }
 
+/* Lower the number of a block; InvalidBlockNumber is the highest. */
+void
+coord_lower_block(pg_atomic_uint32 *block, BlockNumber to)
+{
+	uint32		is = pg_atomic_read_u32(block);
+
+	while (to < is && !pg_atomic_compare_exchange_u32(block, &is, to))
+		;
+}
+
 /* A job is due at that instant, if it is not due earlier. */
 void
 coord_set_due(CoordDatabase *db, CoordJob job, TimestampTz instant)
@@ -342,6 +370,8 @@ coord_tell_worker(CoordDatabase *db, CoordJob job, TimestampTz instant)
 {
 	coord_set_due(db, job, instant);
 	pg_memory_barrier();
+	if (job == JOB_EVENTS)
+		instant = Max(instant, (TimestampTz) pg_atomic_read_u64(&db->delivers_from));
 	if (instant >= (TimestampTz) pg_atomic_read_u64(&db->sleeps_until))
 		return;
 	LWLockAcquire(coord_shared->lock, LW_SHARED);

@@ -17,6 +17,7 @@
 #define COORD_WORKER_SHARED_H
 
 #include "port/atomics.h"
+#include "storage/block.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -33,10 +34,12 @@ typedef enum CoordJob
 	JOB_ORPHANS,				/* and those that were committed after their agent's end */
 	JOB_RELEASES,				/* release the leases of agents that were attached */
 	JOB_CHECKS,					/* look at the dependencies that have a check */
-	JOB_EVENTS					/* deliver events */
+	JOB_EVENTS,					/* deliver events */
+	JOB_NOTICES,				/* notify who listens for them */
+	JOB_RETENTION				/* drop old ones */
 } CoordJob;
 
-#define COORD_NJOBS (JOB_EVENTS + 1)
+#define COORD_NJOBS (JOB_RETENTION + 1)
 
 /* a job that is due now, or to be done as soon as possible */
 #define COORD_DUE_NOW DT_NOBEGIN
@@ -94,6 +97,13 @@ typedef struct CoordDatabase
 	pg_atomic_uint32 checks_wait;	/* it keeps dependency checks */
 	pg_atomic_uint32 attachments_unknown;	/* agents may have some that nobody knows */
 
+	/* delivery, see delivery.c */
+	pg_atomic_uint32 inbox_from;	/* the first block of the inbox that may have something; or InvalidBlockNumber */
+	pg_atomic_uint32 delivering;	/* the worker has taken that, and is not done with it */
+	pg_atomic_uint64 delivers_from; /* it is not to be woken to deliver before */
+	pg_atomic_uint64 stamped_to;	/* the last position that was given; 0: none since this memory was made */
+	pg_atomic_uint64 notified_to;	/* and the last one whose listeners were notified */
+
 	/* readers wait for a delivery that began after they asked */
 	pg_atomic_uint64 deliveries_asked;
 	pg_atomic_uint64 deliveries_done;
@@ -132,6 +142,7 @@ extern void coord_wake_launcher(void);
 extern void coord_hold_worker(Oid dbid);
 extern void coord_unhold_worker(Oid dbid);
 extern void coord_wait_for_delivery(void);
+extern void coord_lower_block(pg_atomic_uint32 *block, BlockNumber to);
 extern bool coord_wait_for_sweep(void);
 extern void coord_lower(pg_atomic_uint64 *instant, TimestampTz to);
 extern void coord_set_due(CoordDatabase *db, CoordJob job, TimestampTz instant);

@@ -19,7 +19,7 @@
 #include "claim.h"
 #include "clock.h"
 #include "dependency.h"
-#include "event.h"
+#include "delivery.h"
 #include "store/deadline_store.h"
 #include "store/lease_store.h"
 #include "store/store.h"
@@ -34,7 +34,6 @@
 #define CLAIM_BATCH 500
 #define RELEASE_BATCH 5000		/* leases that are read */
 #define CHECK_BATCH 1000
-#define EVENT_BATCH 1000
 
 PG_FUNCTION_INFO_V1(coord_sweep);
 
@@ -78,7 +77,13 @@ coord_sweep(PG_FUNCTION_ARGS pg_attribute_unused())
 	coord_sweep_releases_anew();
 	sweep_kind(&counts, coord_sweep_releases);
 	sweep_kind(&counts, coord_sweep_checks);
-	sweep_kind(&counts, coord_deliver_events);
+	if (coord_worker_runs())
+		coord_await_delivery(); /* the worker's, since this transaction may stay open for long */
+	else
+	{
+		sweep_kind(&counts, coord_deliver_events);
+		sweep_kind(&counts, coord_expire_events);
+	}
 
 	json = psprintf("{\"leases_expired\": " INT64_FORMAT ", \"agents_expired\": " INT64_FORMAT
 					", \"tasks_requeued\": " INT64_FORMAT ", \"leases_renewed\": " INT64_FORMAT
@@ -355,16 +360,6 @@ coord_sweep_checks(SweepCounts *counts pg_attribute_unused())
 	if (store_checks(&after, 1).n == 0)
 		coord_keep_checks(false);
 	return outcome_of(done, false, false);
-}
-
-/* Deliver a batch of events; SWEEP_LOCKED also when another transaction is delivering. */
-SweepOutcome
-coord_deliver_events(SweepCounts *counts)
-{
-	int			n = coord_events_deliver(EVENT_BATCH);
-
-	counts->events_delivered += Max(n, 0);
-	return outcome_of(n, n < 0, n == EVENT_BATCH);
 }
 
 void

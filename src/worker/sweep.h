@@ -34,7 +34,6 @@ extern SweepOutcome coord_sweep_orphans(SweepCounts *counts);
 extern SweepOutcome coord_sweep_releases(SweepCounts *counts);
 extern void coord_sweep_releases_anew(void);
 extern SweepOutcome coord_sweep_checks(SweepCounts *counts);
-extern SweepOutcome coord_deliver_events(SweepCounts *counts);
 extern void coord_sweep_counts_add(SweepCounts *to, const SweepCounts *from);
 
 /* what is being looked at, in case of an error */

@@ -56,6 +56,10 @@ static struct
 	bool		any;
 	TimestampTz due_at[COORD_NJOBS];
 	bool		finished_task;
+	BlockNumber inbox_from;		/* the first block with an event of it */
+	int64		stamped_first;	/* positions that it has given; 0: none */
+	int64		stamped_last;
+	int64		notified_to;	/* the last position that it has notified of; 0: none */
 	List	   *queues;
 	NotedTask  *tasks;
 	int			ntasks;
@@ -75,6 +79,7 @@ begin(void)
 	if (left.any)
 		return;
 	left.any = true;
+	left.inbox_from = InvalidBlockNumber;
 	for (int job = 0; job < COORD_NJOBS; job++)
 		left.due_at[job] = DT_NOEND;
 }
@@ -110,6 +115,34 @@ coord_finished_task(void)
 {
 	begin();
 	left.finished_task = true;
+}
+
+/* An event was added to the inbox, or several, to that block or later ones. */
+void
+coord_event_sent(BlockNumber block)
+{
+	coord_due_at(JOB_EVENTS, COORD_DUE_NOW);
+	left.inbox_from = Min(left.inbox_from, block);
+}
+
+/* Events were given positions, by who has the delivery lock; and perhaps their listeners were notified. */
+void
+coord_events_stamped(int64 first, int64 last, bool notified)
+{
+	coord_due_at(JOB_NOTICES, COORD_DUE_NOW);
+	if (left.stamped_first == 0)
+		left.stamped_first = first;
+	left.stamped_last = last;
+	if (notified)
+		left.notified_to = last;
+}
+
+/* The worker has notified the listeners of all events up to that one. */
+void
+coord_events_notified(int64 to)
+{
+	begin();
+	left.notified_to = to;
 }
 
 /* Something in a queue is claimable from that instant on. */
@@ -336,6 +369,25 @@ tell_queues(bool commit, SubTransactionId since)
 	return notify_at;
 }
 
+/* How far the delivery has come; the delivery lock, if it was taken, is still held. */
+static void
+tell_delivery(CoordDatabase *db)
+{
+	if (left.inbox_from != InvalidBlockNumber)
+		coord_lower_block(&db->inbox_from, left.inbox_from);
+	if (left.stamped_last != 0)
+	{
+		uint64		notified_to = pg_atomic_read_u64(&db->notified_to);
+
+		/* nobody who listens has missed what came before these; or positions have gone back, in another installation */
+		if (notified_to == 0 || notified_to >= (uint64) left.stamped_first)
+			pg_atomic_write_u64(&db->notified_to, left.stamped_first - 1);
+		pg_atomic_write_u64(&db->stamped_to, left.stamped_last);
+	}
+	if (left.notified_to != 0)
+		pg_atomic_write_u64(&db->notified_to, left.notified_to);
+}
+
 /* Tell the worker what is left for it. */
 static void
 tell_worker(bool commit, TimestampTz notify_at)
@@ -344,6 +396,8 @@ tell_worker(bool commit, TimestampTz notify_at)
 
 	if (db == NULL)
 		return;
+	if (commit)
+		tell_delivery(db);
 	if (left.finished_task && pg_atomic_read_u32(&db->checks_wait))
 		left.due_at[JOB_CHECKS] = COORD_DUE_NOW;
 	if (!commit)
@@ -369,7 +423,10 @@ all_changed(void)
 	coord_all_queues_ready();
 	coord_queue_wake_all();
 	if (db != NULL)
+	{
 		pg_atomic_write_u32(&db->attachments_unknown, 1);
+		pg_atomic_write_u32(&db->inbox_from, 0);
+	}
 }
 
 /* Who waits for a lease that was touched, or for a task that needs it, looks again. */

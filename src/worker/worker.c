@@ -63,6 +63,7 @@ coord_worker_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			coord_set_due(my_database, JOB_RETENTION, COORD_DUE_NOW);
 		}
 
 		my_database->status.last_wakeup_at = coord_now();
@@ -127,6 +128,7 @@ attach(int slot)
 			coord_set_due(db, job, COORD_DUE_NOW);
 		pg_atomic_write_u64(&db->sleeps_until, (uint64) COORD_DUE_NOW);
 		pg_atomic_write_u32(&db->attachments_unknown, 1);
+		pg_atomic_write_u32(&db->inbox_from, 0);
 		my_database = db;
 		before_shmem_exit(detach, (Datum) 0);
 	}

@@ -2,7 +2,7 @@
 -- only as its own agents, a monitor only look; and nobody touches the stored
 -- rows.
 BEGIN;
-SELECT plan(134);
+SELECT plan(151);
 
 CREATE ROLE pgtap_fresh;
 CREATE ROLE pgtap_agent;
@@ -50,7 +50,7 @@ SELECT lives_ok($$SELECT coord.grant_agent('pgtap_agent')$$, 'grant_agent');
 SELECT lives_ok($$SELECT coord.grant_agent('pgtap_agent')$$, 'grant_agent again');
 SELECT lives_ok($$SELECT coord.grant_agent('pgtap_stranger')$$, 'grant_agent to another role');
 SELECT is(pg_temp.callable_by('pgtap_agent'),
-	'{agent_attach,agent_heartbeat,agent_register,agent_retire,event_list,event_listen,event_send,event_unlisten,lease_acquire,lease_assert,lease_release,lease_renew,listen_name,queue_listen,queue_pause,queue_resume,queue_set,queue_unlisten,queue_wait,sweep,task_cancel,task_claim,task_complete,task_complete_many,task_create,task_create_many,task_fail,task_redrive,task_release,task_renew,version}',
+	'{agent_attach,agent_heartbeat,agent_register,agent_retire,event_ack,event_list,event_listen,event_poll,event_send,event_subscribe,event_unlisten,event_unsubscribe,lease_acquire,lease_assert,lease_release,lease_renew,listen_name,queue_listen,queue_pause,queue_resume,queue_set,queue_unlisten,queue_wait,sweep,task_cancel,task_claim,task_complete,task_complete_many,task_create,task_create_many,task_fail,task_redrive,task_release,task_renew,version}',
 	'it calls the functions of agents');
 SELECT ok(has_schema_privilege('pgtap_agent', 'coord', 'USAGE'), 'it uses the schema');
 SELECT ok(NOT has_schema_privilege('pgtap_agent', 'coord', 'CREATE'), 'it creates nothing in the schema');
@@ -113,10 +113,22 @@ SELECT is(pg_temp.hostile($$SELECT max_claimed FROM coord.queue_set('pgtap-q', m
 SELECT is(pg_temp.hostile(format('SELECT type FROM coord.event_send(%L, recipient_id => %L, channel => %L, sender_id => %L)', 'pgtap.mail',
 	pg_temp.note('agent'), 'pgtap-channel', pg_temp.note('agent'))), 'pgtap.mail', 'it sends an event');
 SELECT is(pg_temp.hostile($$SELECT type FROM coord.event_send('pgtap.news', channel => 'pgtap-channel')$$), 'pgtap.news', 'and another');
+SELECT is(pg_temp.hostile($$SELECT coord.sweep() IS NOT NULL$$), 'true', 'it sweeps');
 -- Delivery within this transaction, since nothing here is ever committed.
-SELECT is((pg_temp.hostile($$SELECT coord.sweep()$$)::jsonb->>'events_delivered')::int >= 2, true, 'it sweeps');
+RESET ROLE;
+DO $$ BEGIN PERFORM nextval('coord.event_position'); END $$;
+INSERT INTO coord.event_partition SELECT 0, 0, now() WHERE NOT EXISTS (SELECT FROM coord.event_partition);
+WITH sent AS (DELETE FROM coord.event_inbox RETURNING *)
+INSERT INTO coord.event_log SELECT nextval('coord.event_position'), sent.*,
+	(SELECT partition FROM coord.event_partition ORDER BY first_position DESC LIMIT 1) FROM sent;
+SET ROLE pgtap_agent;
 SELECT is(pg_temp.hostile(format('SELECT type FROM coord.event_list(%L)', pg_temp.note('agent'))), 'pgtap.mail', 'it lists the events to its agent');
 SELECT is(pg_temp.hostile($$SELECT string_agg(type, ' ') FROM coord.event_list(channel => 'pgtap-channel')$$), 'pgtap.mail pgtap.news', 'and those on a channel');
+SELECT is(pg_temp.hostile(format('SELECT coord.event_subscribe(%L, %L)', pg_temp.note('agent'), 'pgtap-channel')), 'true', 'it subscribes its agent');
+SELECT is(pg_temp.hostile(format($$SELECT string_agg(type, ' ') FROM coord.event_poll(%L)$$, pg_temp.note('agent'))), 'pgtap.mail pgtap.news', 'it polls for it');
+SELECT is(pg_temp.hostile(format('SELECT coord.event_ack(%L, max(position)) IS NOT NULL FROM coord.event_poll(%1$L)', pg_temp.note('agent'))), 'true', 'and acknowledges');
+SELECT is(pg_temp.hostile(format('SELECT count(*) FROM coord.event_poll(%L)', pg_temp.note('agent'))), '0', 'once');
+SELECT is(pg_temp.hostile(format('SELECT coord.event_unsubscribe(%L, %L)', pg_temp.note('agent'), 'pgtap-channel')), 'true', 'it ends the subscription');
 SELECT is(pg_temp.hostile(format('SELECT coord.event_listen(%L)', pg_temp.note('agent'))), 'coord:agent:' || pg_temp.note('agent'), 'it listens for its agent');
 SELECT is(pg_temp.hostile(format('SELECT coord.event_unlisten(%L)', pg_temp.note('agent'))), 'coord:agent:' || pg_temp.note('agent'), 'and no longer');
 SELECT is(pg_temp.hostile($$SELECT coord.listen_name()$$), 'coord:all', 'it asks for a name');
@@ -129,9 +141,9 @@ SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'coord':
 	'no stored relation is open to an agent''s role');
 SET ROLE pgtap_agent;
 SELECT throws_ok(format('SELECT count(*) FROM coord.%I', r), '42501', NULL, 'an agent''s role cannot read coord.' || r)
-FROM unnest('{agent_data, lease_data, task_live, claim_deadline, claim_batch, task_dependency, dependency_check, task_finished, task_dead, queue_data, queue_slot, event_inbox, event_log, installation, agent, lease, task, dead_letter, event, queue, worker}'::text[]) r;
+FROM unnest('{agent_data, lease_data, task_live, claim_deadline, claim_batch, task_dependency, dependency_check, task_finished, task_dead, queue_data, queue_slot, event_inbox, event_log, event_log_0, event_partition, event_subscription, event_cursor, installation, agent, lease, task, dead_letter, event, queue, worker}'::text[]) r;
 SELECT throws_ok(format('DELETE FROM coord.%I', r), '42501', NULL, 'an agent''s role cannot write coord.' || r)
-FROM unnest('{agent_data, lease_data, task_live, task_finished, task_dead, queue_data, event_inbox, event_log}'::text[]) r;
+FROM unnest('{agent_data, lease_data, task_live, task_finished, task_dead, queue_data, event_inbox, event_log, event_log_0, event_partition, event_subscription, event_cursor}'::text[]) r;
 SELECT throws_ok($$SELECT nextval('coord.fencing_token')$$, '42501', NULL, 'an agent''s role cannot use up tokens');
 SELECT throws_ok($$SELECT coord.grant_agent('pgtap_fresh')$$, '42501', NULL, 'an agent''s role grants nothing');
 SELECT throws_ok($$SELECT coord.grant_monitor('pgtap_agent')$$, '42501', NULL, 'not even to itself');
@@ -157,6 +169,10 @@ FROM unnest('{task_renew, task_complete, task_fail, task_release}'::text[]) f;
 SELECT throws_ok(format('SELECT coord.event_send(%L, sender_id => %L)', 'pgtap.x', pg_temp.note('agent')), '42501', NULL, 'nor send as it');
 SELECT throws_ok(format('SELECT coord.event_listen(%L)', pg_temp.note('agent')), '42501', NULL, 'nor listen for it');
 SELECT throws_ok(format('SELECT coord.event_list(%L)', pg_temp.note('agent')), '42501', NULL, 'nor list the events to it');
+SELECT throws_ok(format('SELECT coord.event_poll(%L)', pg_temp.note('agent')), '42501', NULL, 'nor poll for it');
+SELECT throws_ok(format('SELECT coord.event_ack(%L, 1)', pg_temp.note('agent')), '42501', NULL, 'nor acknowledge');
+SELECT throws_ok(format('SELECT coord.event_subscribe(%L, %L)', pg_temp.note('agent'), 'c'), '42501', NULL, 'nor subscribe it');
+SELECT throws_ok(format('SELECT coord.event_unsubscribe(%L, %L)', pg_temp.note('agent'), 'c'), '42501', NULL, 'nor unsubscribe it');
 SELECT is((SELECT string_agg(type, ' ') FROM coord.event_list(channel => 'pgtap-channel')), 'pgtap.news', 'those to it are not on the channel either');
 SELECT is((SELECT count(*)::int FROM coord.event_list(type => 'pgtap.mail')), 0, 'nor anywhere else');
 SELECT lives_ok(format('SELECT coord.event_send(%L, recipient_id => %L)', 'pgtap.x', pg_temp.note('agent')), 'but anybody may send to it');

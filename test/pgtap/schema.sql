@@ -1,7 +1,7 @@
 -- The schema is the contract's: its relations with their columns in order, its
 -- functions with their argument names, defaults and results, its settings.
 BEGIN;
-SELECT plan(89);
+SELECT plan(97);
 
 -- The columns of a relation, as the contract writes them.
 CREATE FUNCTION pg_temp.columns(relation text) RETURNS text LANGUAGE sql AS $$
@@ -181,6 +181,14 @@ SELECT is(pg_temp.arguments('event_list'),
 	'integer = 100',
 	'event_list has its arguments');
 SELECT is(pg_temp.result('event_list'), 'SETOF coord.event', 'event_list has its result');
+SELECT is(pg_temp.arguments('event_subscribe'), 'agent_id uuid, channel text', 'event_subscribe has its arguments');
+SELECT is(pg_temp.result('event_subscribe'), 'boolean', 'event_subscribe has its result');
+SELECT is(pg_temp.arguments('event_unsubscribe'), 'agent_id uuid, channel text', 'event_unsubscribe has its arguments');
+SELECT is(pg_temp.result('event_unsubscribe'), 'boolean', 'event_unsubscribe has its result');
+SELECT is(pg_temp.arguments('event_poll'), 'agent_id uuid, max_events integer = 100', 'event_poll has its arguments');
+SELECT is(pg_temp.result('event_poll'), 'SETOF coord.event', 'event_poll has its result');
+SELECT is(pg_temp.arguments('event_ack'), 'agent_id uuid, "position" bigint', 'event_ack has its arguments');
+SELECT is(pg_temp.result('event_ack'), 'bigint', 'event_ack has its result');
 SELECT is(pg_temp.arguments('sweep'),
 	'',
 	'sweep has its arguments');

@@ -1,0 +1,283 @@
+/*
+ * delivery.c
+ *		From the inbox to who reads and who listens.
+ *
+ * NOTIFY takes a lock on the whole cluster from commit until the commit is flushed, so
+ * a sender never notifies: it adds its event to the inbox, and its commit wakes the
+ * worker.  That works in two steps, a transaction each:
+ *
+ *	1. Committed events are moved to the log and get their positions.  One transaction
+ *	   at a time does so, and positions become visible at its commit: a reader that goes
+ *	   on from the last position it saw misses nothing, however late a sender commits.
+ *	2. Who listens is notified of what is in the log.  As nobody is told of a position
+ *	   that is not durable, none is given twice, and this commit need not be flushed
+ *	   under the lock: a crash that loses it has ended the listeners' sessions too.
+ *
+ * How far each step has come is in shared memory (CoordDatabase): a worker that takes
+ * over goes on where the former one stood.  After a restart nobody listens who was there
+ * before, and step 2 begins with what is delivered next.
+ *
+ * When the queue of notifications fills up, because somebody who listens has a transaction
+ * open, step 2 waits; events are delivered and can be read all the same.
+ *
+ * Without a worker the readers do both, in their transaction.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "clock.h"
+#include "delivery.h"
+#include "event_listen.h"
+#include "locks.h"
+#include "settings.h"
+#include "store/event_log_store.h"
+#include "store/event_store.h"
+#include "worker/shared.h"
+#include "worker/wakeup.h"
+#include "worker/worker.h"
+
+/* the worker moves so many in a transaction, remembering so many more */
+#define BATCH 1000
+#define BACKLOG 50000
+
+/* a reader without a worker moves so many at a time */
+#define READER_BATCH 10000
+
+/* notifications in a transaction */
+#define NOTICES 1000
+
+/* how soon to see whether the queue of notifications has room again */
+#define FULL_RETRY USECS_PER_SEC
+
+/* events that have been seen in the inbox, in order */
+typedef struct Backlog
+{
+	InboxEntry *entries;		/* room for twice its size */
+	int			size;
+	int			n;
+	int			next;
+	bool		more;			/* there were more */
+} Backlog;
+
+static Backlog worker_backlog;	/* in TopMemoryContext */
+static TimestampTz full_until = 0;	/* of the queue of notifications; 0: it has room */
+static int64 notifying_to = 0;	/* of the transaction that notifies */
+
+static void notify_range(int64 after, int64 to);
+
+/* Look into the inbox, from where something may be. */
+static void
+look(Backlog *backlog, CoordDatabase *db)
+{
+	BlockNumber from = 0;
+
+	if (db != NULL)
+	{
+		pg_atomic_write_u32(&db->delivering, true);
+		from = pg_atomic_exchange_u32(&db->inbox_from, InvalidBlockNumber);
+	}
+	backlog->next = 0;
+	backlog->n = 0;
+	backlog->more = false;
+	if (from == InvalidBlockNumber)
+		return;
+	backlog->n = store_inbox_look(from, backlog->entries, backlog->size, &backlog->more);
+	if (backlog->more && db != NULL)
+		coord_lower_block(&db->inbox_from, from);
+}
+
+/* Up to which position, before that one, listeners have been notified: a worker may have left some. */
+static int64
+notified_before(int64 first)
+{
+	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
+	int64		notified_to = db != NULL ? (int64) pg_atomic_read_u64(&db->notified_to) : 0;
+
+	return notified_to > 0 && notified_to < first ? notified_to : first - 1;
+}
+
+/* Move what comes next in the backlog to the log; returns how many events. */
+static int
+take(Backlog *backlog, int limit)
+{
+	int			n = Min(limit, backlog->n - backlog->next);
+	int64		first;
+	int			taken;
+
+	if (n == 0)
+		return 0;
+	taken = store_inbox_take(&backlog->entries[backlog->next], n, &first);
+	backlog->next += n;
+	if (taken > 0)
+	{
+		bool		notify = !coord_worker_runs() && coord_may_notify(coord_now());
+
+		if (notify)
+			notify_range(notified_before(first), first + taken - 1);
+		coord_events_stamped(first, first + taken - 1, notify);
+	}
+	return taken;
+}
+
+static Backlog *
+make_backlog(int size)
+{
+	Backlog    *backlog = palloc0(sizeof(Backlog));
+
+	backlog->entries = palloc(sizeof(InboxEntry) * 2 * size);
+	backlog->size = size;
+	return backlog;
+}
+
+/* Give a batch of committed events their positions; SWEEP_LOCKED when another transaction is at it. */
+SweepOutcome
+coord_deliver_events(SweepCounts *counts)
+{
+	Backlog    *backlog = &worker_backlog;
+	int			taken;
+
+	if (!coord_try_lock_delivery())
+		return SWEEP_LOCKED;
+	if (!coord_is_worker())
+	{
+		backlog = make_backlog(READER_BATCH);
+		look(backlog, NULL);
+	}
+	else if (backlog->next == backlog->n)
+	{
+		if (backlog->entries == NULL)
+		{
+			backlog->entries = MemoryContextAlloc(TopMemoryContext, sizeof(InboxEntry) * 2 * BACKLOG);
+			backlog->size = BACKLOG;
+		}
+		look(backlog, coord_find_database(MyDatabaseId));
+	}
+	taken = take(backlog, coord_is_worker() ? BATCH : READER_BATCH);
+	counts->events_delivered += taken;
+	return backlog->next < backlog->n || backlog->more ? SWEEP_MORE : taken > 0 ? SWEEP_SOME : SWEEP_IDLE;
+}
+
+/* What the worker has seen in the inbox may be wrong, or was undone: look at all of it. */
+void
+coord_deliver_anew(void)
+{
+	CoordDatabase *db = coord_find_database(MyDatabaseId);
+
+	worker_backlog.next = worker_backlog.n = 0;
+	worker_backlog.more = false;
+	if (db != NULL)
+		pg_atomic_write_u32(&db->inbox_from, 0);
+}
+
+/*
+ * Wait until every event that was committed before this call is delivered; without a
+ * worker, deliver.
+ */
+void
+coord_await_delivery(void)
+{
+	SweepCounts counts = {0};
+
+	if (coord_worker_runs())
+		coord_wait_for_delivery();
+	else if (!XactReadOnly)
+	{
+		while (coord_deliver_events(&counts) == SWEEP_MORE)
+			CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* ---- notifying ---- */
+
+/* Notify who listens for events in the log, NOTICES at most; returns how far it came. */
+static int64
+notify_some(int64 after, int64 to)
+{
+	EventHead  *heads = palloc(sizeof(EventHead) * NOTICES);
+	int			n = store_event_heads(after, to, NOTICES, heads);
+
+	for (int i = 0; i < n; i++)
+		coord_event_notify(&heads[i]);
+	return n == NOTICES ? heads[n - 1].position : to;
+}
+
+static void
+notify_range(int64 after, int64 to)
+{
+	while (after < to)
+		after = notify_some(after, to);
+}
+
+/* Whether the queue of notifications leaves room for ours; says so once when it does not. */
+bool
+coord_may_notify(TimestampTz now)
+{
+	double		usage = DatumGetFloat8(OidFunctionCall0(F_PG_NOTIFICATION_QUEUE_USAGE));
+	bool		has_room = usage <= coord_notify_queue_limit;
+
+	if (!has_room && full_until == 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the queue of notifications is fuller than coord.notify_queue_limit, and coord's wait"),
+				 errdetail("Events are delivered all the same, and event_list has them."),
+				 errhint("A session that listens has a transaction open. End it.")));
+	if (has_room && full_until != 0)
+		ereport(LOG, (errmsg("the queue of notifications has room again, and coord goes on notifying")));
+	full_until = has_room ? 0 : now + FULL_RETRY;
+	return has_room;
+}
+
+/* When to ask again; the past if there is room. */
+TimestampTz
+coord_may_notify_at(void)
+{
+	return full_until;
+}
+
+/* Notify who listens for events that were given positions. */
+SweepOutcome
+coord_notify_events(SweepCounts *counts pg_attribute_unused())
+{
+	CoordDatabase *db = coord_find_database(MyDatabaseId);
+	int64		after = (int64) pg_atomic_read_u64(&db->notified_to);
+	int64		to = (int64) pg_atomic_read_u64(&db->stamped_to);
+
+	notifying_to = 0;
+	if (after >= to || !coord_may_notify(coord_now()))
+		return SWEEP_IDLE;
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+	notifying_to = notify_some(after, to);
+	coord_events_notified(notifying_to);
+	return notifying_to < to ? SWEEP_MORE : SWEEP_SOME;
+}
+
+/* When there is something to notify of. */
+TimestampTz
+coord_notices_next_due(void)
+{
+	CoordDatabase *db = coord_find_database(MyDatabaseId);
+
+	if (Max((int64) pg_atomic_read_u64(&db->notified_to), notifying_to) >= (int64) pg_atomic_read_u64(&db->stamped_to))
+		return DT_NOEND;
+	return Max(full_until, COORD_DUE_NOW);
+}
+
+/* ---- retention ---- */
+
+/* Drop the events that are older than coord.event_retention. */
+SweepOutcome
+coord_expire_events(SweepCounts *counts pg_attribute_unused())
+{
+	int			dropped;
+
+	if (!coord_try_lock_delivery())
+		return SWEEP_LOCKED;
+	(void) store_log_expire(coord_now(), &dropped);
+	return dropped > 0 ? SWEEP_SOME : SWEEP_IDLE;
+}

@@ -1,0 +1,23 @@
+/*
+ * delivery.h
+ *		From the inbox to who reads and who listens.
+ */
+#ifndef COORD_DELIVERY_H
+#define COORD_DELIVERY_H
+
+#include "utils/timestamp.h"
+#include "worker/sweep.h"
+
+extern void coord_await_delivery(void);
+
+/* jobs of the worker; the first one also by hand */
+extern SweepOutcome coord_deliver_events(SweepCounts *counts);
+extern SweepOutcome coord_notify_events(SweepCounts *counts);
+extern TimestampTz coord_notices_next_due(void);
+extern SweepOutcome coord_expire_events(SweepCounts *counts);
+
+extern void coord_deliver_anew(void);
+extern bool coord_may_notify(TimestampTz now);
+extern TimestampTz coord_may_notify_at(void);
+
+#endif							/* COORD_DELIVERY_H */
