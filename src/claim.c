@@ -35,6 +35,9 @@
 /* how many claims that have run out a claimant gives back, when it finds nothing */
 #define HELP_BATCH 100
 
+/* and so many batches of the worker it waits for */
+#define SWEEPS_MET 3
+
 PG_FUNCTION_INFO_V1(coord_task_claim);
 
 /* what a claimant asks for */
@@ -312,8 +315,8 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
  *
  * Who finds too few ends leases and gives back claims in the queue that have run out, if
  * the worker has not, and tries again: this is what makes a queue go on where no worker
- * runs.  Who finds none while the sweep is at a batch tries once more when that has
- * ended: a task that it was giving back was shown as pending before.
+ * runs.  Who finds none while the sweep is at a batch tries again when that has ended: a
+ * task that it was giving back was shown as pending before.
  *
  * In REPEATABLE READ a task that has changed since the snapshot is passed over like one
  * that is locked; only when that leaves nothing it is the conflict that it is anywhere.
@@ -322,6 +325,7 @@ static void
 claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now, ClaimedTasks *claimed)
 {
 	QueueRow   *queue = store_queue(queue_name);
+	uint32		sweeps = coord_sweeps();
 
 	if (queue->paused)
 		return;
@@ -330,8 +334,12 @@ claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now,
 		claim_pass(request, queue, true, now, claimed);
 	if (claimed->n < request->max_tasks && coord_claims_give_back_due(queue_name, now))
 		claim_pass(request, queue, false, now, claimed);
-	if (claimed->n == 0 && coord_wait_for_sweep())
-		claim_pass(request, queue, false, now, claimed);
+	for (int i = 0; i < SWEEPS_MET && claimed->n == 0 && coord_sweep_was_at_work(sweeps); i++)
+	{
+		(void) coord_wait_for_sweep();
+		sweeps = coord_sweeps();
+		claim_pass(request, queue, false, coord_now(), claimed);
+	}
 	if (claimed->n == 0 && IsolationUsesXactSnapshot())
 		claim_pass(request, queue, true, now, claimed);
 }

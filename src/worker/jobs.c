@@ -174,6 +174,13 @@ claims_are_settled(CoordDatabase *db, uint64 since)
 	coord_lower(&db->claims_due_from, (TimestampTz) pg_atomic_read_u64(&db->due_at[JOB_CLAIMS]));
 }
 
+/* Whether a job may make tasks claimable. */
+static bool
+gives_back(CoordJob job)
+{
+	return job >= JOB_AGENTS && job <= JOB_CHECKS;
+}
+
 /* One batch of a job, and when the job is due again; false when there is no extension. */
 static bool
 run(CoordDatabase *db, CoordJob job)
@@ -187,7 +194,11 @@ run(CoordDatabase *db, CoordJob job)
 
 	pg_atomic_write_u64(&db->due_at[job], (uint64) DT_NOEND);
 	pg_memory_barrier();
+	if (gives_back(job))
+		pg_atomic_fetch_add_u32(&db->sweeps, 1);
 	try_batch(db, job, &batch);
+	if (gives_back(job))
+		pg_atomic_fetch_add_u32(&db->sweeps, 1);
 	if (batch.state == BATCH_NOT_NEEDED)
 		return false;
 	if (batch.state == BATCH_FAILED)

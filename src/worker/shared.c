@@ -93,6 +93,7 @@ startup_shmem(void)
 				pg_atomic_init_u64(&db->due_at[job], (uint64) DT_NOEND);
 			pg_atomic_init_u64(&db->claims_due_from, (uint64) COORD_DUE_NOW);
 			pg_atomic_init_u64(&db->sleeps_until, (uint64) COORD_DUE_NOW);
+			pg_atomic_init_u32(&db->sweeps, 0);
 			pg_atomic_init_u32(&db->checks_wait, 0);
 			pg_atomic_init_u32(&db->attachments_unknown, 1);
 			pg_atomic_init_u32(&db->inbox_from, 0);
@@ -333,6 +334,28 @@ coord_wait_for_sweep(void)
 		return false;
 	XactLockTableWait(xid, NULL, NULL, XLTW_None);
 	return true;
+}
+
+/* For coord_sweep_was_at_work(), before a look. */
+uint32
+coord_sweeps(void)
+{
+	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
+	uint32		sweeps = db != NULL ? pg_atomic_read_u32(&db->sweeps) : 0;
+
+	pg_memory_barrier();
+	return sweeps;
+}
+
+/*
+ * Whether the worker has been at a batch since then: what it has given back was locked
+ * during a look, though it may not be any more.
+ */
+bool
+coord_sweep_was_at_work(uint32 since)
+{
+	pg_memory_barrier();
+	return since % 2 != 0 || coord_sweeps() != since;
 }
 
 /* Lower an instant, unless it is as early already. */

@@ -94,6 +94,7 @@ typedef struct CoordDatabase
 	pg_atomic_uint64 due_at[COORD_NJOBS];
 	pg_atomic_uint64 claims_due_from;	/* no claim runs out before, that was not given back */
 	pg_atomic_uint64 sleeps_until;	/* COORD_DUE_NOW: it is awake */
+	pg_atomic_uint32 sweeps;	/* grows when a batch that may give tasks back begins, and when it ends: odd in between */
 	pg_atomic_uint32 checks_wait;	/* it keeps dependency checks */
 	pg_atomic_uint32 attachments_unknown;	/* agents may have some that nobody knows */
 
@@ -144,6 +145,8 @@ extern void coord_unhold_worker(Oid dbid);
 extern void coord_wait_for_delivery(void);
 extern void coord_lower_block(pg_atomic_uint32 *block, BlockNumber to);
 extern bool coord_wait_for_sweep(void);
+extern uint32 coord_sweeps(void);
+extern bool coord_sweep_was_at_work(uint32 since);
 extern void coord_lower(pg_atomic_uint64 *instant, TimestampTz to);
 extern void coord_set_due(CoordDatabase *db, CoordJob job, TimestampTz instant);
 extern void coord_tell_worker(CoordDatabase *db, CoordJob job, TimestampTz instant);

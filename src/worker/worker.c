@@ -127,6 +127,7 @@ attach(int slot)
 		for (int job = 0; job < COORD_NJOBS; job++)
 			coord_set_due(db, job, COORD_DUE_NOW);
 		pg_atomic_write_u64(&db->sleeps_until, (uint64) COORD_DUE_NOW);
+		pg_atomic_write_u32(&db->sweeps, (pg_atomic_read_u32(&db->sweeps) + 1) & ~(uint32) 1);
 		pg_atomic_write_u32(&db->attachments_unknown, 1);
 		pg_atomic_write_u32(&db->inbox_from, 0);
 		my_database = db;
