@@ -65,6 +65,7 @@ typedef struct Backlog
 } Backlog;
 
 static Backlog worker_backlog;	/* in TopMemoryContext */
+static uint32 worker_file = 0;	/* of the inbox: places mean something in it alone */
 static TimestampTz full_until = 0;	/* of the queue of notifications; 0: it has room */
 static int64 notifying_to = 0;	/* of the transaction that notifies */
 
@@ -134,6 +135,24 @@ make_backlog(int size)
 	return backlog;
 }
 
+/* Look again when all that the worker has seen is moved, or the inbox was rewritten. */
+static void
+look_if_done(Backlog *backlog)
+{
+	uint32		file = store_inbox_file();
+
+	if (backlog->entries == NULL)
+	{
+		backlog->entries = MemoryContextAlloc(TopMemoryContext, sizeof(InboxEntry) * 2 * BACKLOG);
+		backlog->size = BACKLOG;
+	}
+	if (file != worker_file)
+		coord_deliver_anew();
+	worker_file = file;
+	if (backlog->next == backlog->n)
+		look(backlog, coord_find_database(MyDatabaseId));
+}
+
 /* Give a batch of committed events their positions; SWEEP_LOCKED when another transaction is at it. */
 SweepOutcome
 coord_deliver_events(SweepCounts *counts)
@@ -148,15 +167,8 @@ coord_deliver_events(SweepCounts *counts)
 		backlog = make_backlog(READER_BATCH);
 		look(backlog, NULL);
 	}
-	else if (backlog->next == backlog->n)
-	{
-		if (backlog->entries == NULL)
-		{
-			backlog->entries = MemoryContextAlloc(TopMemoryContext, sizeof(InboxEntry) * 2 * BACKLOG);
-			backlog->size = BACKLOG;
-		}
-		look(backlog, coord_find_database(MyDatabaseId));
-	}
+	else
+		look_if_done(backlog);
 	taken = take(backlog, coord_is_worker() ? BATCH : READER_BATCH);
 	counts->events_delivered += taken;
 	return backlog->next < backlog->n || backlog->more ? SWEEP_MORE : taken > 0 ? SWEEP_SOME : SWEEP_IDLE;

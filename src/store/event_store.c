@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "sequence.h"
 #include "store/event_log_store.h"
 #include "store/event_store.h"
@@ -133,6 +134,13 @@ static int
 compare_entries(const void *a, const void *b)
 {
 	return memcmp(&((const InboxEntry *) a)->id, &((const InboxEntry *) b)->id, sizeof(pg_uuid_t));
+}
+
+/* The file in which the inbox is; VACUUM FULL, for example, makes another. */
+uint32
+store_inbox_file(void)
+{
+	return coord_file_of(rows_open("event_inbox", RowExclusiveLock)->rel);
 }
 
 /*
