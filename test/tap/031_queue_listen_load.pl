@@ -1,0 +1,23 @@
+# Workers that listen to a queue never sleep on a claimable task, whatever else goes on.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use CoordCluster;
+use Test::More;
+
+my $node = CoordCluster::new_node('queue_listen_load');
+$node->append_conf('postgresql.conf', "log_statement = none\n");
+$node->start;
+
+local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres', COORD_LOG => $node->logfile);
+my ($out, $err) = ('', '');
+my $load = IPC::Run::start(
+	[ '/usr/bin/python3', "$FindBin::RealBin/../torture/listening.py", '--seconds', '6' ],
+	'>', \$out, '2>', \$err);
+ok($load->finish, 'each task is worked on as soon as it is claimable') or diag($out . $err);
+like($out, qr/^0 violations$/m, 'no wake-up is lost');
+
+done_testing();
