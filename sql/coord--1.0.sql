@@ -272,10 +272,10 @@ BEGIN
 END
 $$;
 
--- Which partitions have something, in the order of first_position; the last
--- one is written.
+-- Which partition has which positions, in the order of first_position; the
+-- last one is written.  A restored log may begin and end in the same one.
 CREATE TABLE coord.event_partition (
-	partition smallint PRIMARY KEY,
+	partition smallint NOT NULL,
 	first_position bigint NOT NULL,
 	opened_at timestamptz NOT NULL
 );

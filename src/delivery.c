@@ -20,7 +20,8 @@
  * When the queue of notifications fills up, because somebody who listens has a transaction
  * open, step 2 waits; events are delivered and can be read all the same.
  *
- * Without a worker the readers do both, in their transaction.
+ * Without a worker the readers do both, in their transaction, which can then not be
+ * prepared.
  */
 #include "postgres.h"
 
@@ -67,11 +68,19 @@ typedef struct Backlog
 static Backlog worker_backlog;	/* in TopMemoryContext */
 static uint32 worker_file = 0;	/* of the inbox: places mean something in it alone */
 static TimestampTz full_until = 0;	/* of the queue of notifications; 0: it has room */
+static uint64 deliveries_seen = 0;	/* how many readers had asked when the worker looked last */
 static int64 notifying_to = 0;	/* of the transaction that notifies */
 
 static void notify_range(int64 after, int64 to);
 
-/* Look into the inbox, from where something may be. */
+/* For this transaction. */
+static void
+set_synchronous_commit(const char *value)
+{
+	(void) set_config_option("synchronous_commit", value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/* Look into the inbox, which is locked, from where something may be. */
 static void
 look(Backlog *backlog, CoordDatabase *db)
 {
@@ -79,6 +88,7 @@ look(Backlog *backlog, CoordDatabase *db)
 
 	if (db != NULL)
 	{
+		deliveries_seen = pg_atomic_read_u64(&db->deliveries_asked);
 		pg_atomic_write_u32(&db->delivering, true);
 		from = pg_atomic_exchange_u32(&db->inbox_from, InvalidBlockNumber);
 	}
@@ -153,6 +163,16 @@ look_if_done(Backlog *backlog)
 		look(backlog, coord_find_database(MyDatabaseId));
 }
 
+static bool
+is_there_more(const Backlog *backlog, int taken)
+{
+	/* an old snapshot shows what others have moved, again and again */
+	if (!coord_is_worker())
+		return backlog->more && taken > 0;
+	return backlog->next < backlog->n || backlog->more ||
+		pg_atomic_read_u64(&coord_find_database(MyDatabaseId)->deliveries_asked) != deliveries_seen;
+}
+
 /* Give a batch of committed events their positions; SWEEP_LOCKED when another transaction is at it. */
 SweepOutcome
 coord_deliver_events(SweepCounts *counts)
@@ -162,6 +182,8 @@ coord_deliver_events(SweepCounts *counts)
 
 	if (!coord_try_lock_delivery())
 		return SWEEP_LOCKED;
+	if (coord_is_worker() && synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		set_synchronous_commit("local");
 	if (!coord_is_worker())
 	{
 		backlog = make_backlog(READER_BATCH);
@@ -171,7 +193,14 @@ coord_deliver_events(SweepCounts *counts)
 		look_if_done(backlog);
 	taken = take(backlog, coord_is_worker() ? BATCH : READER_BATCH);
 	counts->events_delivered += taken;
-	return backlog->next < backlog->n || backlog->more ? SWEEP_MORE : taken > 0 ? SWEEP_SOME : SWEEP_IDLE;
+	return is_there_more(backlog, taken) ? SWEEP_MORE : taken > 0 ? SWEEP_SOME : SWEEP_IDLE;
+}
+
+/* For how many readers, of those that have asked, all is delivered that was committed before. */
+uint64
+coord_deliveries_seen(void)
+{
+	return deliveries_seen;
 }
 
 /* What the worker has seen in the inbox may be wrong, or was undone: look at all of it. */
@@ -244,11 +273,11 @@ coord_may_notify(TimestampTz now)
 	return has_room;
 }
 
-/* When to ask again; the past if there is room. */
+/* When to ask again; the past if there is room, or if the clock has been stepped back. */
 TimestampTz
 coord_may_notify_at(void)
 {
-	return full_until;
+	return full_until <= coord_now() + FULL_RETRY ? full_until : COORD_DUE_NOW;
 }
 
 /* Notify who listens for events that were given positions. */
@@ -262,8 +291,9 @@ coord_notify_events(SweepCounts *counts pg_attribute_unused())
 	notifying_to = 0;
 	if (after >= to || !coord_may_notify(coord_now()))
 		return SWEEP_IDLE;
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
+	if (!coord_try_lock_delivery())
+		return SWEEP_LOCKED;	/* a reader, from before this worker began, may be notifying of these */
+	set_synchronous_commit("off");
 	notifying_to = notify_some(after, to);
 	coord_events_notified(notifying_to);
 	return notifying_to < to ? SWEEP_MORE : SWEEP_SOME;
@@ -277,7 +307,7 @@ coord_notices_next_due(void)
 
 	if (Max((int64) pg_atomic_read_u64(&db->notified_to), notifying_to) >= (int64) pg_atomic_read_u64(&db->stamped_to))
 		return DT_NOEND;
-	return Max(full_until, COORD_DUE_NOW);
+	return coord_may_notify_at();
 }
 
 /* ---- retention ---- */

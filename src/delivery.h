@@ -16,6 +16,7 @@ extern SweepOutcome coord_notify_events(SweepCounts *counts);
 extern TimestampTz coord_notices_next_due(void);
 extern SweepOutcome coord_expire_events(SweepCounts *counts);
 
+extern uint64 coord_deliveries_seen(void);
 extern void coord_deliver_anew(void);
 extern bool coord_may_notify(TimestampTz now);
 extern TimestampTz coord_may_notify_at(void);

@@ -15,12 +15,15 @@
 #include "postgres.h"
 
 #include "access/stratnum.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "sequence.h"
 #include "settings.h"
@@ -33,6 +36,8 @@
 #define RETENTION_TURNS (LOG_PARTITIONS - 2)
 
 #define MIN_TURN USECS_PER_SEC
+
+#define MAX_IN_USE (2 * LOG_PARTITIONS)
 
 /* how soon to come back to a partition that is being read */
 #define BUSY_RETRY (10 * USECS_PER_SEC)
@@ -92,7 +97,11 @@ compare_partitions(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* The partitions in use, in the order of their positions; "used" has room for them all. */
+/*
+ * The partitions in use now, whatever the transaction's snapshot is, in the order of
+ * their positions; "used" has room for them.  A partition may be there twice: a dump was
+ * restored, and what came then begins where that had begun.
+ */
 static int
 partitions_in_use(LogPartition *used)
 {
@@ -100,8 +109,8 @@ partitions_in_use(LogPartition *used)
 	StoredRow	row;
 	int			n = 0;
 
-	rows_begin(&walk, rows_open("event_partition", AccessShareLock), NULL, 0, NULL);
-	while (n < LOG_PARTITIONS && rows_next(&walk, &row))
+	rows_begin(&walk, rows_open("event_partition", AccessShareLock), NULL, 0, NULL, GetLatestSnapshot());
+	while (n < MAX_IN_USE && rows_next(&walk, &row))
 		used[n++] = (LogPartition) {DatumGetInt16(row.values[0]), rows_int8(&row, 2, 0), rows_time(&row, 3, 0)};
 	rows_end(&walk);
 	qsort(used, n, sizeof(LogPartition), compare_partitions);
@@ -122,6 +131,17 @@ turn(void)
 	return Max(retention() / RETENTION_TURNS, MIN_TURN);
 }
 
+/* Whether the calling statement itself is reading a partition. */
+static bool
+is_being_read_here(Oid relid)
+{
+	Relation	rel = table_open(relid, NoLock);
+	bool		read = rel->rd_refcnt > 1 || AfterTriggerPendingOnRel(relid);
+
+	table_close(rel, NoLock);
+	return read;
+}
+
 /* Empty a partition, unless somebody is using it. */
 static bool
 empty(int partition)
@@ -130,7 +150,7 @@ empty(int partition)
 	static StorePlan forget = {.sql = "DELETE FROM coord.event_partition WHERE partition = $1"};
 	Oid			relid = get_relname_relid(partitions[partition].name, get_namespace_oid("coord", false));
 
-	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
+	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock) || is_being_read_here(relid))
 		return false;
 	store_run(plan_for(truncate, partition, "TRUNCATE coord.event_log_%1$d"), 0, NULL);
 	store_run(&forget, STORE_ARGS(arg_int4(partition)));
@@ -152,22 +172,31 @@ is_empty(int partition)
 	return store_run(plan_for(plans, partition, "SELECT FROM coord.event_log_%1$d LIMIT 1"), 0, NULL) == 0;
 }
 
+/* Where a partition is last among those in use; -1: nowhere. */
+static int
+last_of(const LogPartition *used, int n, int number)
+{
+	int			i = n - 1;
+
+	while (i >= 0 && used[i].number != number)
+		i--;
+	return i;
+}
+
 /* The partition to be written now.  The caller has the delivery lock. */
 int
 store_log_partition(TimestampTz now)
 {
 	static StorePlan open = {.sql = "INSERT INTO coord.event_partition VALUES ($1, $2, $3)"};
-	LogPartition used[LOG_PARTITIONS];
+	LogPartition used[MAX_IN_USE];
 	int			n = partitions_in_use(used);
 	int			next = n == 0 ? 0 : (used[n - 1].number + 1) % LOG_PARTITIONS;
+	int			last = last_of(used, n, next);
 
 	if (n > 0 && now < used[n - 1].opened_at + turn())
 		return used[n - 1].number;
-	for (int i = 0; i < n; i++)
-	{
-		if (used[i].number == next && (i == n - 1 || expires_at(&used[i]) > now || !empty(next)))
-			return used[n - 1].number;
-	}
+	if (last >= 0 && (last == n - 1 || expires_at(&used[last]) > now || !empty(next)))
+		return used[n - 1].number;
 	coord_due_at(JOB_RETENTION, now + turn());
 	store_run(&open, STORE_ARGS(arg_int4(next), arg_int8(coord_next_event_positions(1)), arg_time(now)));
 	return next;
@@ -180,7 +209,7 @@ store_log_partition(TimestampTz now)
 bool
 store_log_expire(TimestampTz now, int *dropped)
 {
-	LogPartition used[LOG_PARTITIONS];
+	LogPartition used[MAX_IN_USE];
 	int			n = partitions_in_use(used);
 	bool		done = true;
 
@@ -192,6 +221,8 @@ store_log_expire(TimestampTz now, int *dropped)
 	*dropped = 0;
 	for (int i = 0; i < n - 1 && expires_at(&used[i]) <= now; i++)
 	{
+		if (last_of(used, n, used[i].number) != i)
+			continue;
 		if (empty(used[i].number))
 			(*dropped)++;
 		else
@@ -205,12 +236,15 @@ store_log_expire(TimestampTz now, int *dropped)
 TimestampTz
 store_log_next_due(void)
 {
-	LogPartition used[LOG_PARTITIONS];
+	LogPartition used[MAX_IN_USE];
 	int			n = partitions_in_use(used);
 	TimestampTz due = DT_NOEND;
 
-	if (n > 1)
-		due = expires_at(&used[0]);
+	for (int i = 0; i < n - 1 && due == DT_NOEND; i++)
+	{
+		if (last_of(used, n, used[i].number) == i)
+			due = expires_at(&used[i]);
+	}
 	if (n > 0 && !is_empty(used[n - 1].number))
 		due = Min(due, used[n - 1].opened_at + turn());
 	return Max(due, busy_until);
@@ -247,7 +281,14 @@ first_with(const LogPartition *used, int n, int64 after)
 	return i;
 }
 
-/* Positions in the partition are below. */
+/* Positions of a partition that come after a position are above. */
+static int64
+lower_bound(const LogPartition *used, int i, int64 after)
+{
+	return Max(after, used[i].first_position);
+}
+
+/* Positions of the partition are below. */
 static int64
 upper_bound(const LogPartition *used, int n, int i)
 {
@@ -258,7 +299,7 @@ upper_bound(const LogPartition *used, int n, int i)
 int
 store_event_heads(int64 after, int64 to, int max, EventHead *heads)
 {
-	LogPartition used[LOG_PARTITIONS];
+	LogPartition used[MAX_IN_USE];
 	int			nused = partitions_in_use(used);
 	int			n = 0;
 
@@ -268,9 +309,11 @@ store_event_heads(int64 after, int64 to, int max, EventHead *heads)
 		RowsWalk	walk;
 		StoredRow	row;
 
-		ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(after));
-		ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(to));
-		rows_begin(&walk, store_log_open(used[i].number, AccessShareLock), partitions[used[i].number].position_index, 2, keys);
+		ScanKeyInit(&keys[0], 1, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(lower_bound(used, i, after)));
+		ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE,
+					Int64GetDatum(Min(to, upper_bound(used, nused, i) - 1)));
+		rows_begin(&walk, store_log_open(used[i].number, AccessShareLock), partitions[used[i].number].position_index, 2, keys,
+				   GetTransactionSnapshot());
 		while (n < max && rows_next(&walk, &row))
 			heads[n++] = (EventHead) {
 				.position = rows_int8(&row, LOG_POSITION, 0),
@@ -288,7 +331,7 @@ store_event_heads(int64 after, int64 to, int max, EventHead *heads)
 #define AS_EVENT \
 	"ROW(e.id, e.position, e.type, e.severity, e.sender_id, e.recipient_id, e.channel, e.payload, e.created_at)::coord.event"
 
-/* position and, of a partition that is not the last one, bound: $1 and $2; max_events: $3 */
+/* the bounds of the partition: $1 and $2; max_events: $3 */
 #define IN_RANGE "e.position > $1 AND e.position < $2"
 
 /* those not addressed to an agent that the reader may not act for: $4 a superuser, $5 the reader */
@@ -306,18 +349,21 @@ static void
 read_log(FunctionCallInfo fcinfo, LogPlans plans, const char *format, const EventQuery *query,
 		 int nmore, const StoreArg *more)
 {
-	LogPartition used[LOG_PARTITIONS];
+	LogPartition used[MAX_IN_USE];
 	int			nused = partitions_in_use(used);
 	int			left = query->max_events;
+	TimestampTz now = coord_now();
 	StoreArg	args[8];
 
 	Assert(5 + nmore <= (int) lengthof(args));
-	args[0] = arg_int8(query->after);
 	args[3] = arg_bool(superuser_arg(query->reader));
 	args[4] = arg_oid(query->reader);
 	memcpy(&args[5], more, sizeof(StoreArg) * nmore);
 	for (int i = first_with(used, nused, query->after); i < nused && left > 0; i++)
 	{
+		if (i < nused - 1 && expires_at(&used[i]) <= now)
+			continue;			/* somebody may be emptying it */
+		args[0] = arg_int8(lower_bound(used, i, query->after));
 		args[1] = arg_int8(upper_bound(used, nused, i));
 		args[2] = arg_int4(left);
 		left -= (int) store_run(plan_for(plans, used[i].number, format), 5 + nmore, args);
@@ -409,12 +455,16 @@ store_event_ack(const pg_uuid_t *agent_id, int64 position)
 	return store_run(&plan, STORE_ARGS(arg_uuid(agent_id), arg_int8(position))) > 0;
 }
 
-/* No event has a higher position. */
+/* The highest position that is delivered; or was, and its event is dropped. */
 int64
 store_last_position(void)
 {
-	static StorePlan plan = {.sql = "SELECT last_value FROM coord.event_position"};
+	static LogPlans plans;
+	LogPartition used[MAX_IN_USE];
+	int			n = partitions_in_use(used);
 
-	store_run(&plan, 0, NULL);
-	return store_int8(0, 1, 0);
+	if (n == 0)
+		return 0;
+	store_run(plan_for(plans, used[n - 1].number, "SELECT max(position) FROM coord.event_log_%1$d"), 0, NULL);
+	return store_int8(0, 1, used[n - 1].first_position);
 }

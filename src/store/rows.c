@@ -265,14 +265,14 @@ rows_find(RowsTable *table, const char *index, int nkeys, ScanKey keys, Snapshot
 }
 
 /*
- * Walk along the rows that a statement would see: those that an index finds, in its
+ * Walk along the rows that are visible to the snapshot: those that an index finds, in its
  * order, or, if it is NULL, all.  No other reading of the relation until rows_end().
  */
 void
-rows_begin(RowsWalk *walk, RowsTable *table, const char *index, int nkeys, ScanKey keys)
+rows_begin(RowsWalk *walk, RowsTable *table, const char *index, int nkeys, ScanKey keys, Snapshot snapshot)
 {
 	walk->table = table;
-	walk->snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	walk->snapshot = RegisterSnapshot(snapshot);
 	walk->scan = NULL;
 	walk->index_scan = NULL;
 	if (index == NULL)

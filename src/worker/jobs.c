@@ -37,11 +37,13 @@
 #define DELIVERY_INTERVAL (200 * INT64CONST(1000))
 
 /*
- * When a batch has had so many events, there are many senders: the next one waits for so
- * long.  Each notification wakes every session that listens to anything in the database,
- * and each commit of a batch is a flush.
+ * When a batch has had so many events, more than so many for each millisecond since the
+ * one before, there are many senders: the next one waits for so long.  Each notification
+ * wakes every session that listens to anything in the database, and each commit of a
+ * batch is a flush.
  */
 #define MANY_EVENTS 16
+#define EVENTS_PER_MS 4
 #define EVENTS_PAUSE (20 * INT64CONST(1000))
 
 /* how soon to come back to what is due and locked */
@@ -64,6 +66,7 @@ typedef struct Job
 
 	int			failures;		/* in a row */
 	TimestampTz retry_at;
+	int64		rests_for;		/* until then, from the beginning */
 	TimestampTz logged_at;
 	int64		unlogged;		/* errors since then */
 } Job;
@@ -120,10 +123,24 @@ static void run_batch(CoordJob job, Batch *batch);
 static void note_error(CoordDatabase *db, CoordJob job);
 static TimestampTz leave_asides_out(CoordJob job, TimestampTz now);
 
+/* Until when a job rests; a clock that is stepped back does not make it rest for longer than it was to. */
+static TimestampTz
+rests_until(CoordJob job, TimestampTz now)
+{
+	return jobs[job].retry_at <= now + jobs[job].rests_for ? jobs[job].retry_at : COORD_DUE_NOW;
+}
+
+static void
+rest(Job *job, TimestampTz since, int64 rests_for)
+{
+	job->retry_at = since + rests_for;
+	job->rests_for = rests_for;
+}
+
 static bool
 is_due(CoordDatabase *db, CoordJob job, TimestampTz now)
 {
-	return (TimestampTz) pg_atomic_read_u64(&db->due_at[job]) <= now && jobs[job].retry_at <= now;
+	return (TimestampTz) pg_atomic_read_u64(&db->due_at[job]) <= now && rests_until(job, now) <= now;
 }
 
 /* Do a batch of each job that is due; false when there is no extension to work for. */
@@ -132,6 +149,9 @@ coord_do_jobs(CoordDatabase *db)
 {
 	static TimestampTz delivered_at = 0;
 	bool		more = false;
+
+	if (coord_restored_at(db, coord_now()) > coord_now())
+		return true;
 
 	for (CoordJob job = 0; job < COORD_NJOBS; job++)
 	{
@@ -154,11 +174,12 @@ coord_do_jobs(CoordDatabase *db)
 TimestampTz
 coord_jobs_due_at(CoordDatabase *db)
 {
+	TimestampTz now = coord_now();
 	TimestampTz due_at = DT_NOEND;
 
 	for (int job = 0; job < COORD_NJOBS; job++)
-		due_at = Min(due_at, Max((TimestampTz) pg_atomic_read_u64(&db->due_at[job]), jobs[job].retry_at));
-	return due_at;
+		due_at = Min(due_at, Max((TimestampTz) pg_atomic_read_u64(&db->due_at[job]), rests_until(job, now)));
+	return Max(due_at, coord_restored_at(db, now));
 }
 
 /*
@@ -187,7 +208,6 @@ run(CoordDatabase *db, CoordJob job)
 {
 	TimestampTz now = coord_now();
 	TimestampTz asides_end = leave_asides_out(job, now);
-	uint64		deliveries = pg_atomic_read_u64(&db->deliveries_asked);
 	uint64		claims_due_from = pg_atomic_read_u64(&db->claims_due_from);
 	Batch		batch = {.state = BATCH_FAILED, .next_due = DT_NOEND};
 	bool		settled;
@@ -224,7 +244,7 @@ run(CoordDatabase *db, CoordJob job)
 	if (job == JOB_EVENTS && batch.outcome != SWEEP_MORE && batch.outcome != SWEEP_LOCKED)
 	{
 		pg_atomic_write_u32(&db->delivering, false);
-		pg_atomic_write_u64(&db->deliveries_done, deliveries);
+		pg_atomic_write_u64(&db->deliveries_done, coord_deliveries_seen());
 		ConditionVariableBroadcast(&db->delivery_cv);
 		pause_delivery(db, batch.counts.events_delivered, now);
 	}
@@ -234,9 +254,13 @@ run(CoordDatabase *db, CoordJob job)
 static void
 pause_delivery(CoordDatabase *db, int64 delivered, TimestampTz since)
 {
-	if (delivered < MANY_EVENTS)
+	static TimestampTz last = 0;
+	bool		many = delivered > EVENTS_PER_MS * (since - last) / 1000;
+
+	last = since;
+	if (!many || delivered < MANY_EVENTS)
 		return;
-	jobs[JOB_EVENTS].retry_at = since + EVENTS_PAUSE;
+	rest(&jobs[JOB_EVENTS], since, EVENTS_PAUSE);
 	pg_atomic_write_u64(&db->delivers_from, (uint64) jobs[JOB_EVENTS].retry_at);
 }
 
@@ -367,12 +391,12 @@ sweep_leases(SweepCounts *counts)
 
 /* ---- errors ---- */
 
-static TimestampTz
-backoff_until(int failures, TimestampTz now)
+static int64
+backoff(int failures)
 {
 	int64		seconds = failures > 6 ? MAX_BACKOFF_S : Min(INT64CONST(1) << Max(failures - 1, 0), MAX_BACKOFF_S);
 
-	return now + seconds * USECS_PER_SEC;
+	return seconds * USECS_PER_SEC;
 }
 
 /* Log an error, but not too often, and show it in coord.worker. */
@@ -441,13 +465,13 @@ note_error(CoordDatabase *db, CoordJob job)
 	{
 		aside->item = *item;
 		aside->job = job;
-		aside->retry_at = backoff_until(++aside->failures, now);
+		aside->retry_at = now + backoff(++aside->failures);
 		leases_one_by_one = false;
 	}
 	else if (job == JOB_LEASES && item == NULL && !leases_one_by_one)
 		leases_one_by_one = true;
 	else
-		jobs[job].retry_at = backoff_until(jobs[job].failures - ROW_FAILURES, now);
+		rest(&jobs[job], now, backoff(jobs[job].failures - ROW_FAILURES));
 
 	if (job == JOB_QUEUES)
 		coord_all_queues_ready();

@@ -57,9 +57,8 @@ static struct
 	TimestampTz due_at[COORD_NJOBS];
 	bool		finished_task;
 	BlockNumber inbox_from;		/* the first block with an event of it */
-	int64		stamped_first;	/* positions that it has given; 0: none */
-	int64		stamped_last;
-	int64		notified_to;	/* the last position that it has notified of; 0: none */
+	List	   *stamped;		/* positions that it has given */
+	int64		notified_to;	/* the last position that the worker has notified of; 0: none */
 	List	   *queues;
 	NotedTask  *tasks;
 	int			ntasks;
@@ -70,6 +69,15 @@ static struct
 	bool		all_changed;
 	List	   *look_into;		/* databases that may need a worker */
 }			left;
+
+/* positions that were given to events, and perhaps their listeners notified */
+typedef struct Stamped
+{
+	SubTransactionId subid;
+	int64		first;
+	int64		last;
+	bool		notified;
+} Stamped;
 
 static NotedQueue *note_queue(const char *queue);
 
@@ -129,12 +137,26 @@ coord_event_sent(BlockNumber block)
 void
 coord_events_stamped(int64 first, int64 last, bool notified)
 {
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	Stamped    *stamped = palloc(sizeof(Stamped));
+
+	*stamped = (Stamped) {GetCurrentSubTransactionId(), first, last, notified};
 	coord_due_at(JOB_NOTICES, COORD_DUE_NOW);
-	if (left.stamped_first == 0)
-		left.stamped_first = first;
-	left.stamped_last = last;
-	if (notified)
-		left.notified_to = last;
+	left.stamped = lappend(left.stamped, stamped);
+	MemoryContextSwitchTo(old);
+}
+
+/* That subtransaction is rolled back, and the positions that it has given. */
+static void
+forget_stamped(SubTransactionId since)
+{
+	ListCell   *cell;
+
+	foreach(cell, left.stamped)
+	{
+		if (((Stamped *) lfirst(cell))->subid >= since)
+			left.stamped = foreach_delete_current(left.stamped, cell);
+	}
 }
 
 /* The worker has notified the listeners of all events up to that one. */
@@ -373,16 +395,21 @@ tell_queues(bool commit, SubTransactionId since)
 static void
 tell_delivery(CoordDatabase *db)
 {
+	ListCell   *cell;
+
 	if (left.inbox_from != InvalidBlockNumber)
 		coord_lower_block(&db->inbox_from, left.inbox_from);
-	if (left.stamped_last != 0)
+	foreach(cell, left.stamped)
 	{
-		uint64		notified_to = pg_atomic_read_u64(&db->notified_to);
+		const Stamped *stamped = lfirst(cell);
+		int64		notified_to = (int64) pg_atomic_read_u64(&db->notified_to);
 
 		/* nobody who listens has missed what came before these; or positions have gone back, in another installation */
-		if (notified_to == 0 || notified_to >= (uint64) left.stamped_first)
-			pg_atomic_write_u64(&db->notified_to, left.stamped_first - 1);
-		pg_atomic_write_u64(&db->stamped_to, left.stamped_last);
+		if (notified_to == 0 || notified_to >= stamped->first)
+			pg_atomic_write_u64(&db->notified_to, stamped->first - 1);
+		pg_atomic_write_u64(&db->stamped_to, stamped->last);
+		if (stamped->notified)
+			pg_atomic_write_u64(&db->notified_to, stamped->last);
 	}
 	if (left.notified_to != 0)
 		pg_atomic_write_u64(&db->notified_to, left.notified_to);
@@ -516,6 +543,7 @@ at_subxact_end(SubXactEvent event, SubTransactionId id,
 	coord_listeners_at_subxact_abort();
 	if (!left.any || coord_shared == NULL)
 		return;
+	forget_stamped(id);
 	notify_at = tell_queues(false, id);
 	db = coord_find_database(MyDatabaseId);
 	if (notify_at != DT_NOEND && db != NULL)

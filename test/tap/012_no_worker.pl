@@ -116,6 +116,34 @@ is(sql(q{SELECT count(*) FROM coord.event_list(channel => 'bare', type => 'share
 is(sql(q{SELECT count(*) = count(DISTINCT position) FROM coord.event_list(max_events => 1000)}), 't', 'no position was given twice');
 is(sql(q{BEGIN READ ONLY; SELECT count(*) FROM coord.event_list(channel => 'bare'); COMMIT}), '3', 'a read-only transaction can read');
 
+# An old snapshot shows in the inbox what others have moved from there: once is enough.
+my $old = $node->background_psql('postgres');
+sql(q{SELECT count(coord.event_send('many', channel => 'many')) FROM generate_series(1, 25000)});
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM coord.event_inbox');
+is(sql(q{SELECT count(*) FROM coord.event_list(channel => 'many', max_events => 10000)}), '10000', 'many events are delivered');
+is($old->query_safe(q{SELECT count(*) FROM coord.event_list(channel => 'many', max_events => 10000)}), '0', 'which an old snapshot does not show');
+$old->query_safe('COMMIT');
+# A partition that was opened since then is no trouble for it either.
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM coord.event_inbox');
+sql(q{UPDATE coord.event_partition SET opened_at = opened_at - interval '1 day'});
+sql(q{SELECT coord.event_send('turned', channel => 'turned')});
+is(sql(q{SELECT count(*) FROM coord.event_list(channel => 'turned')}), '1', 'after a day the next partition is written');
+is(sql(q{SELECT count(*) FROM coord.event_partition}), '2', 'which is the second one');
+sql(q{SELECT coord.event_send('turned', channel => 'turned')});
+is($old->query_safe(q{SELECT count(*) FROM coord.event_list(channel => 'turned')}), '0', 'and an old snapshot shows none of that');
+$old->query_safe('COMMIT');
+is($old->query_safe(q{SELECT count(*) FROM coord.event_list(channel => 'turned')}), '2', 'but the next one does');
+
+# What sweep() empties, in a transaction that stays open, no reader waits for.
+sql(q{UPDATE coord.event_partition SET opened_at = opened_at - interval '10 days'});
+is(sql(q{SELECT coord.sweep() IS NOT NULL FROM coord.event LIMIT 1}), 't', 'sweep() in a statement that reads events leaves them');
+cmp_ok(sql(q{SELECT count(*) FROM coord.event_log WHERE partition = 0}), '>', 25000, 'where they are');
+$old->query_safe('BEGIN; SELECT coord.sweep()');
+is(sql(q{SET lock_timeout = '5 s'; SELECT count(*) >= 0 FROM coord.event_list()}), 't', 'a reader does not wait for a sweep() whose transaction is open');
+$old->query_safe('COMMIT');
+is(sql(q{SELECT count(*) FROM coord.event_log WHERE partition = 0}), '0', 'which has dropped what is old');
+$old->quit;
+
 # ---- the library is loaded by whoever calls; settings come with it
 
 is(sql(q{SET coord.default_lease_ttl = '5 s'; SELECT ttl FROM coord.agent, LATERAL coord.lease_acquire('ttl', id) WHERE name = 'ann'}), '00:00:05',

@@ -103,6 +103,16 @@ $blocker->query_safe('SELECT pg_advisory_unlock_all()');
 $blocker->quit;
 is(hears(1035), 1035, 'an inbox that is rewritten loses nothing');
 
+# ---- who reads sees all that was committed before, also while the worker is at a long backlog
+
+for my $round (1 .. 3)
+{
+	is(sql(qq{
+		SELECT count(coord.event_send('t', channel => 'other')) FROM generate_series(1, 10000);
+		SELECT type FROM coord.event_send('own $round', channel => 'other');
+		SELECT type FROM coord.event_list(type => 'own $round')}), "10000\nown $round\nown $round", "a reader of its own event, round $round");
+}
+
 # ---- a full queue of notifications
 
 my $log = -s $node->logfile;
