@@ -74,8 +74,8 @@ static int64 notifying_to = 0;	/* of the transaction that notifies */
 static void notify_range(int64 after, int64 to);
 
 /* For this transaction. */
-static void
-set_synchronous_commit(const char *value)
+void
+coord_set_synchronous_commit(const char *value)
 {
 	(void) set_config_option("synchronous_commit", value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
@@ -183,7 +183,7 @@ coord_deliver_events(SweepCounts *counts)
 	if (!coord_try_lock_delivery())
 		return SWEEP_LOCKED;
 	if (coord_is_worker() && synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
-		set_synchronous_commit("local");
+		coord_set_synchronous_commit("local");
 	if (!coord_is_worker())
 	{
 		backlog = make_backlog(READER_BATCH);
@@ -293,7 +293,7 @@ coord_notify_events(SweepCounts *counts pg_attribute_unused())
 		return SWEEP_IDLE;
 	if (!coord_try_lock_delivery())
 		return SWEEP_LOCKED;	/* a reader, from before this worker began, may be notifying of these */
-	set_synchronous_commit("off");
+	coord_set_synchronous_commit("off");
 	notifying_to = notify_some(after, to);
 	coord_events_notified(notifying_to);
 	return notifying_to < to ? SWEEP_MORE : SWEEP_SOME;

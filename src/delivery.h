@@ -18,6 +18,7 @@ extern SweepOutcome coord_expire_events(SweepCounts *counts);
 
 extern uint64 coord_deliveries_seen(void);
 extern void coord_deliver_anew(void);
+extern void coord_set_synchronous_commit(const char *value);
 extern bool coord_may_notify(TimestampTz now);
 extern TimestampTz coord_may_notify_at(void);
 

@@ -82,9 +82,8 @@ coord_event_list(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* event_subscribe(agent_id, channel) */
-Datum
-coord_event_subscribe(PG_FUNCTION_ARGS)
+static Datum
+change_subscription(FunctionCallInfo fcinfo, bool (*change) (const pg_uuid_t *agent_id, const char *channel))
 {
 	pg_uuid_t  *agent_id = coord_arg_uuid(fcinfo, 0, "agent_id");
 	char	   *channel = coord_arg_name(fcinfo, 1, "channel");
@@ -93,25 +92,23 @@ coord_event_subscribe(PG_FUNCTION_ARGS)
 
 	store_open(&scope);
 	(void) coord_owned_agent(agent_id);
-	changed = store_subscribe(agent_id, channel);
+	changed = change(agent_id, channel);
 	store_close(&scope);
 	PG_RETURN_BOOL(changed);
+}
+
+/* event_subscribe(agent_id, channel) */
+Datum
+coord_event_subscribe(PG_FUNCTION_ARGS)
+{
+	return change_subscription(fcinfo, store_subscribe);
 }
 
 /* event_unsubscribe(agent_id, channel) */
 Datum
 coord_event_unsubscribe(PG_FUNCTION_ARGS)
 {
-	pg_uuid_t  *agent_id = coord_arg_uuid(fcinfo, 0, "agent_id");
-	char	   *channel = coord_arg_name(fcinfo, 1, "channel");
-	StoreScope	scope;
-	bool		changed;
-
-	store_open(&scope);
-	(void) coord_owned_agent(agent_id);
-	changed = store_unsubscribe(agent_id, channel);
-	store_close(&scope);
-	PG_RETURN_BOOL(changed);
+	return change_subscription(fcinfo, store_unsubscribe);
 }
 
 /* event_poll(agent_id, max_events) */

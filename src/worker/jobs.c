@@ -358,8 +358,7 @@ wake_listeners(SweepCounts *counts pg_attribute_unused())
 
 	if (!coord_may_notify(now))
 		return SWEEP_IDLE;
-	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
+	coord_set_synchronous_commit("off");
 	(void) coord_notify_ready_queues(now);
 	return coord_queues_next_ready() <= now ? SWEEP_MORE : SWEEP_SOME;
 }
