@@ -97,6 +97,12 @@ class Sender(Part):
 
     def begin(self):
         self.agent = rows(self.db, "SELECT id FROM coord.agent")[0][0]
+        # what it had prepared when it was cut off comes before what it sends next
+        self.decide(rows(self.db, "SELECT gid FROM pg_prepared_xacts WHERE gid LIKE %s", f"{self.number} %"))
+
+    def decide(self, prepared):
+        for gid, in prepared:
+            rows(self.db, f"{self.random.choice(('COMMIT', 'ROLLBACK'))} PREPARED '{gid}'")
 
     def is_over(self):
         return os.path.exists(f"{self.directory}/senders-end")
@@ -120,7 +126,7 @@ class Sender(Part):
                 gid = f"{self.number} {self.n} {os.getpid()} {self.done['connections']}"
                 rows(self.db, f"PREPARE TRANSACTION '{gid}'")
                 time.sleep(self.random.uniform(0, 0.1))
-                rows(self.db, f"{self.random.choice(('COMMIT', 'ROLLBACK'))} PREPARED '{gid}'")
+                self.decide([(gid,)])
             else:
                 rows(self.db, "ROLLBACK" if ending == "rollback" else "COMMIT")
         self.done[ending] += 1
@@ -323,7 +329,7 @@ def main():
         open(f"{directory}/senders-end", "w").close()
         for process in processes[:options.clients]:
             process.join(60)
-        decide_prepared(rng)
+        decide_prepared(rng)        # of those that were cut off last
         ask("SELECT coord.event_send('end', channel => 'news')")
         end = ask("SELECT position FROM coord.event_list(type => 'end')")[0][0]
         with open(f"{directory}/end.new", "w") as file:
