@@ -17,7 +17,7 @@ const { Client, DatabaseError } = require("pg");
 
 const BATCH = 100;
 
-const { values: options, positionals: [connectionString] } = parseArgs({
+const { values: options, positionals: [connectionString, ...others] } = parseArgs({
   options: {
     channel: { type: "string" },
     agent: { type: "string" },
@@ -28,6 +28,10 @@ const { values: options, positionals: [connectionString] } = parseArgs({
 });
 if ([options.channel, options.agent, options.everyone].filter((given) => given !== undefined).length !== 1) {
   console.error("one of --channel, --agent and --everyone says what to listen to");
+  process.exit(2);
+}
+if (others.length > 0 || (connectionString && !/^postgres(ql)?:/.test(connectionString))) {
+  console.error("the server is named by one URI, postgresql://…, or by PGHOST and so on");
   process.exit(2);
 }
 const filter = [options.agent, options.channel];
@@ -42,6 +46,8 @@ async function handle(event) {
 function wanted(event) {
   return !options.everyone || (event.recipient_id === null && event.channel === null);
 }
+
+if (positionFile) fs.closeSync(fs.openSync(`${positionFile}.new`, "w")); // fails now, not after the first event
 
 // A bigint, which pg gives as a string: not every one fits in a Number.
 let position = positionFile && fs.existsSync(positionFile) ? fs.readFileSync(positionFile, "ascii") : null;

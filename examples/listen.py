@@ -41,6 +41,8 @@ class Listener:
         self.signals = signals
         self.position = None
         self.failures = 0
+        if options.position_file:       # fails now, not after the first event
+            open(f"{options.position_file}.new", "w", encoding="ascii").close()
         if options.position_file and os.path.exists(options.position_file):
             with open(options.position_file, encoding="ascii") as file:
                 self.position = int(file.read())

@@ -886,14 +886,14 @@ Returns the name of the NOTIFY channel.
 Errors: 22023 bad argument.$$;
 
 COMMENT ON PROCEDURE coord.queue_wait(text, interval) IS
-$$Waits until something in a queue is claimable; use it with CALL. It ends its transaction and holds no snapshot, no lock and no transaction id while it waits, and as it is one statement it works behind a pooler in transaction mode.
-queue: the queue, which need not exist yet. timeout: how long to wait at most; 0 only looks.
+$$Waits until something in a queue is claimable; use it with CALL. It commits its transaction, that of a calling DO block or procedure too, and holds no snapshot, no lock and no transaction id while it waits, and as it is one statement it works behind a pooler in transaction mode.
+queue: the queue, which need not exist yet; NULL is default. timeout: how long to wait at most, for example '5 s', up to 100 years; 0 only looks, NULL is 30 s.
 Returns nothing, when a task is there that an agent that holds no lease could claim, or at the timeout. Another session may claim the task first: claim until there is nothing, then wait again.
-Errors: 22023 bad argument; 25001 called inside a transaction block, or by a function; 25006 the server is a standby; 55000 coord is not in shared_preload_libraries; 53400 coord.max_queue_waiters sessions wait.$$;
+Errors: 22023 bad argument; 25001 called inside a transaction block, by a function, in a block with EXCEPTION, or beside other statements in one string; 25006 the server is a standby; 55000 coord is not in shared_preload_libraries; 53400 coord.max_queue_waiters sessions wait.$$;
 
 COMMENT ON FUNCTION coord.event_send(text, jsonb, uuid, text, text, uuid) IS
 $$Sends an event, in this transaction. It is delivered when the transaction has committed.
-type: what happened, 1 to 512 bytes. payload: any JSON up to 1 MiB. recipient_id: the agent that it is for; when NULL, the agent named by payload.to, if there is one. channel: the channel that it is for, 1 to 512 bytes. With neither it is for everyone. severity: debug, info, warning, error or critical. sender_id: the agent that sends it.
+type: what happened, 1 to 512 bytes. payload: any JSON up to 1 MiB. recipient_id: the agent that it is for; when NULL, the agent whose name payload.to is; if there is none of that name a NOTICE says so, and the event has no recipient. channel: the channel that it is for, 1 to 512 bytes. With neither it is for everyone. severity: debug, info, warning, error or critical. sender_id: the agent that sends it.
 Returns the event, which has no position yet.
 Errors: 22004, 22023 bad argument; P0002 no such recipient or sender; 42501 the sender belongs to another role; 54000 payload too large.$$;
 
@@ -922,7 +922,7 @@ Returns the events, without those addressed to agents of other roles.
 Errors: 22023 bad argument; P0002 no such agent; 42501 it belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.event_subscribe(uuid, text) IS
-$$Has event_poll give an agent the events of a channel too.
+$$Has event_poll give an agent the events of a channel too, from the position that it has acknowledged: also those that were sent since, before this call.
 agent_id: the agent. channel: the channel, 1 to 512 bytes.
 Returns true, or false when it was subscribed.
 Errors: 22004, 22023 bad argument; P0002 no such agent; 42501 it belongs to another role.$$;
@@ -943,7 +943,7 @@ COMMENT ON FUNCTION coord.event_ack(uuid, bigint) IS
 $$Acknowledges an agent's events up to a position: event_poll goes on after it. Several readers of an agent share its position.
 agent_id: the agent. position: of the last event that was handled.
 Returns the position. Repeating it is no error.
-Errors: 22004 an argument is NULL; 22023 no event has that position yet; 55000 a later one is acknowledged already; P0002 no such agent; 42501 it belongs to another role.$$;
+Errors: 22004 an argument is NULL; 22023 no event has that position yet; 55000 a later one is acknowledged already, or was given before the agent was registered; P0002 no such agent; 42501 it belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.sweep() IS
 $$Does now, in this transaction, what the background worker does: expires leases and agents, gives back what they held, renews leases, delivers events. Needed where there is no worker; harmless beside one. Takes no arguments.

@@ -148,9 +148,9 @@ coord_event_ack(PG_FUNCTION_ARGS)
 	if (position < store_event_cursor(agent_id) || !store_event_ack(agent_id, position))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("agent %s has acknowledged a later position than " INT64_FORMAT, coord_uuid_str(agent_id), position),
-				 errdetail("It is at " INT64_FORMAT ".", store_event_cursor(agent_id)),
-				 errhint("What another reader of the agent has acknowledged is done; go on after that.")));
+				 errmsg("agent %s is past position " INT64_FORMAT, coord_uuid_str(agent_id), position),
+				 errdetail("It has acknowledged, or was registered after, position " INT64_FORMAT ".", store_event_cursor(agent_id)),
+				 errhint("If another reader of the agent has acknowledged it, go on after that.")));
 	store_close(&scope);
 	PG_RETURN_INT64(position);
 }

@@ -62,7 +62,8 @@ coord_queue_wait(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("queue_wait cannot run inside a transaction block"),
-				 errdetail("It ends its transaction, so as to hold nothing while it waits.")));
+				 errdetail("It ends its transaction, so as to hold nothing while it waits."),
+				 errhint("Nor can it be called by a function, in a block with EXCEPTION, or beside other statements in one string.")));
 	PreventCommandDuringRecovery("queue_wait");
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);

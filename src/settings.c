@@ -59,7 +59,7 @@ coord_settings_define(bool preloading)
 	DefineCustomIntVariable("coord.event_retention",
 							"How long events are kept.",
 							NULL, &coord_event_retention,
-							7 * 24 * 60 * 60, 0, INT_MAX, PGC_SUSET, GUC_UNIT_S,
+							7 * 24 * 60 * 60, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("coord.task_retention",
 							"How long finished tasks are kept, in queues that do not say.",
