@@ -336,8 +336,12 @@ claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now,
 		claim_pass(request, queue, false, now, claimed);
 	for (int i = 0; i < SWEEPS_MET && claimed->n == 0 && coord_sweep_was_at_work(sweeps); i++)
 	{
+		uint32		since = sweeps;
+
 		(void) coord_wait_for_sweep();
 		sweeps = coord_sweeps();
+		if (i > 0 && sweeps == since)
+			break;				/* the worker has died in a batch */
 		claim_pass(request, queue, false, coord_now(), claimed);
 	}
 	if (claimed->n == 0 && IsolationUsesXactSnapshot())

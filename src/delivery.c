@@ -196,6 +196,13 @@ coord_deliver_events(SweepCounts *counts)
 	return is_there_more(backlog, taken) ? SWEEP_MORE : taken > 0 ? SWEEP_SOME : SWEEP_IDLE;
 }
 
+/* Whether what the worker has seen in the inbox is delivered, but for others that it has no room for. */
+bool
+coord_delivered_all_seen(void)
+{
+	return worker_backlog.next == worker_backlog.n && !worker_backlog.more;
+}
+
 /* For how many readers, of those that have asked, all is delivered that was committed before. */
 uint64
 coord_deliveries_seen(void)
@@ -285,14 +292,18 @@ SweepOutcome
 coord_notify_events(SweepCounts *counts pg_attribute_unused())
 {
 	CoordDatabase *db = coord_find_database(MyDatabaseId);
-	int64		after = (int64) pg_atomic_read_u64(&db->notified_to);
-	int64		to = (int64) pg_atomic_read_u64(&db->stamped_to);
+	int64		after;
+	int64		to;
 
 	notifying_to = 0;
-	if (after >= to || !coord_may_notify(coord_now()))
+	if (coord_notices_next_due() == DT_NOEND || !coord_may_notify(coord_now()))
 		return SWEEP_IDLE;
 	if (!coord_try_lock_delivery())
 		return SWEEP_LOCKED;	/* a reader, from before this worker began, may be notifying of these */
+	after = (int64) pg_atomic_read_u64(&db->notified_to);
+	to = (int64) pg_atomic_read_u64(&db->stamped_to);
+	if (after >= to)
+		return SWEEP_IDLE;
 	coord_set_synchronous_commit("off");
 	notifying_to = notify_some(after, to);
 	coord_events_notified(notifying_to);

@@ -17,6 +17,7 @@ extern TimestampTz coord_notices_next_due(void);
 extern SweepOutcome coord_expire_events(SweepCounts *counts);
 
 extern uint64 coord_deliveries_seen(void);
+extern bool coord_delivered_all_seen(void);
 extern void coord_deliver_anew(void);
 extern void coord_set_synchronous_commit(const char *value);
 extern bool coord_may_notify(TimestampTz now);

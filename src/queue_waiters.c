@@ -5,8 +5,10 @@
  * Sessions that wait are in lists in shared memory, in the order in which they came.
  * Of those that wait for one queue only the first is told of changes.  It looks, and
  * sleeps on or goes; when it goes, for whatever reason, the next one is first and looks.
- * So one new task does not wake a hundred sessions to find it gone, and nobody sleeps
- * while something is claimable: the first looks, or has looked since the last change.
+ * So one new task does not wake a hundred sessions at once, and nobody sleeps while
+ * something is claimable: the first looks, or has looked since the last change.  Who goes
+ * has claimed nothing yet, so the next may find the same task and go too, until one of
+ * them has claimed it.
  *
  * Who waits enters before it looks, and is told after a change can be seen: one of the
  * two always sees what the other did.  What the first found in its way it must be told

@@ -97,6 +97,14 @@ coord_next_fencing_token(void)
 	return next_number("fencing_token");
 }
 
+static void
+set_event_position(int64 last)
+{
+	DirectFunctionCall2(setval_oid,
+						ObjectIdGetDatum(get_relname_relid("event_position", get_namespace_oid("coord", false))),
+						Int64GetDatum(last));
+}
+
 /* The first of n positions that follow each other, for who has the delivery lock. */
 int64
 coord_next_event_positions(int n)
@@ -104,8 +112,14 @@ coord_next_event_positions(int n)
 	int64		first = next_number("event_position");
 
 	if (n > 1)
-		DirectFunctionCall2(setval_oid,
-							ObjectIdGetDatum(get_relname_relid("event_position", get_namespace_oid("coord", false))),
-							Int64GetDatum(first + n - 1));
+		set_event_position(first + n - 1);
 	return first;
+}
+
+/* The same, above one that was given before, though the sequence does not know: a dump is being restored. */
+int64
+coord_event_positions_above(int64 last, int n)
+{
+	set_event_position(last + n);
+	return last + 1;
 }

@@ -7,5 +7,6 @@
 
 extern int64 coord_next_fencing_token(void);
 extern int64 coord_next_event_positions(int n);
+extern int64 coord_event_positions_above(int64 last, int n);
 
 #endif							/* COORD_SEQUENCE_H */

@@ -183,23 +183,57 @@ last_of(const LogPartition *used, int n, int number)
 	return i;
 }
 
-/* The partition to be written now.  The caller has the delivery lock. */
-int
-store_log_partition(TimestampTz now)
+/* The highest position in a partition, or "least" if that is higher. */
+static int64
+last_position_in(int partition, int64 least)
+{
+	static LogPlans plans;
+
+	store_run(plan_for(plans, partition, "SELECT max(position) FROM coord.event_log_%1$d"), 0, NULL);
+	return Max(store_int8(0, 1, least), least);
+}
+
+/* Draw n positions, which are above all in the log; "last" is the last partition, or NULL. */
+static int64
+draw_positions(const LogPartition *last, int n)
+{
+	int64		first = coord_next_event_positions(n);
+
+	if (last == NULL || first > last->first_position)
+		return first;
+	return coord_event_positions_above(last_position_in(last->number, last->first_position), n);
+}
+
+/* The partition to be written now: the next one, when it is its turn and it is free. */
+static LogPartition
+turn_if_due(TimestampTz now)
 {
 	static StorePlan open = {.sql = "INSERT INTO coord.event_partition VALUES ($1, $2, $3)"};
 	LogPartition used[MAX_IN_USE];
 	int			n = partitions_in_use(used);
-	int			next = n == 0 ? 0 : (used[n - 1].number + 1) % LOG_PARTITIONS;
-	int			last = last_of(used, n, next);
+	LogPartition *current = n > 0 ? &used[n - 1] : NULL;
+	LogPartition next = {.number = n > 0 ? (current->number + 1) % LOG_PARTITIONS : 0,.opened_at = now};
+	int			last = last_of(used, n, next.number);
 
-	if (n > 0 && now < used[n - 1].opened_at + turn())
-		return used[n - 1].number;
-	if (last >= 0 && (last == n - 1 || expires_at(&used[last]) > now || !empty(next)))
-		return used[n - 1].number;
+	if (n > 0 && now < current->opened_at + turn())
+		return *current;
+	if (last >= 0 && (last == n - 1 || expires_at(&used[last]) > now || !empty(next.number)))
+		return *current;
+
+	next.first_position = draw_positions(current, 1);
 	coord_due_at(JOB_RETENTION, now + turn());
-	store_run(&open, STORE_ARGS(arg_int4(next), arg_int8(coord_next_event_positions(1)), arg_time(now)));
+	store_run(&open, STORE_ARGS(arg_int4(next.number), arg_int8(next.first_position), arg_time(now)));
 	return next;
+}
+
+/* The partition to be written now, and positions for n events.  The caller has the delivery lock. */
+int
+store_log_partition(TimestampTz now, int n, int64 *first_position)
+{
+	LogPartition current = turn_if_due(now);
+
+	*first_position = draw_positions(&current, n);
+	return current.number;
 }
 
 /*
@@ -215,7 +249,7 @@ store_log_expire(TimestampTz now, int *dropped)
 
 	if (n > 0 && now >= used[n - 1].opened_at + turn() && !is_empty(used[n - 1].number))
 	{
-		(void) store_log_partition(now);
+		(void) turn_if_due(now);
 		n = partitions_in_use(used);
 	}
 	*dropped = 0;
@@ -313,7 +347,7 @@ store_event_heads(int64 after, int64 to, int max, EventHead *heads)
 		ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE,
 					Int64GetDatum(Min(to, upper_bound(used, nused, i) - 1)));
 		rows_begin(&walk, store_log_open(used[i].number, AccessShareLock), partitions[used[i].number].position_index, 2, keys,
-				   GetTransactionSnapshot());
+				   GetLatestSnapshot());
 		while (n < max && rows_next(&walk, &row))
 			heads[n++] = (EventHead) {
 				.position = rows_int8(&row, LOG_POSITION, 0),
@@ -459,12 +493,8 @@ store_event_ack(const pg_uuid_t *agent_id, int64 position)
 int64
 store_last_position(void)
 {
-	static LogPlans plans;
 	LogPartition used[MAX_IN_USE];
 	int			n = partitions_in_use(used);
 
-	if (n == 0)
-		return 0;
-	store_run(plan_for(plans, used[n - 1].number, "SELECT max(position) FROM coord.event_log_%1$d"), 0, NULL);
-	return store_int8(0, 1, used[n - 1].first_position);
+	return n == 0 ? 0 : last_position_in(used[n - 1].number, used[n - 1].first_position);
 }

@@ -31,7 +31,7 @@ typedef struct EventQuery
 } EventQuery;
 
 /* writing */
-extern int	store_log_partition(TimestampTz now);
+extern int	store_log_partition(TimestampTz now, int n, int64 *first_position);
 extern RowsTable *store_log_open(int partition, LOCKMODE mode);
 extern void store_log_form(StoredRow *row, int64 position, const Datum *values, const bool *nulls, int n, int partition);
 

@@ -195,9 +195,9 @@ int
 store_inbox_take(const InboxEntry *entries, int n, int64 *first_position)
 {
 	RowsTable  *inbox = rows_open("event_inbox", RowExclusiveLock);
-	int			partition = store_log_partition(coord_now());
+	int64		position;
+	int			partition = store_log_partition(coord_now(), n, &position);
 	RowsTable  *log = store_log_open(partition, RowExclusiveLock);
-	int64		position = coord_next_event_positions(n);
 	StoredRow  *rows = palloc(sizeof(StoredRow) * LOG_ROWS);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "coord delivery", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);

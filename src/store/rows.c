@@ -433,9 +433,10 @@ rows_is_locked(RowsTable *table, const ItemPointerData *place)
 	if (!block_exists(table->rel, ItemPointerGetBlockNumber(place)) ||
 		!heap_fetch(table->rel, SnapshotAny, &tuple, &buffer, false))
 		return false;
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	xmax = HeapTupleHeaderGetRawXmax(tuple.t_data);
 	infomask = tuple.t_data->t_infomask;
-	ReleaseBuffer(buffer);
+	UnlockReleaseBuffer(buffer);
 	if ((infomask & HEAP_XMAX_INVALID) || !HEAP_XMAX_IS_LOCKED_ONLY(infomask))
 		return false;
 	if (infomask & HEAP_XMAX_IS_MULTI)

@@ -236,22 +236,9 @@ lock_for_drop(Node *command)
 typedef struct AfterUtility
 {
 	char	   *database;		/* was created or changed; NULL: none */
-	bool		filled_store;	/* a restore writes stored rows */
+	bool		filled_store;	/* a restore has written stored rows */
 	bool		ended_prepared;
 } AfterUtility;
-
-/* Whether the command will write stored rows, as far as the caller's rights go. */
-static bool
-fills_store(const CopyStmt *copy)
-{
-	Oid			relid;
-
-	if (!copy->is_from || copy->relation == NULL || copy->relation->schemaname == NULL ||
-		strcmp(copy->relation->schemaname, "coord") != 0)
-		return false;
-	relid = RangeVarGetRelid(copy->relation, NoLock, true);
-	return OidIsValid(relid) && pg_class_aclcheck(relid, GetUserId(), ACL_INSERT) == ACLCHECK_OK;
-}
 
 static AfterUtility
 plan_after_utility(Node *command)
@@ -263,7 +250,12 @@ plan_after_utility(Node *command)
 	else if (IsA(command, AlterDatabaseStmt))
 		after.database = pstrdup(((AlterDatabaseStmt *) command)->dbname);
 	else if (IsA(command, CopyStmt))
-		after.filled_store = fills_store((CopyStmt *) command);
+	{
+		CopyStmt   *copy = (CopyStmt *) command;
+
+		after.filled_store = copy->is_from && copy->relation != NULL &&
+			copy->relation->schemaname != NULL && strcmp(copy->relation->schemaname, "coord") == 0;
+	}
 	else if (IsA(command, TransactionStmt))
 		after.ended_prepared = ((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED ||
 			((TransactionStmt *) command)->kind == TRANS_STMT_ROLLBACK_PREPARED;
@@ -275,8 +267,6 @@ do_after_utility(const AfterUtility *after)
 {
 	if (after->database != NULL)
 		coord_look_into(get_database_oid(after->database, true));
-	if (after->filled_store)
-		coord_restoring();
 	if (after->filled_store || after->ended_prepared)
 		coord_all_due();
 	if (after->ended_prepared)
@@ -297,8 +287,6 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 
 	if (OidIsValid(dbid) && dbid != MyDatabaseId && may_have_database(pstmt->utilityStmt, dbid))
 		hold_worker(dbid);
-	if (after.filled_store)
-		coord_restoring();
 	hold_batches_of_update(pstmt->utilityStmt);
 	lock_for_drop(pstmt->utilityStmt);
 	PG_TRY();

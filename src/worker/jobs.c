@@ -150,9 +150,6 @@ coord_do_jobs(CoordDatabase *db)
 	static TimestampTz delivered_at = 0;
 	bool		more = false;
 
-	if (coord_restored_at(db, coord_now()) > coord_now())
-		return true;
-
 	for (CoordJob job = 0; job < COORD_NJOBS; job++)
 	{
 		TimestampTz now = coord_now();
@@ -179,7 +176,7 @@ coord_jobs_due_at(CoordDatabase *db)
 
 	for (int job = 0; job < COORD_NJOBS; job++)
 		due_at = Min(due_at, Max((TimestampTz) pg_atomic_read_u64(&db->due_at[job]), rests_until(job, now)));
-	return Max(due_at, coord_restored_at(db, now));
+	return due_at;
 }
 
 /*
@@ -241,9 +238,10 @@ run(CoordDatabase *db, CoordJob job)
 	if (job == JOB_CLAIMS && settled)
 		claims_are_settled(db, claims_due_from);
 
-	if (job == JOB_EVENTS && batch.outcome != SWEEP_MORE && batch.outcome != SWEEP_LOCKED)
+	if (job == JOB_EVENTS && batch.outcome != SWEEP_LOCKED && coord_delivered_all_seen())
 	{
-		pg_atomic_write_u32(&db->delivering, false);
+		if (batch.outcome != SWEEP_MORE)
+			pg_atomic_write_u32(&db->delivering, false);
 		pg_atomic_write_u64(&db->deliveries_done, coord_deliveries_seen());
 		ConditionVariableBroadcast(&db->delivery_cv);
 		pause_delivery(db, batch.counts.events_delivered, now);

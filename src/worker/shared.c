@@ -26,9 +26,6 @@
 #include "settings.h"
 #include "worker/shared.h"
 
-/* how long after its last write a session counts as restoring */
-#define RESTORE_PAUSE (10 * USECS_PER_MINUTE)
-
 /* how long a reader waits for a delivery, and a command for a worker to end */
 #define DELIVERY_TIMEOUT_MS 1000
 #define HOLD_TIMEOUT_MS 10000
@@ -99,8 +96,6 @@ startup_shmem(void)
 			pg_atomic_init_u32(&db->sweeps, 0);
 			pg_atomic_init_u32(&db->checks_wait, 0);
 			pg_atomic_init_u32(&db->attachments_unknown, 1);
-			pg_atomic_init_u32(&db->restorers, 0);
-			pg_atomic_init_u64(&db->restored_at, 0);
 			pg_atomic_init_u32(&db->inbox_from, 0);
 			pg_atomic_init_u32(&db->delivering, false);
 			pg_atomic_init_u64(&db->delivers_from, 0);
@@ -186,7 +181,6 @@ coord_want_worker(Oid dbid)
 			db->failures = 0;
 			db->refusals = 0;
 			db->holds = 0;
-			pg_atomic_write_u32(&db->restorers, 0);
 			pg_atomic_write_u32(&db->inbox_from, 0);
 			pg_atomic_write_u64(&db->stamped_to, 0);
 			pg_atomic_write_u64(&db->notified_to, 0);
@@ -362,49 +356,6 @@ coord_sweep_was_at_work(uint32 since)
 {
 	pg_memory_barrier();
 	return since % 2 != 0 || coord_sweeps() != since;
-}
-
-static void
-restoring_ends(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
-{
-	CoordDatabase *db = coord_find_database(MyDatabaseId);
-
-	if (db == NULL || pg_atomic_read_u32(&db->restorers) == 0)
-		return;
-	pg_atomic_fetch_sub_u32(&db->restorers, 1);
-	for (int job = 0; job < COORD_NJOBS; job++)
-		coord_tell_worker(db, job, COORD_DUE_NOW);
-}
-
-/*
- * This session writes stored rows as a restore does.  Until it ends, the worker must
- * not act on what is there in part, nor draw numbers that are below the restored ones;
- * but no longer than RESTORE_PAUSE after the last such write.
- */
-void
-coord_restoring(void)
-{
-	static bool registered = false;
-	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
-
-	if (db == NULL)
-		return;
-	if (!registered)
-	{
-		pg_atomic_fetch_add_u32(&db->restorers, 1);
-		before_shmem_exit(restoring_ends, (Datum) 0);
-	}
-	registered = true;
-	pg_atomic_write_u64(&db->restored_at, (uint64) coord_now());
-}
-
-/* When a restore counts as over at the latest; the past if none is under way. */
-TimestampTz
-coord_restored_at(CoordDatabase *db, TimestampTz now)
-{
-	TimestampTz at = (TimestampTz) pg_atomic_read_u64(&db->restored_at);
-
-	return pg_atomic_read_u32(&db->restorers) == 0 || at > now ? COORD_DUE_NOW : at + RESTORE_PAUSE;
 }
 
 /* Lower an instant, unless it is as early already. */

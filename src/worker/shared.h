@@ -98,10 +98,6 @@ typedef struct CoordDatabase
 	pg_atomic_uint32 checks_wait;	/* it keeps dependency checks */
 	pg_atomic_uint32 attachments_unknown;	/* agents may have some that nobody knows */
 
-	/* while sessions live that restore a dump the worker does nothing, see coord_restoring() */
-	pg_atomic_uint32 restorers;
-	pg_atomic_uint64 restored_at;	/* when one of them did something last */
-
 	/* delivery, see delivery.c */
 	pg_atomic_uint32 inbox_from;	/* the first block of the inbox that may have something; or InvalidBlockNumber */
 	pg_atomic_uint32 delivering;	/* the worker has taken that, and is not done with it */
@@ -151,8 +147,6 @@ extern void coord_lower_block(pg_atomic_uint32 *block, BlockNumber to);
 extern bool coord_wait_for_sweep(void);
 extern uint32 coord_sweeps(void);
 extern bool coord_sweep_was_at_work(uint32 since);
-extern void coord_restoring(void);
-extern TimestampTz coord_restored_at(CoordDatabase *db, TimestampTz now);
 extern void coord_lower(pg_atomic_uint64 *instant, TimestampTz to);
 extern void coord_set_due(CoordDatabase *db, CoordJob job, TimestampTz instant);
 extern void coord_tell_worker(CoordDatabase *db, CoordJob job, TimestampTz instant);
