@@ -464,6 +464,10 @@ AS 'MODULE_PATHNAME', 'coord_agent_attach' LANGUAGE C VOLATILE;
 CREATE FUNCTION coord.agent_retire(agent_id uuid) RETURNS coord.agent
 AS 'MODULE_PATHNAME', 'coord_agent_retire' LANGUAGE C VOLATILE;
 
+CREATE FUNCTION coord.agent_list(status text = NULL, type text = NULL, name text = NULL, agent_id uuid = NULL,
+	after uuid = NULL, "limit" integer = 100) RETURNS SETOF coord.agent
+AS 'MODULE_PATHNAME', 'coord_agent_list' LANGUAGE C VOLATILE ROWS 100;
+
 -- Leases
 
 CREATE FUNCTION coord.lease_acquire(resource_key text, agent_id uuid, ttl interval = NULL,
@@ -478,6 +482,10 @@ AS 'MODULE_PATHNAME', 'coord_lease_release' LANGUAGE C VOLATILE;
 
 CREATE FUNCTION coord.lease_assert(resource_key text, fencing_token bigint) RETURNS void
 AS 'MODULE_PATHNAME', 'coord_lease_assert' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.lease_list(resource_key text = NULL, agent_id uuid = NULL, state text = NULL,
+	after text = NULL, "limit" integer = 100) RETURNS SETOF coord.lease
+AS 'MODULE_PATHNAME', 'coord_lease_list' LANGUAGE C VOLATILE ROWS 100;
 
 -- Tasks
 
@@ -516,6 +524,10 @@ AS 'MODULE_PATHNAME', 'coord_task_cancel' LANGUAGE C VOLATILE;
 CREATE FUNCTION coord.task_redrive(task_id uuid = NULL, queue text = NULL) RETURNS bigint
 AS 'MODULE_PATHNAME', 'coord_task_redrive' LANGUAGE C VOLATILE;
 
+CREATE FUNCTION coord.task_list(queue text = NULL, state text = NULL, type text = NULL, agent_id uuid = NULL,
+	resource_key text = NULL, task_id uuid = NULL, after uuid = NULL, "limit" integer = 100) RETURNS SETOF coord.task
+AS 'MODULE_PATHNAME', 'coord_task_list' LANGUAGE C VOLATILE ROWS 100;
+
 CREATE FUNCTION coord.queue_set(name text, paused boolean = NULL, max_attempts integer = NULL,
 	lease_ttl interval = NULL, backoff_base interval = NULL, backoff_max interval = NULL,
 	max_claimed integer = NULL, retention interval = NULL) RETURNS coord.queue
@@ -526,6 +538,10 @@ AS 'MODULE_PATHNAME', 'coord_queue_pause' LANGUAGE C VOLATILE;
 
 CREATE FUNCTION coord.queue_resume(name text) RETURNS coord.queue
 AS 'MODULE_PATHNAME', 'coord_queue_resume' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.queue_list(name text = NULL, paused boolean = NULL, after text = NULL,
+	"limit" integer = 100) RETURNS SETOF coord.queue
+AS 'MODULE_PATHNAME', 'coord_queue_list' LANGUAGE C VOLATILE ROWS 100;
 
 CREATE FUNCTION coord.queue_listen(queue text = 'default') RETURNS text
 AS 'MODULE_PATHNAME', 'coord_queue_listen' LANGUAGE C VOLATILE;
@@ -563,6 +579,9 @@ AS 'MODULE_PATHNAME', 'coord_event_poll' LANGUAGE C VOLATILE ROWS 100;
 CREATE FUNCTION coord.event_ack(agent_id uuid, "position" bigint) RETURNS bigint
 AS 'MODULE_PATHNAME', 'coord_event_ack' LANGUAGE C VOLATILE;
 
+CREATE FUNCTION coord.inbox(agent_id uuid, ack bigint = NULL, max_events integer = 20) RETURNS SETOF coord.event
+AS 'MODULE_PATHNAME', 'coord_inbox' LANGUAGE C VOLATILE ROWS 20;
+
 CREATE FUNCTION coord.event_list(recipient_id uuid = NULL, channel text = NULL, type text = NULL,
 	after bigint = NULL, max_events integer = 100) RETURNS SETOF coord.event
 AS 'MODULE_PATHNAME', 'coord_event_list' LANGUAGE C VOLATILE ROWS 100;
@@ -587,7 +606,7 @@ BEGIN
 	FOR f IN
 		SELECT oid FROM pg_proc
 		WHERE pronamespace = 'coord'::regnamespace
-			AND proname ~ '^(agent|lease|task|queue|event)_|^(listen_name|sweep|version)$'
+			AND proname ~ '^(agent|lease|task|queue|event)_|^(inbox|listen_name|mcp|rpc|sweep|version)$'
 	LOOP
 		EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', f, role);
 	END LOOP;
@@ -772,6 +791,12 @@ agent_id: the agent.
 Returns the agent; retiring it again changes nothing.
 Errors: P0002 no such agent; 42501 it belongs to another role; 55P03 an open transaction is changing it.$$;
 
+COMMENT ON FUNCTION coord.agent_list(text, text, text, uuid, uuid, integer) IS
+$$Lists agents of all roles, those with the highest id first: the newest, unless ids were chosen by callers.
+status: active, inactive or retired, as it is at this instant; NULL is any. type: only agents of that type. name: only the agent of that name. agent_id: only that agent. after: the id of the last agent of the page before; NULL is the first page. limit: how many at most, 1 to 1,000; NULL is 100.
+Returns the agents. Fewer than limit: there are no more.
+Errors: 22023 bad argument.$$;
+
 COMMENT ON FUNCTION coord.lease_acquire(text, uuid, interval, boolean, interval, interval) IS
 $$Takes a resource for an agent, for a while. Waits only if it is told to.
 resource_key: 1 to 512 bytes. agent_id: an active agent. ttl: how long, from now, within coord.min_lease_ttl and coord.max_lease_ttl; NULL is coord.default_lease_ttl. auto_renew: whether the server renews the lease at every ttl/3 while the agent is active. wait: how long to wait while another agent holds the resource; who came first is served first, and gets it the moment it is released or expires. max_hold: how long after it was acquired auto_renew stops; NULL is never.
@@ -795,6 +820,12 @@ $$Makes sure that a token holds a resource now, and that nobody else is granted 
 resource_key: the resource. fencing_token: the token of its lease.
 Returns nothing.
 Errors: 55000 the token does not hold the resource.$$;
+
+COMMENT ON FUNCTION coord.lease_list(text, uuid, text, text, integer) IS
+$$Lists leases of all agents, by resource_key: of each resource its current lease, or its last one.
+resource_key: only that resource. agent_id: only leases of that agent. state: active, released or expired, as it is at this instant; NULL is any. after: the resource_key of the last lease of the page before; NULL is the first page. limit: how many at most, 1 to 1,000; NULL is 100.
+Returns the leases. Fewer than limit: there are no more.
+Errors: 22023 bad argument.$$;
 
 COMMENT ON FUNCTION coord.task_create(text, jsonb, text, integer, timestamptz, integer, text, uuid[], text, uuid) IS
 $$Creates a task, in this transaction.
@@ -855,6 +886,12 @@ task_id: that one. queue: those of that queue. Both NULL: all.
 Returns how many. Those whose unique_key a new task has are left.
 Errors: P0002 no such task or queue; 55000 the task is not dead, or its unique_key is in use.$$;
 
+COMMENT ON FUNCTION coord.task_list(text, text, text, uuid, text, uuid, uuid, integer) IS
+$$Lists tasks, or looks up one, those with the highest id first: the newest, unless ids were chosen by callers.
+queue: only tasks of that queue. state: blocked, pending, claimed, completed, dead or cancelled, as it is at this instant; NULL is any. type: only tasks of that type. agent_id: only tasks that this agent has claimed, or had when they ended. resource_key: only tasks with that resource. task_id: only that task, to learn its state or result. after: the id of the last task of the page before; NULL is the first page. limit: how many at most, 1 to 1,000; NULL is 100.
+Returns the tasks. Fewer than limit: there are no more.
+Errors: 22023 bad argument.$$;
+
 COMMENT ON FUNCTION coord.queue_set(text, boolean, integer, interval, interval, interval, integer, interval) IS
 $$Creates a queue, or changes its settings; NULL leaves a setting as it is.
 name: 1 to 512 bytes. paused: while true, nothing is claimed from it. max_attempts: of new tasks, 1 to 1,000,000. lease_ttl: of claims. backoff_base, backoff_max: the first and the longest wait after a failure. max_claimed: how many tasks may be claimed at once, 1 to 10,000; 0 is no limit. retention: how long finished tasks are kept.
@@ -872,6 +909,12 @@ $$Ends queue_pause.
 name: the queue.
 Returns the queue.
 Errors: P0002 no such queue; 55P03 an open transaction is changing it.$$;
+
+COMMENT ON FUNCTION coord.queue_list(text, boolean, text, integer) IS
+$$Lists queues by name, with their settings and how many tasks they have in which state. It counts the unfinished and dead tasks of the queues that it returns.
+name: only that queue. paused: true for only those that are paused, false for only the others; NULL is both. after: the name of the last queue of the page before; NULL is the first page. limit: how many at most, 1 to 1,000; NULL is 100.
+Returns the queues. Fewer than limit: there are no more.
+Errors: 22023 bad argument.$$;
 
 COMMENT ON FUNCTION coord.queue_listen(text) IS
 $$Does LISTEN on this connection for tasks of a queue becoming claimable: new ones, those whose run_at or retry has come, those given back. Does not serve behind a pooler in transaction mode: there it returns as ever, and the notifications are lost.
@@ -944,6 +987,12 @@ $$Acknowledges an agent's events up to a position: event_poll goes on after it. 
 agent_id: the agent. position: of the last event that was handled.
 Returns the position. Repeating it is no error.
 Errors: 22004 an argument is NULL; 22023 no event has that position yet; 55000 a later one is acknowledged already, or was given before the agent was registered; P0002 no such agent; 42501 it belongs to another role.$$;
+
+COMMENT ON FUNCTION coord.inbox(uuid, bigint, integer) IS
+$$Reads an agent's events: acknowledges those that it has handled, then returns the next ones, as event_ack and event_poll do. What is not acknowledged comes again with the next call.
+agent_id: the agent that the events are for. ack: the position of the last event that was handled, which acknowledges all up to it; NULL acknowledges none. max_events: how many at most, 1 to 10,000; NULL is 20.
+Returns the events that are addressed to the agent, those of its channels and those to everyone, in the order of their positions; no row when there are none.
+Errors: 22004, 22023 bad argument, or no event has the position ack yet; 55000 a later one is acknowledged already, or was given before the agent was registered; P0002 no such agent; 42501 it belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.sweep() IS
 $$Does now, in this transaction, what the background worker does: expires leases and agents, gives back what they held, renews leases, delivers events. Needed where there is no worker; harmless beside one. Takes no arguments.

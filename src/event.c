@@ -25,7 +25,10 @@ PG_FUNCTION_INFO_V1(coord_event_subscribe);
 PG_FUNCTION_INFO_V1(coord_event_unsubscribe);
 PG_FUNCTION_INFO_V1(coord_event_poll);
 PG_FUNCTION_INFO_V1(coord_event_ack);
+PG_FUNCTION_INFO_V1(coord_inbox);
 
+static void add_unacknowledged(FunctionCallInfo fcinfo, const pg_uuid_t *agent_id, int max_events);
+static void acknowledge(const pg_uuid_t *agent_id, int64 position);
 static const char *check_severity(char *severity);
 static const pg_uuid_t *recipient_by_name(Jsonb *payload);
 
@@ -116,16 +119,13 @@ Datum
 coord_event_poll(PG_FUNCTION_ARGS)
 {
 	pg_uuid_t  *agent_id = coord_arg_uuid(fcinfo, 0, "agent_id");
-	EventQuery	query = {.max_events = coord_arg_int_between(fcinfo, 1, "max_events", 100, 1, MAX_READ_EVENTS)};
+	int			max_events = coord_arg_int_between(fcinfo, 1, "max_events", 100, 1, MAX_READ_EVENTS);
 	StoreScope	scope;
 
 	InitMaterializedSRF(fcinfo, 0);
 	store_open(&scope);
 	(void) coord_owned_agent(agent_id);
-	coord_await_delivery();
-	query.after = store_event_cursor(agent_id);
-	query.reader = store_caller();
-	store_event_poll(fcinfo, agent_id, &query);
+	add_unacknowledged(fcinfo, agent_id, max_events);
 	store_close(&scope);
 	return (Datum) 0;
 }
@@ -140,6 +140,43 @@ coord_event_ack(PG_FUNCTION_ARGS)
 
 	store_open(&scope);
 	(void) coord_owned_agent(agent_id);
+	acknowledge(agent_id, position);
+	store_close(&scope);
+	PG_RETURN_INT64(position);
+}
+
+/* inbox(agent_id, ack, max_events) */
+Datum
+coord_inbox(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *agent_id = coord_arg_uuid(fcinfo, 0, "agent_id");
+	int			max_events = coord_arg_int_between(fcinfo, 2, "max_events", 20, 1, MAX_READ_EVENTS);
+	StoreScope	scope;
+
+	InitMaterializedSRF(fcinfo, 0);
+	store_open(&scope);
+	(void) coord_owned_agent(agent_id);
+	if (!PG_ARGISNULL(1))
+		acknowledge(agent_id, PG_GETARG_INT64(1));
+	add_unacknowledged(fcinfo, agent_id, max_events);
+	store_close(&scope);
+	return (Datum) 0;
+}
+
+/* Add what an agent has yet to acknowledge to a SETOF result. */
+static void
+add_unacknowledged(FunctionCallInfo fcinfo, const pg_uuid_t *agent_id, int max_events)
+{
+	EventQuery	query = {.max_events = max_events,.reader = store_caller()};
+
+	coord_await_delivery();
+	query.after = store_event_cursor(agent_id);
+	store_event_poll(fcinfo, agent_id, &query);
+}
+
+static void
+acknowledge(const pg_uuid_t *agent_id, int64 position)
+{
 	if (position > store_last_position())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -151,8 +188,6 @@ coord_event_ack(PG_FUNCTION_ARGS)
 				 errmsg("agent %s is past position " INT64_FORMAT, coord_uuid_str(agent_id), position),
 				 errdetail("It has acknowledged, or was registered after, position " INT64_FORMAT ".", store_event_cursor(agent_id)),
 				 errhint("If another reader of the agent has acknowledged it, go on after that.")));
-	store_close(&scope);
-	PG_RETURN_INT64(position);
 }
 
 static const char *

@@ -217,28 +217,35 @@ free_last_result(void)
 	SPI_tuptable = NULL;
 }
 
-/* Make a statement ready to be run, with its arguments as SPI takes them. */
+/* The arguments of a statement as SPI takes them. */
 static void
-bind_args(StorePlan *plan, int nargs, const StoreArg *args, Datum *values, char *nulls)
+split_args(int nargs, const StoreArg *args, Datum *values, char *nulls)
 {
 	Assert(nargs <= MAX_ARGS);
-	store_pin_settings();
-	if (plan->plan == NULL)
-		prepare(plan, nargs, args);
 	for (int i = 0; i < nargs; i++)
 	{
 		values[i] = args[i].value;
 		nulls[i] = args[i].isnull ? 'n' : ' ';
 	}
+}
+
+/* Make a statement ready to be run. */
+static void
+bind_args(StorePlan *plan, int nargs, const StoreArg *args, Datum *values, char *nulls)
+{
+	store_pin_settings();
+	if (plan->plan == NULL)
+		prepare(plan, nargs, args);
+	split_args(nargs, args, values, nulls);
 	free_last_result();
 }
 
 /* How many rows a statement gave, or touched. */
 static uint64
-count_of(const StorePlan *plan, int result)
+count_of(const char *sql, int result)
 {
 	if (result < 0)
-		elog(ERROR, "could not run \"%s\": %s", plan->sql, SPI_result_code_string(result));
+		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(result));
 	return SPI_processed;
 }
 
@@ -250,7 +257,7 @@ store_run(StorePlan *plan, int nargs, const StoreArg *args)
 	char		nulls[MAX_ARGS];
 
 	bind_args(plan, nargs, args, values, nulls);
-	return count_of(plan, SPI_execute_plan(plan->plan, values, nulls, false, 0));
+	return count_of(plan->sql, SPI_execute_plan(plan->plan, values, nulls, false, 0));
 }
 
 /*
@@ -264,8 +271,24 @@ store_run_latest(StorePlan *plan, int nargs, const StoreArg *args)
 	char		nulls[MAX_ARGS];
 
 	bind_args(plan, nargs, args, values, nulls);
-	return count_of(plan, SPI_execute_snapshot(plan->plan, values, nulls, GetLatestSnapshot(),
-											   InvalidSnapshot, true, false, 0));
+	return count_of(plan->sql, SPI_execute_snapshot(plan->plan, values, nulls, GetLatestSnapshot(),
+													InvalidSnapshot, true, false, 0));
+}
+
+/* Run a statement whose text was made for this call, and plan it for these arguments. */
+uint64
+store_run_once(const char *sql, int nargs, const StoreArg *args)
+{
+	Oid			types[MAX_ARGS];
+	Datum		values[MAX_ARGS];
+	char		nulls[MAX_ARGS];
+
+	store_pin_settings();
+	split_args(nargs, args, values, nulls);
+	for (int i = 0; i < nargs; i++)
+		types[i] = args[i].type;
+	free_last_result();
+	return count_of(sql, SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0));
 }
 
 /* A column of the last result; columns count from 1, rows from 0. */

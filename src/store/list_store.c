@@ -1,0 +1,315 @@
+/*
+ * list_store.c
+ *		Listing agents, leases, tasks and queues, a page at a time.
+ *
+ * A list first finds its rows by an index, in the order of the list, in a stored relation,
+ * and looks each of them up in the relation that users read, whose computed states are
+ * what a filter is about; it goes no further than its limit.  Where a filter is about few
+ * of many rows (what is claimed, what is blocked), they are found by the relation that has
+ * only those.
+ *
+ * Each statement is made for the filters that were given, out of the constant texts here,
+ * and planned with their values: one plan for all of them would serve none.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+
+#include "store/list_store.h"
+#include "store/store.h"
+
+/* with no more leases than that not ended, those of a state or an agent are looked up among them */
+#define FEW_LEASES 5000
+
+#define MAX_LIST_ARGS 12
+
+/* a statement that is being put together */
+typedef struct ListQuery
+{
+	StringInfoData sql;
+	int			nargs;
+	StoreArg	args[MAX_LIST_ARGS];
+} ListQuery;
+
+static void
+begin_query(ListQuery *query)
+{
+	initStringInfo(&query->sql);
+	query->nargs = 0;
+}
+
+static void
+add(ListQuery *query, const char *text)
+{
+	appendStringInfoString(&query->sql, text);
+}
+
+/* An argument's number, by which the text refers to it; 0: it is NULL, and there is none. */
+static int
+add_arg(ListQuery *query, StoreArg arg)
+{
+	if (arg.isnull)
+		return 0;
+	Assert(query->nargs < MAX_LIST_ARGS);
+	query->args[query->nargs] = arg;
+	return ++query->nargs;
+}
+
+/* Add a text with a %d for the number of an argument, if there is one. */
+static void
+add_with(ListQuery *query, const char *format, int arg)
+{
+	if (arg > 0)
+		appendStringInfo(&query->sql, format, arg);
+}
+
+/* Run it, and add its rows to a SETOF result. */
+static void
+run_query(FunctionCallInfo fcinfo, ListQuery *query)
+{
+	store_run_once(query->sql.data, query->nargs, query->args);
+	store_results(fcinfo);
+}
+
+/* ---- agents: the newest first ---- */
+
+void
+store_agent_list(FunctionCallInfo fcinfo, const AgentFilter *filter)
+{
+	ListQuery	query;
+	int			status,
+				after,
+				limit;
+
+	begin_query(&query);
+	status = add_arg(&query, arg_text(filter->status));
+	after = add_arg(&query, arg_uuid(filter->after));
+	limit = add_arg(&query, arg_int4(filter->limit));
+
+	add(&query, "SELECT ROW(a.*)::coord.agent FROM (SELECT d.id FROM coord.agent_data d WHERE true");
+	if (filter->status != NULL && strcmp(filter->status, "active") == 0)
+		add(&query, " AND d.retired_at IS NULL AND d.inactive_since IS NULL");
+	else if (filter->status != NULL)
+		add(&query, strcmp(filter->status, "retired") == 0 ? " AND d.retired_at IS NOT NULL" : " AND d.retired_at IS NULL");
+	add_with(&query, " AND d.type = $%d", add_arg(&query, arg_text(filter->type)));
+	add_with(&query, " AND d.name = $%d", add_arg(&query, arg_text(filter->name)));
+	add_with(&query, " AND d.id = $%d", add_arg(&query, arg_uuid(filter->agent_id)));
+	add_with(&query, " AND d.id < $%d", after);
+	add(&query, " ORDER BY d.id DESC OFFSET 0) d"
+		" CROSS JOIN LATERAL (SELECT * FROM coord.agent a WHERE a.id = d.id OFFSET 0) a");
+	add_with(&query, " WHERE a.status = $%d", status);
+	add_with(&query, " ORDER BY d.id DESC LIMIT $%d", limit);
+	run_query(fcinfo, &query);
+}
+
+/* ---- leases: in the order of their resources ---- */
+
+static bool
+few_leases_are_active(void)
+{
+	static StorePlan plan = {.sql = "SELECT FROM coord.lease_deadline LIMIT $1"};
+
+	return store_run(&plan, STORE_ARGS(arg_int4(FEW_LEASES + 1))) <= FEW_LEASES;
+}
+
+void
+store_lease_list(FunctionCallInfo fcinfo, const LeaseFilter *filter)
+{
+	bool		active = filter->state != NULL && strcmp(filter->state, "active") == 0;
+	ListQuery	query;
+	int			state,
+				limit;
+
+	begin_query(&query);
+	state = add_arg(&query, arg_text(filter->state));
+	limit = add_arg(&query, arg_int4(filter->limit));
+
+	add(&query, "SELECT ROW(l.*)::coord.lease FROM (SELECT d.resource_key FROM ");
+	if (active && filter->resource_key == NULL && few_leases_are_active())
+		add(&query, "(SELECT DISTINCT slot FROM coord.lease_deadline OFFSET 0) s"
+			" CROSS JOIN LATERAL (SELECT * FROM coord.lease_data d WHERE d.slot = s.slot OFFSET 0) d");
+	else
+		add(&query, "coord.lease_data d");
+	add(&query, active ? " WHERE d.ended_at IS NULL" : " WHERE true");
+	add_with(&query, " AND d.resource_key = $%d", add_arg(&query, arg_text(filter->resource_key)));
+	add_with(&query, " AND d.agent_id = $%d", add_arg(&query, arg_uuid(filter->agent_id)));
+	add_with(&query, " AND d.resource_key > $%d", add_arg(&query, arg_text(filter->after)));
+	add(&query, " ORDER BY d.resource_key OFFSET 0) d"
+		" CROSS JOIN LATERAL (SELECT * FROM coord.lease l WHERE l.resource_key = d.resource_key OFFSET 0) l");
+	add_with(&query, " WHERE l.state = $%d", state);
+	add_with(&query, " ORDER BY d.resource_key LIMIT $%d", limit);
+	run_query(fcinfo, &query);
+}
+
+/* ---- tasks: the newest first ---- */
+
+/* the numbers of the arguments of a list of tasks */
+typedef struct TaskArgs
+{
+	int			queue,
+				state,
+				type,
+				agent_id,
+				resource_key,
+				task_id,
+				after,
+				limit;
+} TaskArgs;
+
+static bool
+may_be(const TaskFilter *filter, const char *state)
+{
+	return filter->state == NULL || strcmp(filter->state, state) == 0;
+}
+
+/* The filters, on a relation "t" that has the columns of coord.task. */
+static void
+add_task_filters(ListQuery *query, const TaskArgs *args)
+{
+	add_with(query, " AND t.queue = $%d", args->queue);
+	add_with(query, " AND t.state = $%d", args->state);
+	add_with(query, " AND t.type = $%d", args->type);
+	add_with(query, " AND t.agent_id = $%d", args->agent_id);
+	add_with(query, " AND t.resource_key = $%d", args->resource_key);
+}
+
+/* The ids of claimed tasks, and of some that were; the claims of an agent, if one is given. */
+static void
+add_claims(ListQuery *query, int agent_id)
+{
+	add(query, "SELECT c.task_id FROM coord.claim_deadline c");
+	add_with(query, " WHERE c.agent_id = $%d", agent_id);
+	add(query, " UNION SELECT unnest(c.task_ids) FROM coord.claim_batch c");
+	add_with(query, " WHERE c.agent_id = $%d", agent_id);
+}
+
+/* The ids of unfinished tasks, among them all that a list can have. */
+static void
+add_candidates(ListQuery *query, const TaskFilter *filter, const TaskArgs *args)
+{
+	if (args->task_id)
+		add_with(query, "SELECT $%d", args->task_id);
+	else if (args->agent_id || (filter->state != NULL && (may_be(filter, "claimed") || may_be(filter, "dead"))))
+		add_claims(query, args->agent_id);
+	else if (args->resource_key)
+	{
+		/* their own, and one that was given by its claimant */
+		add_with(query, "SELECT id FROM coord.task_live WHERE resource_key = $%d", args->resource_key);
+		add_with(query, " UNION SELECT task_id FROM coord.lease_data WHERE resource_key = $%d", args->resource_key);
+	}
+	else if (filter->state != NULL && may_be(filter, "blocked"))
+		add(query, "SELECT DISTINCT task_id FROM coord.task_dependency");
+	else
+	{
+		add(query, "SELECT id FROM coord.task_live t WHERE true");
+		add_with(query, " AND t.queue = $%d", args->queue);
+		add_with(query, " AND t.type = $%d", args->type);
+		if (filter->state != NULL)
+			add(query, " AND t.state <> 'blocked'");
+	}
+}
+
+/* Tasks that have not finished, or that only a sweep has yet to finish. */
+static void
+add_unfinished(ListQuery *query, const TaskFilter *filter, const TaskArgs *args)
+{
+	add(query, "(SELECT t.* FROM (SELECT c.id FROM (");
+	add_candidates(query, filter, args);
+	add(query, ") c (id) WHERE true");
+	add_with(query, " AND c.id < $%d", args->after);
+	add(query, " ORDER BY c.id DESC OFFSET 0) c CROSS JOIN LATERAL"
+		" (SELECT * FROM coord.task_unfinished t WHERE t.id = c.id OFFSET 0) t WHERE true");
+	add_task_filters(query, args);
+	add_with(query, " ORDER BY c.id DESC LIMIT $%d)", args->limit);
+}
+
+static void
+add_stored(ListQuery *query, const char *relation, const TaskArgs *args)
+{
+	appendStringInfo(&query->sql, " UNION ALL (SELECT t.* FROM coord.%s t WHERE true", relation);
+	add_task_filters(query, args);
+	add_with(query, " AND t.id = $%d", args->task_id);
+	add_with(query, " AND t.id < $%d", args->after);
+	add_with(query, " ORDER BY t.id DESC LIMIT $%d)", args->limit);
+}
+
+void
+store_task_list(FunctionCallInfo fcinfo, const TaskFilter *filter)
+{
+	ListQuery	query;
+	TaskArgs	args;
+
+	begin_query(&query);
+	args.queue = add_arg(&query, arg_text(filter->queue));
+	args.state = add_arg(&query, arg_text(filter->state));
+	args.type = add_arg(&query, arg_text(filter->type));
+	args.agent_id = add_arg(&query, arg_uuid(filter->agent_id));
+	args.resource_key = add_arg(&query, arg_text(filter->resource_key));
+	args.task_id = add_arg(&query, arg_uuid(filter->task_id));
+	args.after = add_arg(&query, arg_uuid(filter->after));
+	args.limit = add_arg(&query, arg_int4(filter->limit));
+
+	add(&query, "SELECT ROW(t.*)::coord.task FROM (SELECT * FROM (");
+	if (may_be(filter, "completed") || may_be(filter, "cancelled"))
+	{
+		/* the first branch, which has no rows, is only there for its columns */
+		if (filter->state != NULL)
+			add(&query, "(SELECT * FROM coord.task_finished LIMIT 0)");
+		else
+			add_unfinished(&query, filter, &args);
+		add_stored(&query, "task_finished", &args);
+	}
+	else
+		add_unfinished(&query, filter, &args);
+	if (may_be(filter, "dead"))
+		add_stored(&query, "task_dead", &args);
+	add_with(&query, ") t ORDER BY t.id DESC LIMIT $%d) t ORDER BY t.id DESC", args.limit);
+	run_query(fcinfo, &query);
+}
+
+/* ---- queues: in the order of their names ---- */
+
+/* The first name after a name. */
+#define NEXT_NAME(name) \
+	"(SELECT min(q.name) FROM (" \
+	" SELECT min(q.name) FROM coord.queue_data q WHERE q.name > " name \
+	" UNION ALL SELECT min(t.queue) FROM coord.task_live t WHERE t.queue > " name \
+	" UNION ALL SELECT min(t.queue) FROM coord.task_dead t WHERE t.queue > " name \
+	" UNION ALL SELECT 'default' WHERE 'default' > " name ") q (name))"
+
+/* The names that a list has, which coord.queue finds by counting all tasks. */
+static List *
+queue_names(const QueueFilter *filter)
+{
+	ListQuery	query;
+
+	begin_query(&query);
+	(void) add_arg(&query, arg_text(filter->after != NULL ? filter->after : ""));
+	add(&query, "WITH RECURSIVE n (name) AS (SELECT " NEXT_NAME("$1 COLLATE \"C\"")
+		" UNION ALL SELECT " NEXT_NAME("n.name") " FROM n WHERE n.name IS NOT NULL)"
+		" SELECT n.name FROM n WHERE n.name IS NOT NULL");
+	if (filter->paused != NULL)
+		add_with(&query, " AND coalesce((SELECT q.paused FROM coord.queue_data q WHERE q.name = n.name), false) = $%d",
+				 add_arg(&query, arg_bool(*filter->paused)));
+	add_with(&query, " LIMIT $%d", add_arg(&query, arg_int4(filter->limit)));
+	store_run_once(query.sql.data, query.nargs, query.args);
+	return store_texts();
+}
+
+/* Each queue's row counts its tasks; those of the others are not looked at. */
+void
+store_queue_list(FunctionCallInfo fcinfo, const QueueFilter *filter)
+{
+	static StorePlan plan = {.sql = "SELECT q FROM coord.queue q WHERE q.name = $1"
+	" AND ($2 IS NULL OR q.paused = $2) AND ($3 IS NULL OR q.name > $3)"};
+	List	   *names = filter->name != NULL ? list_make1((void *) filter->name) : queue_names(filter);
+	StoreArg	paused = arg_bool(filter->paused != NULL && *filter->paused);
+	ListCell   *cell;
+
+	paused.isnull = filter->paused == NULL;
+	foreach(cell, names)
+	{
+		store_run(&plan, STORE_ARGS(arg_text(lfirst(cell)), paused, arg_text(filter->after)));
+		store_results(fcinfo);
+	}
+}
