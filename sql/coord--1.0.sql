@@ -768,13 +768,13 @@ COMMENT ON SEQUENCE coord.lease_slot IS 'The places of resource keys in lease_da
 -- Functions: what the arguments are, with units; what comes back; errors.
 
 COMMENT ON FUNCTION coord.agent_register(text, text, interval, jsonb, uuid) IS
-$$Registers an agent, or registers it anew, and makes it active.
+$$Registers an agent, or registers it anew, and makes it active. Other calls name the agent by the id that comes back.
 name: 1 to 512 bytes, unique. type: any word for its kind. heartbeat_timeout: how long after its last heartbeat it becomes inactive, from coord.min_lease_ttl to 366 days; NULL is coord.heartbeat_timeout. metadata: any JSON up to 1 MiB. id: an id of the caller's choice; NULL makes one.
 Returns the agent. A name that the same owner registered before keeps its id.
 Errors: 22004, 22023 bad argument, or an id that is another agent's; 42501 the name belongs to another role; 55P03 an open transaction is registering the name or changing the agent; 54000 metadata too large.$$;
 
 COMMENT ON FUNCTION coord.agent_heartbeat(uuid) IS
-$$Tells that an agent is alive, and makes it active if it was inactive.
+$$Tells that an agent is alive, and makes it active if it was inactive. Due within each heartbeat_timeout of the agent.
 agent_id: the agent.
 Returns the agent. One that had become inactive has lost its claims: task.requeued events tell it which.
 Errors: P0002 no such agent; 55000 it is retired; 42501 it belongs to another role; 55P03 it is inactive, and an open transaction is changing it.$$;
@@ -794,66 +794,66 @@ Errors: P0002 no such agent; 42501 it belongs to another role; 55P03 an open tra
 COMMENT ON FUNCTION coord.agent_list(text, text, text, uuid, uuid, integer) IS
 $$Lists agents of all roles, those with the highest id first: the newest, unless ids were chosen by callers.
 status: active, inactive or retired, as it is at this instant; NULL is any. type: only agents of that type. name: only the agent of that name. agent_id: only that agent. after: the id of the last agent of the page before; NULL is the first page. limit: how many at most, 1 to 1,000; NULL is 100.
-Returns the agents. Fewer than limit: there are no more.
+Returns the agents; fewer than limit when there are no more.
 Errors: 22023 bad argument.$$;
 
 COMMENT ON FUNCTION coord.lease_acquire(text, uuid, interval, boolean, interval, interval) IS
-$$Takes a resource for an agent, for a while. Waits only if it is told to.
+$$Takes a resource for an agent, for a while: nobody else gets it before the lease is released or expires. Waits only if it is told to.
 resource_key: 1 to 512 bytes. agent_id: an active agent. ttl: how long, from now, within coord.min_lease_ttl and coord.max_lease_ttl; NULL is coord.default_lease_ttl. auto_renew: whether the server renews the lease at every ttl/3 while the agent is active. wait: how long to wait while another agent holds the resource; who came first is served first, and gets it the moment it is released or expires. max_hold: how long after it was acquired auto_renew stops; NULL is never.
 Returns the lease, or no row when another agent holds the resource, waits for it, or is changing it in an open transaction. Held by this agent already: renewed, the same id and fencing_token. Otherwise a new id and a higher fencing_token.
 Errors: 22004, 22023 bad argument; P0002 no such agent; 55000 it is not active, also while it waits, or there is a wait and coord is not in shared_preload_libraries; 42501 it belongs to another role. Who waited in vain in a deadlock gets a warning, 40P01.$$;
 
 COMMENT ON FUNCTION coord.lease_renew(uuid, interval) IS
-$$Renews a lease, from now.
-lease_id: the lease. ttl: by how much; NULL is the lease's own.
+$$Renews a lease that is still active, so that it expires a ttl from now.
+lease_id: the id of the lease. ttl: how long it lasts from now, within coord.min_lease_ttl and coord.max_lease_ttl; NULL is the lease's own.
 Returns the lease.
 Errors: P0002 no such lease; 55000 it is no longer active; 22023 ttl out of bounds; 42501 its agent belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.lease_release(uuid) IS
-$$Ends a lease now.
-lease_id: the lease.
+$$Ends a lease now, so that others can get the resource.
+lease_id: the id of the lease.
 Returns true, or false when it had ended already.
 Errors: P0002 no such lease; 55000 it belongs to a claimed task, which must be completed, failed or released instead; 42501 its agent belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.lease_assert(text, bigint) IS
 $$Makes sure that a token holds a resource now, and that nobody else is granted the resource before this transaction ends: a write in the same transaction cannot be made by a holder that has lost its lease.
-resource_key: the resource. fencing_token: the token of its lease.
-Returns nothing.
+resource_key: the resource. fencing_token: that of the lease, as it was granted.
+Returns nothing: no error means that the token holds the resource.
 Errors: 55000 the token does not hold the resource.$$;
 
 COMMENT ON FUNCTION coord.lease_list(text, uuid, text, text, integer) IS
-$$Lists leases of all agents, by resource_key: of each resource its current lease, or its last one.
+$$Lists leases of all agents in the order of their resource_key; each resource has one, its current lease or its last.
 resource_key: only that resource. agent_id: only leases of that agent. state: active, released or expired, as it is at this instant; NULL is any. after: the resource_key of the last lease of the page before; NULL is the first page. limit: how many at most, 1 to 1,000; NULL is 100.
-Returns the leases. Fewer than limit: there are no more.
+Returns the leases; fewer than limit when there are no more.
 Errors: 22023 bad argument.$$;
 
 COMMENT ON FUNCTION coord.task_create(text, jsonb, text, integer, timestamptz, integer, text, uuid[], text, uuid) IS
 $$Creates a task, in this transaction.
-type: the kind of work, 1 to 512 bytes. payload: any JSON up to 1 MiB. queue: comes into being with its first task. priority: higher ones are claimed first. run_at: not claimable before; NULL is now. max_attempts: 1 to 1,000,000; NULL is the queue's. unique_key: while a task of the queue with this key has not finished, that one is returned, unchanged. depends_on: tasks that must be completed first; if one ends dead or cancelled, so does this one, cancelled. resource_key: a lease that each claim of it takes too, so that no two tasks with the key are worked on at once. id: an id of the caller's choice; NULL makes one.
+type: the kind of work, 1 to 512 bytes. payload: any JSON up to 1 MiB. queue: the queue to put it into, 1 to 512 bytes, which comes into being with its first task. priority: higher ones are claimed first. run_at: the instant before which it is not claimable; NULL is now. max_attempts: how often it may be claimed, 1 to 1,000,000; NULL is the queue's. unique_key: while a task of the queue with this key has not finished, that one is returned, unchanged. depends_on: the ids of tasks that must be completed first; if one ends dead or cancelled, so does this one, cancelled. resource_key: a lease that each claim of it takes too, so that no two tasks with the key are worked on at once. id: an id of the caller's choice; NULL makes one.
 Returns the task.
 Errors: 22004, 22023 bad argument, an id that exists, a task that depends on itself; P0002 a dependency does not exist; 55P03 an open transaction is creating a task with the unique_key or id; 54000 payload too large.$$;
 
 COMMENT ON FUNCTION coord.task_create_many(jsonb) IS
 $$Creates many tasks, all or none.
-tasks: a JSON array of objects whose members are named as the arguments of task_create, up to 1 MiB of payload each. A task may depend on another one of the array, by its id.
+tasks: a JSON array of objects with the members type, which each must have, and payload, queue, priority, run_at, max_attempts, unique_key, depends_on, resource_key and id, which mean the same as the arguments of task_create. A task may depend on another one of the array that is given an id.
 Returns the ids, in the order of the array.
 Errors: as task_create; 22023 also for an unknown member and for dependencies that form a cycle.$$;
 
 COMMENT ON FUNCTION coord.task_claim(uuid, text, uuid, text, interval, integer) IS
-$$Claims tasks for an agent: nobody else gets them before the claim ends. Never waits. Also a heartbeat.
-agent_id: an active agent. queue: where to claim from, when task_id is NULL. task_id: that task and no other. resource_key: a lease to take with the claim, for tasks that have none of their own. lease_ttl: how long the claim lasts, unless it is renewed; NULL is the queue's. max_tasks: 1 to 10,000, when task_id is NULL.
-Returns the tasks, highest priority first, then earliest run_at, then oldest, each with its fencing_token and lease_expires_at; no row when none is claimable. Tasks whose resource is held are passed over.
+$$Claims tasks for an agent: nobody else gets them before the claim ends, by task_complete, task_fail or task_release, or by running out at lease_expires_at, which task_renew moves. Also a heartbeat.
+agent_id: an active agent. queue: the queue to claim from, when task_id is NULL. task_id: that task and no other; NULL is the next ones of the queue. resource_key: a lease to take with the claim, for tasks that have none of their own. lease_ttl: how long the claim lasts, unless it is renewed; NULL is the queue's. max_tasks: how many at most, 1 to 10,000, when task_id is NULL.
+Returns the tasks, highest priority first, then earliest run_at, then oldest, each with its fencing_token and lease_expires_at; no row when none is claimable. It does not wait. Tasks whose resource is held are passed over.
 Errors: 22004, 22023 bad argument; P0002 no such agent or task; 55000 the agent is not active; 42501 it belongs to another role. With task_id also: 55P03 the task is claimed, its resource is held, an open transaction is changing either, or the queue is at max_claimed; 55000 it is not claimable.$$;
 
 COMMENT ON FUNCTION coord.task_renew(uuid, bigint, interval, jsonb) IS
-$$Renews a claim, from now, and tells how far the work is. Also a heartbeat.
-task_id: the task. fencing_token: the claim's. lease_ttl: by how much; NULL is the claim's own. progress: any JSON up to 1 MiB; NULL leaves it.
+$$Renews a claim, so that it runs out a lease_ttl from now, and tells how far the work is. Also a heartbeat.
+task_id: the id of the task. fencing_token: that of the claim. lease_ttl: how long it lasts from now; NULL is the claim's own. progress: any JSON up to 1 MiB; NULL leaves it.
 Returns the task.
 Errors: P0002 no such task; 55000 the token does not hold it; 22023 lease_ttl out of bounds; 42501 its agent belongs to another role; 54000 progress too large.$$;
 
 COMMENT ON FUNCTION coord.task_complete(uuid, bigint, jsonb) IS
 $$Completes a task, releases the lease that its claim took, and unblocks what depends on it.
-task_id: the task. fencing_token: the claim's. result: any JSON up to 1 MiB.
+task_id: the id of the task. fencing_token: that of the claim. result: any JSON up to 1 MiB.
 Returns the task. Repeating a completion that succeeded changes nothing and is no error.
 Errors: P0002 no such task; 55000 the token does not hold it; 42501 its agent belongs to another role; 54000 result too large.$$;
 
@@ -862,50 +862,51 @@ $$Completes many tasks, all or none, each as task_complete does.
 tasks: a JSON array of objects with the members task_id, fencing_token (a number or a string of digits) and result, which may be left out.
 Returns the tasks, in the order of the array.
 Errors: as task_complete; 22023 also for an unknown member, 22004 for a missing one.$$;
+
 COMMENT ON FUNCTION coord.task_fail(uuid, bigint, text, interval) IS
 $$Ends a claim as failed: the task is pending again after a backoff, or dead when max_attempts is used up.
-task_id: the task. fencing_token: the claim's. error: why. retry_in: how long until it is claimable again; NULL is the queue's backoff_base * 2^(attempts-1), at most backoff_max, less up to a quarter.
+task_id: the id of the task. fencing_token: that of the claim. error: why it failed. retry_in: how long until it is claimable again; NULL is the queue's backoff_base * 2^(attempts-1), at most backoff_max, less up to a quarter.
 Returns the task.
 Errors: P0002 no such task; 55000 the token does not hold it; 22023 retry_in is negative; 42501 its agent belongs to another role; 54000 error too large.$$;
 
 COMMENT ON FUNCTION coord.task_release(uuid, bigint) IS
-$$Gives a task back at once, the attempt not counted.
-task_id: the task. fencing_token: the claim's.
+$$Gives a claimed task back at once, the attempt not counted, for others to claim.
+task_id: the id of the task. fencing_token: that of the claim.
 Returns the task.
 Errors: P0002 no such task; 55000 the token does not hold it; 42501 its agent belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.task_cancel(uuid) IS
 $$Cancels a task that has not finished, claimed or not, and what depends on it.
-task_id: the task.
+task_id: the id of the task.
 Returns the task; cancelling it again changes nothing.
 Errors: P0002 no such task; 55000 it is completed or dead; 42501 an agent of another role has claimed it; 55P03 an open transaction is changing it.$$;
 
 COMMENT ON FUNCTION coord.task_redrive(uuid, text) IS
-$$Makes dead letters pending again, with no attempts.
-task_id: that one. queue: those of that queue. Both NULL: all.
-Returns how many. Those whose unique_key a new task has are left.
+$$Makes dead letters, tasks whose attempts are used up, pending again, with no attempts. With neither argument, all of them.
+task_id: only that one. queue: only those of that queue.
+Returns how many were made pending. Those whose unique_key a new task has are left.
 Errors: P0002 no such task or queue; 55000 the task is not dead, or its unique_key is in use.$$;
 
 COMMENT ON FUNCTION coord.task_list(text, text, text, uuid, text, uuid, uuid, integer) IS
 $$Lists tasks, or looks up one, those with the highest id first: the newest, unless ids were chosen by callers.
 queue: only tasks of that queue. state: blocked, pending, claimed, completed, dead or cancelled, as it is at this instant; NULL is any. type: only tasks of that type. agent_id: only tasks that this agent has claimed, or had when they ended. resource_key: only tasks with that resource. task_id: only that task, to learn its state or result. after: the id of the last task of the page before; NULL is the first page. limit: how many at most, 1 to 1,000; NULL is 100.
-Returns the tasks. Fewer than limit: there are no more.
+Returns the tasks; fewer than limit when there are no more.
 Errors: 22023 bad argument.$$;
 
 COMMENT ON FUNCTION coord.queue_set(text, boolean, integer, interval, interval, interval, integer, interval) IS
 $$Creates a queue, or changes its settings; NULL leaves a setting as it is.
-name: 1 to 512 bytes. paused: while true, nothing is claimed from it. max_attempts: of new tasks, 1 to 1,000,000. lease_ttl: of claims. backoff_base, backoff_max: the first and the longest wait after a failure. max_claimed: how many tasks may be claimed at once, 1 to 10,000; 0 is no limit. retention: how long finished tasks are kept.
+name: the queue, 1 to 512 bytes. paused: while true, nothing is claimed from it. max_attempts: how often a task may be claimed that does not say, 1 to 1,000,000. lease_ttl: how long a claim lasts that does not say. backoff_base: the wait after a task's first failure; each further one doubles it. backoff_max: the longest wait after a failure. max_claimed: how many tasks may be claimed at once, 1 to 10,000; 0 is no limit. retention: how long finished tasks are kept.
 Returns the queue.
 Errors: 22004, 22023 bad argument; 55P03 an open transaction is changing the queue.$$;
 
 COMMENT ON FUNCTION coord.queue_pause(text) IS
-$$Lets nothing be claimed from a queue.
+$$Lets nothing be claimed from a queue, until queue_resume. What is claimed already goes on.
 name: the queue.
 Returns the queue.
 Errors: P0002 no such queue; 55P03 an open transaction is changing it.$$;
 
 COMMENT ON FUNCTION coord.queue_resume(text) IS
-$$Ends queue_pause.
+$$Lets tasks be claimed from a queue again, after queue_pause.
 name: the queue.
 Returns the queue.
 Errors: P0002 no such queue; 55P03 an open transaction is changing it.$$;
@@ -913,7 +914,7 @@ Errors: P0002 no such queue; 55P03 an open transaction is changing it.$$;
 COMMENT ON FUNCTION coord.queue_list(text, boolean, text, integer) IS
 $$Lists queues by name, with their settings and how many tasks they have in which state. It counts the unfinished and dead tasks of the queues that it returns.
 name: only that queue. paused: true for only those that are paused, false for only the others; NULL is both. after: the name of the last queue of the page before; NULL is the first page. limit: how many at most, 1 to 1,000; NULL is 100.
-Returns the queues. Fewer than limit: there are no more.
+Returns the queues; fewer than limit when there are no more.
 Errors: 22023 bad argument.$$;
 
 COMMENT ON FUNCTION coord.queue_listen(text) IS
@@ -935,8 +936,8 @@ Returns nothing, when a task is there that an agent that holds no lease could cl
 Errors: 22023 bad argument; 25001 called inside a transaction block, by a function, in a block with EXCEPTION, or beside other statements in one string; 25006 the server is a standby; 55000 coord is not in shared_preload_libraries; 53400 coord.max_queue_waiters sessions wait.$$;
 
 COMMENT ON FUNCTION coord.event_send(text, jsonb, uuid, text, text, uuid) IS
-$$Sends an event, in this transaction. It is delivered when the transaction has committed.
-type: what happened, 1 to 512 bytes. payload: any JSON up to 1 MiB. recipient_id: the agent that it is for; when NULL, the agent whose name payload.to is; if there is none of that name a NOTICE says so, and the event has no recipient. channel: the channel that it is for, 1 to 512 bytes. With neither it is for everyone. severity: debug, info, warning, error or critical. sender_id: the agent that sends it.
+$$Sends an event, in this transaction, to an agent, on a channel, or (with neither) to everyone. It is delivered when the transaction has committed.
+type: what happened, 1 to 512 bytes. payload: any JSON up to 1 MiB. recipient_id: the agent that it is for; when NULL, the agent whose name payload.to is; if there is none of that name a NOTICE says so, and the event has no recipient. channel: the channel that it is for, 1 to 512 bytes. severity: debug, info, warning, error or critical. sender_id: the agent that sends it; NULL does not say.
 Returns the event, which has no position yet.
 Errors: 22004, 22023 bad argument; P0002 no such recipient or sender; 42501 the sender belongs to another role; 54000 payload too large.$$;
 
@@ -959,32 +960,32 @@ Returns coord:agent:<id>, coord:channel:<channel> or coord:all; for a channel wh
 Errors: 22023 both given.$$;
 
 COMMENT ON FUNCTION coord.event_list(uuid, text, text, bigint, integer) IS
-$$Delivered events in the order of their positions. A reader that goes on from the last position that it saw misses none, whatever commits late.
-recipient_id: only those to that agent. channel: only those on that channel. type: only those of that type. after: only those after that position; NULL is from the first one kept. max_events: 1 to 10,000.
+$$Lists delivered events in the order of their positions, the oldest first. A reader that goes on from the last position that it saw misses none, whatever commits late.
+recipient_id: only those to that agent, which must be the caller's. channel: only those on that channel. type: only those of that type. after: the position of the last event that was seen, to go on from there; NULL is from the first one kept. max_events: how many at most, 1 to 10,000.
 Returns the events, without those addressed to agents of other roles.
 Errors: 22023 bad argument; P0002 no such agent; 42501 it belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.event_subscribe(uuid, text) IS
-$$Has event_poll give an agent the events of a channel too, from the position that it has acknowledged: also those that were sent since, before this call.
+$$Has event_poll and inbox give an agent the events of a channel too, from the position that it has acknowledged: also those that were sent since, before this call.
 agent_id: the agent. channel: the channel, 1 to 512 bytes.
 Returns true, or false when it was subscribed.
 Errors: 22004, 22023 bad argument; P0002 no such agent; 42501 it belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.event_unsubscribe(uuid, text) IS
-$$Ends event_subscribe.
+$$Ends a subscription: event_poll and inbox no longer give the agent the events of the channel.
 agent_id: the agent. channel: the channel.
 Returns true, or false when it was not subscribed.
 Errors: 22004, 22023 bad argument; P0002 no such agent; 42501 it belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.event_poll(uuid, integer) IS
-$$What an agent has yet to acknowledge: the delivered events that are addressed to it, those of the channels that it is subscribed to, and those to everyone, in the order of their positions. It changes nothing: who polls again without event_ack gets the same again.
-agent_id: the agent, whose events begin with its registration. max_events: 1 to 10,000.
+$$Gives what an agent has yet to acknowledge: the delivered events that are addressed to it, those of the channels that it is subscribed to, and those to everyone, in the order of their positions. It changes nothing: who polls again without event_ack gets the same again.
+agent_id: the agent, whose events begin with its registration. max_events: how many at most, 1 to 10,000.
 Returns the events, without those addressed to agents of other roles.
 Errors: 22004, 22023 bad argument; P0002 no such agent; 42501 it belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.event_ack(uuid, bigint) IS
-$$Acknowledges an agent's events up to a position: event_poll goes on after it. Several readers of an agent share its position.
-agent_id: the agent. position: of the last event that was handled.
+$$Acknowledges an agent's events up to a position, after which event_poll and inbox go on. Several readers of an agent share its position.
+agent_id: the agent. position: that of the last event that was handled.
 Returns the position. Repeating it is no error.
 Errors: 22004 an argument is NULL; 22023 no event has that position yet; 55000 a later one is acknowledged already, or was given before the agent was registered; P0002 no such agent; 42501 it belongs to another role.$$;
 

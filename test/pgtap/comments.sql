@@ -19,6 +19,10 @@ SELECT f.signature, f.comment, name
 FROM function f, unnest(f.names) WITH ORDINALITY AS n (name, i)
 WHERE f.modes IS NULL OR f.modes[i] IN ('i', 'b', 'v');
 
+-- Those of functions whose descriptions in JSON-RPC and MCP are made of their comments.
+CREATE TEMP VIEW described AS
+SELECT a.* FROM argument a WHERE signature ~ '^coord\.((agent|lease|task|queue|event)_|inbox|listen_name)';
+
 -- The columns of what users read; dead_letter's are those of task, and
 -- task_unfinished is internal.
 CREATE TEMP VIEW view_column AS
@@ -27,7 +31,7 @@ FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid
 WHERE r.relkind = 'v' AND a.attnum > 0 AND r.relname NOT IN ('dead_letter', 'task_unfinished');
 
 SELECT plan((1 + (SELECT count(*) FROM relation) + 2 * (SELECT count(*) FROM function)
-	+ (SELECT count(*) FROM argument) + (SELECT count(*) FROM view_column))::int);
+	+ (SELECT count(*) FROM argument) + (SELECT count(*) FROM described) + (SELECT count(*) FROM view_column))::int);
 
 SELECT ok(length(obj_description('coord'::regnamespace, 'pg_namespace')) > 0, 'schema coord has a comment');
 
@@ -38,6 +42,11 @@ SELECT ok(length(comment) > 0, format('column %s.%s has a comment', relname, att
 SELECT ok(length(comment) > 0, signature || ' has a comment') FROM function ORDER BY 1;
 
 SELECT ok(comment ~ ('\m' || name || '\M'), format('the comment of %s mentions %s', signature, name)) FROM argument ORDER BY 1;
+
+-- A sentence says what the function does, then each argument has its "name: description."
+SELECT ok(regexp_count(comment, '\m' || name || '(, [a-z_]+)*: ') = 1
+		AND comment ~ ('^[A-Z][^\n]+\.\n([^\n]*[.] )?([a-z_]+, )*' || name || '(, [a-z_]+)*: [^\n]+\.\nReturns '),
+	format('the comment of %s describes %s, once', signature, name)) FROM described ORDER BY 1;
 
 -- Besides its arguments it tells what comes back.
 SELECT ok(comment ~ '\mReturns\M', format('the comment of %s tells its result', signature)) FROM function ORDER BY 1;

@@ -2,7 +2,7 @@
 -- only as its own agents, a monitor only look; and nobody touches the stored
 -- rows.
 BEGIN;
-SELECT plan(151);
+SELECT plan(161);
 
 CREATE ROLE pgtap_fresh;
 CREATE ROLE pgtap_agent;
@@ -50,7 +50,7 @@ SELECT lives_ok($$SELECT coord.grant_agent('pgtap_agent')$$, 'grant_agent');
 SELECT lives_ok($$SELECT coord.grant_agent('pgtap_agent')$$, 'grant_agent again');
 SELECT lives_ok($$SELECT coord.grant_agent('pgtap_stranger')$$, 'grant_agent to another role');
 SELECT is(pg_temp.callable_by('pgtap_agent'),
-	'{agent_attach,agent_heartbeat,agent_register,agent_retire,event_ack,event_list,event_listen,event_poll,event_send,event_subscribe,event_unlisten,event_unsubscribe,lease_acquire,lease_assert,lease_release,lease_renew,listen_name,queue_listen,queue_pause,queue_resume,queue_set,queue_unlisten,queue_wait,sweep,task_cancel,task_claim,task_complete,task_complete_many,task_create,task_create_many,task_fail,task_redrive,task_release,task_renew,version}',
+	'{agent_attach,agent_heartbeat,agent_list,agent_register,agent_retire,event_ack,event_list,event_listen,event_poll,event_send,event_subscribe,event_unlisten,event_unsubscribe,inbox,lease_acquire,lease_assert,lease_list,lease_release,lease_renew,listen_name,queue_list,queue_listen,queue_pause,queue_resume,queue_set,queue_unlisten,queue_wait,sweep,task_cancel,task_claim,task_complete,task_complete_many,task_create,task_create_many,task_fail,task_list,task_redrive,task_release,task_renew,version}',
 	'it calls the functions of agents');
 SELECT ok(has_schema_privilege('pgtap_agent', 'coord', 'USAGE'), 'it uses the schema');
 SELECT ok(NOT has_schema_privilege('pgtap_agent', 'coord', 'CREATE'), 'it creates nothing in the schema');
@@ -113,6 +113,14 @@ SELECT is(pg_temp.hostile($$SELECT max_claimed FROM coord.queue_set('pgtap-q', m
 SELECT is(pg_temp.hostile(format('SELECT type FROM coord.event_send(%L, recipient_id => %L, channel => %L, sender_id => %L)', 'pgtap.mail',
 	pg_temp.note('agent'), 'pgtap-channel', pg_temp.note('agent'))), 'pgtap.mail', 'it sends an event');
 SELECT is(pg_temp.hostile($$SELECT type FROM coord.event_send('pgtap.news', channel => 'pgtap-channel')$$), 'pgtap.news', 'and another');
+SELECT is(pg_temp.hostile(format('SELECT name FROM coord.agent_list(%L, %L, %L)', 'active', 'worker', 'pgtap-agent')), 'pgtap-agent', 'it lists agents');
+SELECT is(pg_temp.hostile(format('SELECT state FROM coord.lease_list(%L, %L, %L)', 'pgtap-key', pg_temp.note('agent'), 'released')), 'released', 'leases');
+SELECT is(pg_temp.hostile(format('SELECT count(*) FROM coord.lease_list(agent_id => %L, state => %L)', pg_temp.note('agent'), 'active')), '0', 'those that are held');
+SELECT is(pg_temp.hostile(format('SELECT count(*) FROM coord.task_list(%L)', 'pgtap-q')), '4', 'tasks');
+SELECT is(pg_temp.hostile(format('SELECT count(*) FROM coord.task_list(agent_id => %L, state => %L, type => %L)', pg_temp.note('agent'), 'claimed', 't')), '2', 'what its agent has claimed');
+SELECT is(pg_temp.hostile(format('SELECT result IS NULL FROM coord.task_list(task_id => %L, resource_key => %L)', pg_temp.note('task'), 'pgtap-task-key')), 'true', 'one of them');
+SELECT is(pg_temp.hostile($$SELECT count(*) FROM coord.task_list('pgtap-q', 'blocked')$$), '0', 'what waits for others');
+SELECT is(pg_temp.hostile($$SELECT claimed FROM coord.queue_list(after => 'pgtap-', paused => false)$$), '2', 'and queues');
 SELECT is(pg_temp.hostile($$SELECT coord.sweep() IS NOT NULL$$), 'true', 'it sweeps');
 -- Delivery within this transaction, since nothing here is ever committed.
 RESET ROLE;
@@ -126,6 +134,7 @@ SELECT is(pg_temp.hostile(format('SELECT type FROM coord.event_list(%L)', pg_tem
 SELECT is(pg_temp.hostile($$SELECT string_agg(type, ' ') FROM coord.event_list(channel => 'pgtap-channel')$$), 'pgtap.mail pgtap.news', 'and those on a channel');
 SELECT is(pg_temp.hostile(format('SELECT coord.event_subscribe(%L, %L)', pg_temp.note('agent'), 'pgtap-channel')), 'true', 'it subscribes its agent');
 SELECT is(pg_temp.hostile(format($$SELECT string_agg(type, ' ') FROM coord.event_poll(%L)$$, pg_temp.note('agent'))), 'pgtap.mail pgtap.news', 'it polls for it');
+SELECT is(pg_temp.hostile(format('SELECT string_agg(type, %L) FROM coord.inbox(%L)', ' ', pg_temp.note('agent'))), 'pgtap.mail pgtap.news', 'looks into its inbox');
 SELECT is(pg_temp.hostile(format('SELECT coord.event_ack(%L, max(position)) IS NOT NULL FROM coord.event_poll(%1$L)', pg_temp.note('agent'))), 'true', 'and acknowledges');
 SELECT is(pg_temp.hostile(format('SELECT count(*) FROM coord.event_poll(%L)', pg_temp.note('agent'))), '0', 'once');
 SELECT is(pg_temp.hostile(format('SELECT coord.event_unsubscribe(%L, %L)', pg_temp.note('agent'), 'pgtap-channel')), 'true', 'it ends the subscription');
@@ -171,6 +180,7 @@ SELECT throws_ok(format('SELECT coord.event_listen(%L)', pg_temp.note('agent')),
 SELECT throws_ok(format('SELECT coord.event_list(%L)', pg_temp.note('agent')), '42501', NULL, 'nor list the events to it');
 SELECT throws_ok(format('SELECT coord.event_poll(%L)', pg_temp.note('agent')), '42501', NULL, 'nor poll for it');
 SELECT throws_ok(format('SELECT coord.event_ack(%L, 1)', pg_temp.note('agent')), '42501', NULL, 'nor acknowledge');
+SELECT throws_ok(format('SELECT coord.inbox(%L, 1)', pg_temp.note('agent')), '42501', NULL, 'nor look into its inbox');
 SELECT throws_ok(format('SELECT coord.event_subscribe(%L, %L)', pg_temp.note('agent'), 'c'), '42501', NULL, 'nor subscribe it');
 SELECT throws_ok(format('SELECT coord.event_unsubscribe(%L, %L)', pg_temp.note('agent'), 'c'), '42501', NULL, 'nor unsubscribe it');
 SELECT is((SELECT string_agg(type, ' ') FROM coord.event_list(channel => 'pgtap-channel')), 'pgtap.news', 'those to it are not on the channel either');

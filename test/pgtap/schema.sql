@@ -1,7 +1,7 @@
 -- The schema is the contract's: its relations with their columns in order, its
 -- functions with their argument names, defaults and results, its settings.
 BEGIN;
-SELECT plan(97);
+SELECT plan(107);
 
 -- The columns of a relation, as the contract writes them.
 CREATE FUNCTION pg_temp.columns(relation text) RETURNS text LANGUAGE sql AS $$
@@ -87,6 +87,11 @@ SELECT is(pg_temp.arguments('agent_retire'),
 	'agent_id uuid',
 	'agent_retire has its arguments');
 SELECT is(pg_temp.result('agent_retire'), 'coord.agent', 'agent_retire has its result');
+SELECT is(pg_temp.arguments('agent_list'),
+	'status text = NULL, type text = NULL, name text = NULL, agent_id uuid = NULL, after uuid = NULL, '
+	'"limit" integer = 100',
+	'agent_list has its arguments');
+SELECT is(pg_temp.result('agent_list'), 'SETOF coord.agent', 'agent_list has its result');
 SELECT is(pg_temp.arguments('lease_acquire'),
 	'resource_key text, agent_id uuid, ttl interval = NULL, auto_renew boolean = false, wait interval = '
 	'''00:00:00'', max_hold interval = NULL',
@@ -104,6 +109,11 @@ SELECT is(pg_temp.arguments('lease_assert'),
 	'resource_key text, fencing_token bigint',
 	'lease_assert has its arguments');
 SELECT is(pg_temp.result('lease_assert'), 'void', 'lease_assert has its result');
+SELECT is(pg_temp.arguments('lease_list'),
+	'resource_key text = NULL, agent_id uuid = NULL, state text = NULL, after text = NULL, "limit" '
+	'integer = 100',
+	'lease_list has its arguments');
+SELECT is(pg_temp.result('lease_list'), 'SETOF coord.lease', 'lease_list has its result');
 SELECT is(pg_temp.arguments('task_create'),
 	'type text, payload jsonb = ''{}'', queue text = ''default'', priority integer = 0, run_at timestamptz = '
 	'NULL, max_attempts integer = NULL, unique_key text = NULL, depends_on uuid[] = NULL, resource_key '
@@ -145,6 +155,11 @@ SELECT is(pg_temp.arguments('task_redrive'),
 	'task_id uuid = NULL, queue text = NULL',
 	'task_redrive has its arguments');
 SELECT is(pg_temp.result('task_redrive'), 'bigint', 'task_redrive has its result');
+SELECT is(pg_temp.arguments('task_list'),
+	'queue text = NULL, state text = NULL, type text = NULL, agent_id uuid = NULL, resource_key text = NULL, '
+	'task_id uuid = NULL, after uuid = NULL, "limit" integer = 100',
+	'task_list has its arguments');
+SELECT is(pg_temp.result('task_list'), 'SETOF coord.task', 'task_list has its result');
 SELECT is(pg_temp.arguments('queue_set'),
 	'name text, paused boolean = NULL, max_attempts integer = NULL, lease_ttl interval = NULL, '
 	'backoff_base interval = NULL, backoff_max interval = NULL, max_claimed integer = NULL, retention '
@@ -159,6 +174,10 @@ SELECT is(pg_temp.arguments('queue_resume'),
 	'name text',
 	'queue_resume has its arguments');
 SELECT is(pg_temp.result('queue_resume'), 'coord.queue', 'queue_resume has its result');
+SELECT is(pg_temp.arguments('queue_list'),
+	'name text = NULL, paused boolean = NULL, after text = NULL, "limit" integer = 100',
+	'queue_list has its arguments');
+SELECT is(pg_temp.result('queue_list'), 'SETOF coord.queue', 'queue_list has its result');
 SELECT is(pg_temp.arguments('event_send'),
 	'type text, payload jsonb = ''{}'', recipient_id uuid = NULL, channel text = NULL, severity text = '
 	'''info'', sender_id uuid = NULL',
@@ -189,6 +208,8 @@ SELECT is(pg_temp.arguments('event_poll'), 'agent_id uuid, max_events integer = 
 SELECT is(pg_temp.result('event_poll'), 'SETOF coord.event', 'event_poll has its result');
 SELECT is(pg_temp.arguments('event_ack'), 'agent_id uuid, "position" bigint', 'event_ack has its arguments');
 SELECT is(pg_temp.result('event_ack'), 'bigint', 'event_ack has its result');
+SELECT is(pg_temp.arguments('inbox'), 'agent_id uuid, ack bigint = NULL, max_events integer = 20', 'inbox has its arguments');
+SELECT is(pg_temp.result('inbox'), 'SETOF coord.event', 'inbox has its result');
 SELECT is(pg_temp.arguments('sweep'),
 	'',
 	'sweep has its arguments');
