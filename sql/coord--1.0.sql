@@ -234,7 +234,7 @@ CREATE TABLE coord.task_dead (
 	LIKE coord.task_finished,
 	PRIMARY KEY (id)
 );
-CREATE INDEX task_dead_queue ON coord.task_dead (queue);
+CREATE INDEX task_dead_queue ON coord.task_dead (queue, id);
 
 -- Events: a sender adds to the inbox, which has no index; whoever delivers
 -- moves them to the log and gives them their position.
@@ -403,27 +403,27 @@ UNION ALL
 SELECT id, NULL, type, severity, sender_id, recipient_id, channel, payload, created_at
 FROM coord.event_inbox;
 
--- One instant for all rows: it must be MATERIALIZED, since a subquery is run anew for
--- each task when a plan has it on the inner side of a join.
+-- Tasks are counted queue by queue, so that who asks for one does not count those of the
+-- others; the names that only tasks have are found by going from each to the next one.
+-- What a claim has become is computed for claimed tasks only.  One instant for all rows:
+-- it must be MATERIALIZED, since a subquery is run anew for each task when a plan has it
+-- on the inner side of a join.
 CREATE VIEW coord.queue AS
-WITH clock AS MATERIALIZED (
+WITH RECURSIVE clock AS MATERIALIZED (
 	SELECT pg_catalog.clock_timestamp() AS now
-), task_count AS (
-	SELECT queue AS name,
-		count(*) FILTER (WHERE state = 'pending' AND run_at <= s.now) AS pending,
-		count(*) FILTER (WHERE state = 'pending' AND run_at > s.now) AS scheduled,
-		count(*) FILTER (WHERE state = 'blocked') AS blocked,
-		count(*) FILTER (WHERE state = 'claimed') AS claimed,
-		s.now - min(run_at) FILTER (WHERE state = 'pending' AND run_at <= s.now) AS oldest_pending_age
-	FROM coord.task_unfinished, clock s
-	GROUP BY queue, s.now
-), dead_count AS (
-	SELECT queue AS name, count(*) AS dead FROM coord.dead_letter GROUP BY queue
+), live_name (name) AS (
+	SELECT min(queue) FROM coord.task_live
+	UNION ALL
+	SELECT (SELECT min(t.queue) FROM coord.task_live t WHERE t.queue > n.name) FROM live_name n WHERE n.name IS NOT NULL
+), dead_name (name) AS (
+	SELECT min(queue) FROM coord.task_dead
+	UNION ALL
+	SELECT (SELECT min(t.queue) FROM coord.task_dead t WHERE t.queue > n.name) FROM dead_name n WHERE n.name IS NOT NULL
 ), queue_name AS (
 	SELECT name FROM coord.queue_data UNION SELECT 'default'
-	UNION SELECT name FROM task_count UNION SELECT name FROM dead_count
+	UNION SELECT name FROM live_name WHERE name IS NOT NULL UNION SELECT name FROM dead_name WHERE name IS NOT NULL
 )
-SELECT name,
+SELECT n.name,
 	coalesce(q.paused, false) AS paused,
 	coalesce(q.max_attempts, 5) AS max_attempts,
 	coalesce(q.lease_ttl, coord.setting('default_lease_ttl')) AS lease_ttl,
@@ -431,16 +431,22 @@ SELECT name,
 	coalesce(q.backoff_max, '5 min') AS backoff_max,
 	q.max_claimed,
 	coalesce(q.retention, coord.setting('task_retention')) AS retention,
-	coalesce(t.pending, 0) AS pending,
-	coalesce(t.scheduled, 0) AS scheduled,
-	coalesce(t.blocked, 0) AS blocked,
-	coalesce(t.claimed, 0) AS claimed,
-	coalesce(d.dead, 0) AS dead,
+	t.pending, t.scheduled, t.blocked, t.claimed,
+	t.dead + (SELECT count(*) FROM coord.task_dead WHERE queue = n.name) AS dead,
 	t.oldest_pending_age
-FROM queue_name
+FROM queue_name n
 	LEFT JOIN coord.queue_data q USING (name)
-	LEFT JOIN task_count t USING (name)
-	LEFT JOIN dead_count d USING (name);
+	CROSS JOIN LATERAL (
+		SELECT count(*) FILTER (WHERE c.state = 'pending' AND c.run_at <= c.now) AS pending,
+			count(*) FILTER (WHERE c.state = 'pending' AND c.run_at > c.now) AS scheduled,
+			count(*) FILTER (WHERE c.state = 'blocked') AS blocked,
+			count(*) FILTER (WHERE c.state = 'claimed') AS claimed,
+			count(*) FILTER (WHERE c.state = 'dead') AS dead,
+			max(c.now - c.run_at) FILTER (WHERE c.state = 'pending' AND c.run_at <= c.now) AS oldest_pending_age
+		FROM (SELECT coalesce(u.state, t.state) AS state, coalesce(u.run_at, t.run_at) AS run_at, s.now
+			FROM coord.task_live t CROSS JOIN clock s
+				LEFT JOIN LATERAL (SELECT state, run_at FROM coord.task_unfinished WHERE id = t.id AND t.state = 'claimed' OFFSET 0) u ON true
+			WHERE t.queue = n.name) c) t;
 
 CREATE VIEW coord.worker AS
 SELECT * FROM coord.worker_status();
