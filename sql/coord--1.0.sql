@@ -597,6 +597,17 @@ AS 'MODULE_PATHNAME', 'coord_event_list' LANGUAGE C VOLATILE ROWS 100;
 CREATE FUNCTION coord.sweep() RETURNS jsonb
 AS 'MODULE_PATHNAME', 'coord_sweep' LANGUAGE C VOLATILE;
 
+-- JSON-RPC and MCP
+
+CREATE FUNCTION coord.rpc(request text) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'coord_rpc_text' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.rpc(request jsonb) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'coord_rpc_jsonb' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.mcp(request text, defaults jsonb = NULL) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'coord_mcp' LANGUAGE C VOLATILE;
+
 CREATE FUNCTION coord.version() RETURNS text
 AS 'MODULE_PATHNAME', 'coord_version' LANGUAGE C IMMUTABLE PARALLEL SAFE;
 
@@ -1005,6 +1016,24 @@ COMMENT ON FUNCTION coord.sweep() IS
 $$Does now, in this transaction, what the background worker does: expires leases and agents, gives back what they held, renews leases, delivers events. Needed where there is no worker; harmless beside one. Takes no arguments.
 Returns how many: leases_expired, agents_expired, tasks_requeued, leases_renewed, events_delivered.
 Errors: none of its own.$$;
+
+COMMENT ON FUNCTION coord.rpc(text) IS
+$$Serves a request of JSON-RPC 2.0, or a batch of up to 1,000, and those of MCP. Each one is served as if in a savepoint of its own: what a failed one did is undone, that of the others is not.
+request: JSON. The methods are the functions under dotted names, with arguments by name: task.claim, lock.acquire and so on; tools/list describes them. Durations are numbers of seconds, times ISO 8601 with an offset.
+Returns the response, or an array of them; NULL when there is nothing to answer. An integer beyond 2^53, which most readers of JSON would round, is a string of digits.
+Errors: none; every failure is a response with error.$$;
+
+COMMENT ON FUNCTION coord.rpc(jsonb) IS
+$$The same for a request that has been parsed.
+request: as for rpc(text).
+Returns the same.
+Errors: none; every failure is a response with error.$$;
+
+COMMENT ON FUNCTION coord.mcp(text, jsonb) IS
+$$As rpc, for a server of MCP, such as coord-mcp: the id of a request must be a string or an integer, and where JSON-RPC has a null id there is none.
+request: one message of MCP, or a batch. defaults: an object of values for arguments that a call leaves out, by argument name, for example agent_id; with it, task_claim and lock_acquire take the argument wait and leave waiting to the server of MCP, which tries again.
+Returns the response; NULL when there is nothing to answer.
+Errors: 22023 defaults is not an object.$$;
 
 COMMENT ON FUNCTION coord.version() IS
 $$The version of the loaded library. Takes no arguments.

@@ -82,6 +82,7 @@ coord_agent_register(PG_FUNCTION_ARGS)
 		if (id != NULL && !coord_uuid_equal(id, &agent->id))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 coord_errargument("id"),
 					 errmsg("agent \"%s\" has another id", name),
 					 errdetail("It is registered as %s.", coord_uuid_str(&agent->id))));
 		revive(agent, now);
@@ -305,6 +306,7 @@ insert_agent(const AgentRow *agent, const char *type, Jsonb *metadata)
 		case STORE_KEY_EXISTS:
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 coord_errargument("id"),
 					 errmsg("agent id %s is in use under another name", coord_uuid_str(&agent->id))));
 		case STORE_KEY_FREE:
 			store_agent_insert(agent, type, metadata);

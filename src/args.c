@@ -10,6 +10,7 @@
 
 #include "args.h"
 #include "clock.h"
+#include "errors.h"
 #include "settings.h"
 
 #define MAX_NAME_BYTES 512
@@ -23,6 +24,7 @@ null_argument(const char *name)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 coord_errargument(name),
 			 errmsg("argument \"%s\" must not be null", name)));
 }
 
@@ -32,6 +34,7 @@ check_payload_size(size_t size, const char *name)
 	if (size > MAX_PAYLOAD_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 coord_errargument(name),
 				 errmsg("argument \"%s\" is too large", name),
 				 errdetail("It has %zu bytes; %d are allowed.", size, MAX_PAYLOAD_BYTES)));
 }
@@ -45,6 +48,7 @@ coord_check_name(char *value, const char *name)
 	if (len == 0 || len > MAX_NAME_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 coord_errargument(name),
 				 len == 0 ?
 				 errmsg("argument \"%s\" must not be empty", name) :
 				 errmsg("argument \"%s\" is too long", name),
@@ -116,6 +120,7 @@ coord_arg_int_between(FunctionCallInfo fcinfo, int n, const char *name,
 	if (value < min || value > max)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 coord_errargument(name),
 				 errmsg("argument \"%s\" is out of range", name),
 				 errdetail("It is %d; %d to %d are allowed.", value, min, max)));
 	return value;
@@ -134,6 +139,7 @@ check_between(int64 usec, const char *name, int64 min, int64 max)
 	if (usec < min || usec > max)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 coord_errargument(name),
 				 errmsg("argument \"%s\" is out of range", name),
 				 errdetail("It is %s; %s to %s are allowed.",
 						   duration_str(usec), duration_str(min), duration_str(max)),
@@ -153,6 +159,7 @@ coord_arg_duration(FunctionCallInfo fcinfo, int n, const char *name, int64 dflt)
 		usec < 0 || usec > MAX_DURATION)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 coord_errargument(name),
 				 errmsg("argument \"%s\" is out of range", name),
 				 errdetail("It is %s; 0 to 100 years are allowed.",
 						   DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(n))))));
@@ -199,6 +206,7 @@ coord_check_instant(TimestampTz instant, const char *name)
 	if (TIMESTAMP_NOT_FINITE(instant))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 coord_errargument(name),
 				 errmsg("argument \"%s\" must be finite", name)));
 	return instant;
 }

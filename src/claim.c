@@ -190,6 +190,7 @@ claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz n
 		strcmp(request->resource_key, task->resource_key) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 coord_errargument("resource_key"),
 				 errmsg("task %s has another resource key", coord_uuid_str(task_id)),
 				 errdetail("It is \"%s\".", task->resource_key)));
 

@@ -138,6 +138,7 @@ coord_task_complete_many(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 coord_errargument("tasks"),
 				 errmsg("argument \"tasks\" must not be null")));
 	InitMaterializedSRF(fcinfo, 0);
 	store_open(&scope);

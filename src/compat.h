@@ -11,7 +11,7 @@
 
 /* PostgreSQL 18 lets a module say its name and version. */
 #if PG_VERSION_NUM >= 180000
-#define COORD_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "coord", .version = "1.0")
+#define COORD_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "coord", .version = COORD_VERSION)
 #else
 #define COORD_MODULE_MAGIC PG_MODULE_MAGIC
 #endif

@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 
 #include "compat.h"
+#include "coord.h"
 #include "settings.h"
 #include "worker/commands.h"
 #include "worker/shared.h"
@@ -17,8 +18,6 @@
 #include "worker/worker.h"
 
 COORD_MODULE_MAGIC;
-
-#define COORD_VERSION "1.0"
 
 PG_FUNCTION_INFO_V1(coord_version);
 

@@ -9,6 +9,50 @@
 #include "errors.h"
 #include "uuid7.h"
 
+ErrorFacts	coord_error_facts;
+
+/* Note which argument is bad. */
+int
+coord_errargument(const char *name)
+{
+	strlcpy(coord_error_facts.argument, name, NAMEDATALEN);
+	return 0;
+}
+
+/* Note what it should have been; the text must outlive the error. */
+int
+coord_errexpected(const char *expected)
+{
+	coord_error_facts.expected = expected;
+	return 0;
+}
+
+/* Note a code of JSON-RPC. */
+int
+coord_errfault(int code)
+{
+	coord_error_facts.fault = code;
+	return 0;
+}
+
+/* Note that the caller has lost what he held, or has never held it. */
+static int
+errlost(void)
+{
+	coord_error_facts.lost = true;
+	return 0;
+}
+
+/* Note who holds what the caller wants. */
+static int
+errholder(const pg_uuid_t *agent_id, TimestampTz until)
+{
+	coord_error_facts.held = true;
+	coord_error_facts.holder = *agent_id;
+	coord_error_facts.until = until;
+	return 0;
+}
+
 void
 coord_error_no_agent(const pg_uuid_t *id)
 {
@@ -48,6 +92,7 @@ coord_error_task_claimed(const pg_uuid_t *id, const pg_uuid_t *agent_id, Timesta
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errholder(agent_id, until),
 			 errmsg("task %s is already claimed", coord_uuid_str(id)),
 			 errdetail("It is claimed by agent %s until %s.",
 					   coord_uuid_str(agent_id), timestamptz_to_str(until))));
@@ -67,6 +112,7 @@ coord_error_resource_held(const char *resource_key, const pg_uuid_t *agent_id, T
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errholder(agent_id, until),
 			 errmsg("resource \"%s\" is held", resource_key),
 			 errdetail("It is held by agent %s until %s.",
 					   coord_uuid_str(agent_id), timestamptz_to_str(until))));
@@ -122,6 +168,7 @@ coord_error_stale_token(const pg_uuid_t *task_id, int64 token, const char *state
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errlost(),
 			 errmsg("fencing token " INT64_FORMAT " does not hold task %s",
 					token, coord_uuid_str(task_id)),
 			 errdetail("The task is %s.", state),
@@ -133,6 +180,7 @@ coord_error_claim_ran_out(const pg_uuid_t *task_id, TimestampTz since, bool agen
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errlost(),
 			 errmsg("the claim on task %s has run out", coord_uuid_str(task_id)),
 			 agent_inactive ?
 			 errdetail("Its agent became inactive at %s.", timestamptz_to_str(since)) :
@@ -145,6 +193,7 @@ coord_error_lease_ended(const pg_uuid_t *id, const char *how)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errlost(),
 			 errmsg("lease %s is no longer active", coord_uuid_str(id)),
 			 errdetail("It %s.", how),
 			 errhint("Acquire the resource again.")));
@@ -155,6 +204,7 @@ coord_error_stale_resource_token(const char *resource_key, int64 token, const ch
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errlost(),
 			 errmsg("fencing token " INT64_FORMAT " does not hold resource \"%s\"",
 					token, resource_key),
 			 errdetail("%s", detail)));

@@ -1,12 +1,35 @@
 /*
  * errors.h
  *		The errors of the contract, each raised in one place.
+ *
+ * An error's text is for people.  What a program wants of it beyond the SQLSTATE
+ * is noted beside it, as facts: whoever turns the error into an answer reads them.
  */
 #ifndef COORD_ERRORS_H
 #define COORD_ERRORS_H
 
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
+
+typedef struct ErrorFacts
+{
+	char		argument[NAMEDATALEN];	/* the argument that is bad; may be empty */
+	const char *expected;		/* what it should have been; NULL: not said */
+	bool		lost;			/* the caller's lease or claim is not his, or no more */
+	bool		held;			/* by whom and until when is known */
+	pg_uuid_t	holder;
+	TimestampTz until;
+	int			fault;			/* a code of JSON-RPC that the SQLSTATE does not tell; 0: none */
+	const char *requested;		/* the revision of a protocol that is not spoken; NULL: does not apply */
+} ErrorFacts;
+
+/* of the last error; cleared by whoever is going to read them */
+extern ErrorFacts coord_error_facts;
+
+/* for use among the arguments of ereport() */
+extern int	coord_errargument(const char *name);
+extern int	coord_errexpected(const char *expected);
+extern int	coord_errfault(int code);
 
 /* P0002 */
 extern void coord_error_no_agent(const pg_uuid_t *id) pg_attribute_noreturn();

@@ -12,6 +12,7 @@
 #include "args.h"
 #include "clock.h"
 #include "delivery.h"
+#include "errors.h"
 #include "store/event_log_store.h"
 #include "store/event_store.h"
 #include "store/store.h"
@@ -180,6 +181,7 @@ acknowledge(const pg_uuid_t *agent_id, int64 position)
 	if (position > store_last_position())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 coord_errargument("position"),
 				 errmsg("no event has the position " INT64_FORMAT " yet", position),
 				 errdetail("The highest one is not above " INT64_FORMAT ".", store_last_position())));
 	if (position < store_event_cursor(agent_id) || !store_event_ack(agent_id, position))
@@ -204,6 +206,7 @@ check_severity(char *severity)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 coord_errargument("severity"),
 			 errmsg("\"%s\" is not a severity", severity),
 			 errhint("Severities are debug, info, warning, error and critical.")));
 }

@@ -332,6 +332,19 @@ coord_lease_outlook(const char *resource_key, LeaseRow **lease)
 	return (*lease != NULL && store_lease_is_locked(*lease)) || coord_others_wait(resource_key) ? LEASE_BUSY : LEASE_GRANTED;
 }
 
+/* Raise the error that says why a resource was not to be had: who holds it, if that can be seen. */
+void
+coord_lease_refuse(const char *resource_key)
+{
+	StoreScope	scope;
+	LeaseRow   *lease;
+
+	store_open(&scope);
+	if (coord_lease_outlook(resource_key, &lease) == LEASE_HELD)
+		coord_error_resource_held(resource_key, &lease->agent_id, lease->expires_at);
+	coord_error_resource_busy(resource_key);
+}
+
 /*
  * Renew an active lease until "expires_at".  False when it has changed since it was
  * read; not if it is locked.

@@ -75,6 +75,7 @@ coord_task_create(PG_FUNCTION_ARGS)
 			if (nulls[i])
 				ereport(ERROR,
 						(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						 coord_errargument("depends_on"),
 						 errmsg("argument \"depends_on\" must not contain null")));
 			spec.depends_on.ids[i] = *DatumGetUUIDP(elements[i]);
 		}
@@ -105,6 +106,7 @@ coord_task_create_many(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 coord_errargument("tasks"),
 				 errmsg("argument \"tasks\" must not be null")));
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 
@@ -248,6 +250,7 @@ create(TaskSpec *spec, TimestampTz now, Datum *created)
 	if (spec->depends_on.n > MAX_DEPENDENCIES)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 coord_errargument("depends_on"),
 				 errmsg("argument \"depends_on\" has too many elements"),
 				 errdetail("It has %d; %d are allowed.", spec->depends_on.n, MAX_DEPENDENCIES)));
 	for (int i = 0; i < spec->depends_on.n; i++)
@@ -341,6 +344,7 @@ insert_task(const TaskSpec *spec, bool blocked, TimestampTz now)
 		case STORE_KEY_EXISTS:
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 coord_errargument("id"),
 					 errmsg("task %s exists already", coord_uuid_str(&spec->id))));
 		case STORE_KEY_FREE:
 			created = store_task_insert(spec, blocked, now);

@@ -26,6 +26,7 @@ bad_member(int number, const char *key, const char *expected)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 coord_errargument("tasks"),
 			 errmsg("argument \"tasks\" is not valid"),
 			 errdetail("Member \"%s\" of task %d must be %s.", key, number, expected)));
 }
@@ -35,6 +36,7 @@ missing_member(int number, const char *key)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 coord_errargument("tasks"),
 			 errmsg("argument \"tasks\" is not valid"),
 			 errdetail("Task %d has no \"%s\".", number, key)));
 }
@@ -44,6 +46,7 @@ unknown_member(int number, const char *key)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 coord_errargument("tasks"),
 			 errmsg("argument \"tasks\" is not valid"),
 			 errdetail("Task %d has the unknown member \"%s\".", number, key)));
 }
@@ -60,6 +63,7 @@ read_objects(Jsonb *tasks, Size size, MemberReader reader, int *n)
 	if (!JB_ROOT_IS_ARRAY(tasks) || JB_ROOT_IS_SCALAR(tasks))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 coord_errargument("tasks"),
 				 errmsg("argument \"tasks\" must be a JSON array")));
 	*n = JB_ROOT_COUNT(tasks);
 	elements = palloc_extended(size * Max(*n, 1), MCXT_ALLOC_ZERO | MCXT_ALLOC_HUGE);
@@ -75,6 +79,7 @@ read_objects(Jsonb *tasks, Size size, MemberReader reader, int *n)
 		if (object.type != jbvBinary || !JsonContainerIsObject(object.val.binary.data))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 coord_errargument("tasks"),
 					 errmsg("argument \"tasks\" is not valid"),
 					 errdetail("Task %d is not an object.", i + 1)));
 		members = JsonbIteratorInit(object.val.binary.data);

@@ -1,0 +1,10 @@
+/*
+ * coord.h
+ *		The version of the library.
+ */
+#ifndef COORD_COORD_H
+#define COORD_COORD_H
+
+#define COORD_VERSION "1.0"
+
+#endif							/* COORD_COORD_H */

@@ -1,0 +1,260 @@
+/*
+ * call.c
+ *		Calling the function behind a method.
+ *
+ * It is called by a statement that names it in full and gives all its arguments, NULL
+ * for those that were left out, which for coord's functions means their default.  It
+ * runs as the caller: the executor checks his right to it, as ever.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type_d.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+#include "errors.h"
+#include "lease.h"
+#include "rpc/argument.h"
+#include "rpc/rpc.h"
+
+static void check_names(const RpcRequest *request, const RpcMethod *method, const RpcFunction *function,
+						JsonbContainer *arguments);
+static JsonbValue *find_value(const RpcRequest *request, const RpcMethod *method,
+							  const RpcArgument *argument, JsonbContainer *arguments);
+static JsonbValue *with_defaults(const JsonbValue *array, const RpcMethod *elements, JsonbContainer *defaults);
+static Jsonb *run(const RpcMethod *method, RpcFunction *function, Datum *values, char *nulls);
+
+/*
+ * Call a method with arguments by name (NULL: none), and return its result, an object.
+ * An error is raised, with its facts.
+ */
+Jsonb *
+rpc_call(const RpcRequest *request, const RpcMethod *method, JsonbContainer *arguments)
+{
+	RpcFunction *function = rpc_function(method);
+	Datum	   *values = palloc0(sizeof(Datum) * (function->nargs + 1));
+	char	   *nulls = palloc0(function->nargs + 1);
+
+	check_names(request, method, function, arguments);
+	for (int i = 0; i < function->nargs; i++)
+	{
+		const RpcArgument *argument = &function->args[i];
+		JsonbValue *value = find_value(request, method, argument, arguments);
+
+		nulls[i] = value == NULL ? 'n' : ' ';
+		if (value != NULL)
+			values[i] = rpc_argument(argument, value);
+		else if (argument->required)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 coord_errargument(argument->name),
+					 coord_errexpected(rpc_expected(argument->type)),
+					 errmsg("argument \"%s\" is missing", argument->name)));
+	}
+	return run(method, function, values, nulls);
+}
+
+/* Whether a bridge tries a method again, until an argument of its own, "wait", is over. */
+static bool
+is_waited_for(const RpcRequest *request, const RpcMethod *method, const char *argument)
+{
+	return request->session->defaults != NULL && strcmp(argument, "wait") == 0 &&
+		(method->shape == RPC_LEASE || strcmp(method->name, "task.claim") == 0);
+}
+
+static void
+check_wait(const JsonbValue *value)
+{
+	RpcArgument wait = {"wait", INTERVALOID, false};
+
+	if (value->type != jbvNull && DatumGetIntervalP(rpc_argument(&wait, value))->time < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 coord_errargument("wait"),
+				 errmsg("argument \"wait\" must not be negative")));
+}
+
+static void
+check_names(const RpcRequest *request, const RpcMethod *method, const RpcFunction *function,
+			JsonbContainer *arguments)
+{
+	JsonbIterator *members;
+	JsonbValue	member;
+
+	if (arguments == NULL)
+		return;
+	members = JsonbIteratorInit(arguments);
+	(void) JsonbIteratorNext(&members, &member, true);
+	while (JsonbIteratorNext(&members, &member, true) == WJB_KEY)
+	{
+		char	   *name = json_string_value(&member);
+
+		(void) JsonbIteratorNext(&members, &member, true);
+		if (is_waited_for(request, method, name))
+			check_wait(&member);
+		else if (rpc_find_argument(function, name) == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 coord_errargument(name),
+					 coord_errexpected(psprintf("one of: %s", rpc_argument_names(function))),
+					 errmsg("unknown argument \"%s\"", name)));
+	}
+}
+
+/* The value that an argument is to have; NULL when it is left out, as is what is null. */
+static JsonbValue *
+find_value(const RpcRequest *request, const RpcMethod *method, const RpcArgument *argument,
+		   JsonbContainer *arguments)
+{
+	JsonbContainer *defaults = request->session->defaults;
+	JsonbValue *value = json_member(arguments, argument->name);
+
+	if (value != NULL && is_waited_for(request, method, argument->name))
+		value = NULL;
+	if ((value == NULL || value->type == jbvNull) && rpc_takes_default(method, argument))
+		value = json_member(defaults, argument->name);
+	if (value == NULL || value->type == jbvNull)
+		return NULL;
+	if (defaults != NULL && method->elements != NULL && value->type == jbvBinary &&
+		JsonContainerIsArray(value->val.binary.data))
+		return with_defaults(value, rpc_find_method(method->elements), defaults);
+	return value;
+}
+
+/* An array of objects, each with the session's defaults for members that it lacks. */
+static JsonbValue *
+with_defaults(const JsonbValue *array, const RpcMethod *elements, JsonbContainer *defaults)
+{
+	RpcFunction *function = rpc_function(elements);
+	JsonbIterator *iterator;
+	JsonbValue	element;
+	Json		json = {0};
+	Jsonb	   *lacking;
+
+	json_begin_object(&json);
+	for (int i = 0; i < function->nargs; i++)
+	{
+		JsonbValue *value = json_member(defaults, function->args[i].name);
+
+		if (value != NULL)
+			json_jsonb_member(&json, function->args[i].name, JsonbValueToJsonb(value));
+	}
+	json_end_object(&json);
+	lacking = JsonbValueToJsonb(json.value);
+
+	memset(&json, 0, sizeof(json));
+	json_begin_array(&json);
+	iterator = JsonbIteratorInit(array->val.binary.data);
+	(void) JsonbIteratorNext(&iterator, &element, true);
+	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
+	{
+		Jsonb	   *object = JsonbValueToJsonb(&element);
+
+		if (json_is_object(&element))
+			object = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(lacking), JsonbPGetDatum(object)));
+		json_jsonb(&json, object);
+	}
+	json_end_array(&json);
+	return json.value;
+}
+
+static SPIPlanPtr
+prepare(const RpcMethod *method, const RpcFunction *function)
+{
+	StringInfoData sql;
+	Oid		   *types = palloc(sizeof(Oid) * Max(function->nargs, 1));
+	SPIPlanPtr	plan;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT * FROM coord.%s(", method->function);
+	for (int i = 0; i < function->nargs; i++)
+	{
+		appendStringInfo(&sql, "%s$%d", i == 0 ? "" : ", ", i + 1);
+		types[i] = function->args[i].type;
+	}
+	appendStringInfoChar(&sql, ')');
+	plan = SPI_prepare(sql.data, function->nargs, types);
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare \"%s\": %s", sql.data, SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+static void
+add_row(Json *json, uint64 row)
+{
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+
+	json_begin_object(json);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i);
+		bool		isnull;
+		Datum		value = SPI_getbinval(SPI_tuptable->vals[row], desc, i + 1, &isnull);
+
+		json_key(json, NameStr(column->attname));
+		json_value(json, column->atttypid, value, isnull);
+	}
+	json_end_object(json);
+}
+
+static void
+add_value(Json *json, uint64 row)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &isnull);
+
+	json_value(json, SPI_gettypeid(SPI_tuptable->tupdesc, 1), value, isnull);
+}
+
+/* The rows that SPI has, in the shape that the method's result has. */
+static JsonbValue *
+form_result(const RpcMethod *method)
+{
+	Json		json = {0};
+
+	if (method->shape == RPC_ROW || method->shape == RPC_LEASE)
+	{
+		add_row(&json, 0);
+		return json.value;
+	}
+	json_begin_object(&json);
+	if (method->member != NULL)
+		json_key(&json, method->member);
+	if (method->shape == RPC_VALUE)
+		add_value(&json, 0);
+	else if (method->shape != RPC_NOTHING)
+	{
+		json_begin_array(&json);
+		for (uint64 row = 0; row < SPI_processed; row++)
+			if (method->shape == RPC_ROWS)
+				add_row(&json, row);
+			else
+				add_value(&json, row);
+		json_end_array(&json);
+	}
+	json_end_object(&json);
+	return json.value;
+}
+
+static Jsonb *
+run(const RpcMethod *method, RpcFunction *function, Datum *values, char *nulls)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext old;
+	Jsonb	   *result;
+
+	SPI_connect();
+	if (function->plan == NULL)
+		function->plan = prepare(method, function);
+	if (SPI_execute_plan(function->plan, values, nulls, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not call %s", method->function);
+	if (method->shape == RPC_LEASE && SPI_processed == 0)
+		coord_lease_refuse(TextDatumGetCString(values[0]));
+
+	old = MemoryContextSwitchTo(context);
+	result = JsonbValueToJsonb(form_result(method));
+	MemoryContextSwitchTo(old);
+	SPI_finish();
+	return result;
+}
