@@ -220,8 +220,8 @@ add_instructions(const RpcRequest *request, Json *result)
 						   "fencing_token that the claim returned, exactly as it came. A claim ends by itself at lease_expires_at "
 						   "unless it is renewed, and the task then goes to somebody else. "
 						   "Take a lock with lock_acquire before you change something that others may change too. "
-						   "A refusal has isError and a code: 1001 not found, 1002 held by another (data says by whom, until when, and "
-						   "after how many seconds to retry), 1003 your token is stale: stop working on it, 1004 not allowed, "
+						   "A refusal has isError and a code: 1001 not found, 1002 held by another (holder, expires_at and "
+						   "retry_after, in seconds, say by whom, until when and when to try again), 1003 your token is stale: stop working on it, 1004 not allowed, "
 						   "1005 wrong state, 1006 too large, 1007 a limit is reached; retryable says whether the same call may "
 						   "succeed later. Durations are numbers of seconds, times are ISO 8601.");
 	if (agent_id != NULL)

@@ -113,21 +113,6 @@ parse(void *arg)
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum((char *) arg)));
 }
 
-/* The id of a message that jsonb cannot hold, although it is JSON: some string in it has \u0000. */
-static Jsonb *
-parse_id(void *arg)
-{
-	Datum		json = DirectFunctionCall1(json_in, CStringGetDatum((char *) arg));
-	LOCAL_FCINFO(fcinfo, 2);
-	Datum		id;
-
-	InitFunctionCallInfoData(*fcinfo, NULL, 2, InvalidOid, NULL, NULL);
-	fcinfo->args[0] = (NullableDatum) {json, false};
-	fcinfo->args[1] = (NullableDatum) {CStringGetTextDatum("id"), false};
-	id = json_object_field(fcinfo);
-	return fcinfo->isnull ? NULL : parse(TextDatumGetCString(id));
-}
-
 /* The id of a request, or NULL if it has none that may be answered. */
 static JsonbValue *
 checked_id(JsonbValue *id, const RpcSession *session)
@@ -176,24 +161,17 @@ answer_text(FunctionCallInfo fcinfo, const RpcSession *session)
 		PG_RETURN_NULL();
 	source = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	message = attempt(parse, source, &error);
-	if (message != NULL)
-		result = answer(message, session);
-	else
+	if (message == NULL)
 	{
-		ErrorData  *second;
-		Jsonb	   *id = error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER ? attempt(parse_id, source, &second) : NULL;
-		JsonbValue	value;
-
-		memset(&coord_error_facts, 0, sizeof(coord_error_facts));
-		if (error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER)
-			(void) coord_errfault(RPC_INVALID_REQUEST);
-		else if (error->sqlerrcode == ERRCODE_INVALID_TEXT_REPRESENTATION)
+		/* JSON that jsonb cannot hold has \u0000 in a string, or is too deep */
+		if (error->sqlerrcode == ERRCODE_INVALID_TEXT_REPRESENTATION)
 			(void) coord_errfault(RPC_PARSE_ERROR);
-		result = response(session,
-						  id != NULL && JB_ROOT_IS_SCALAR(id) && JsonbExtractScalar(&id->root, &value) ?
-						  checked_id(&value, session) : NULL,
-						  NULL, error);
+		else if (error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER)
+			(void) coord_errfault(RPC_INVALID_REQUEST);
+		result = response(session, NULL, NULL, error);
 	}
+	else
+		result = answer(message, session);
 	if (result == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_JSONB_P(result);

@@ -359,6 +359,29 @@ add_wait(Json *json)
 	json_end_object(json);
 }
 
+/* "required"; some clients refuse an empty one. */
+static void
+add_required_arguments(Json *json, const RpcMethod *method, const RpcSession *session)
+{
+	const RpcFunction *function = rpc_function(method);
+	bool		any = false;
+
+	for (int i = 0; i < function->nargs; i++)
+	{
+		if (!function->args[i].required || session_default(session, method, &function->args[i]) != NULL)
+			continue;
+		if (!any)
+		{
+			json_key(json, "required");
+			json_begin_array(json);
+			any = true;
+		}
+		json_string(json, function->args[i].name);
+	}
+	if (any)
+		json_end_array(json);
+}
+
 static void
 add_input_schema(Json *json, const RpcMethod *method, const RpcSession *session)
 {
@@ -374,12 +397,7 @@ add_input_schema(Json *json, const RpcMethod *method, const RpcSession *session)
 	if (session->defaults != NULL && strcmp(method->name, "task.claim") == 0)
 		add_wait(json);
 	json_end_object(json);
-	json_key(json, "required");
-	json_begin_array(json);
-	for (int i = 0; i < function->nargs; i++)
-		if (function->args[i].required && session_default(session, method, &function->args[i]) == NULL)
-			json_string(json, function->args[i].name);
-	json_end_array(json);
+	add_required_arguments(json, method, session);
 	json_bool_member(json, "additionalProperties", false);
 	json_end_object(json);
 }
