@@ -1,0 +1,58 @@
+-- The methods of JSON-RPC and the tools of MCP are made from the catalog: nothing that an
+-- agent may call is missing, no argument lacks a type or a text, and what is described is
+-- what is accepted.
+BEGIN;
+SELECT plan(13);
+
+CREATE TEMP TABLE tool AS
+SELECT t ->> 'name' AS name, t -> 'inputSchema' AS input, t -> 'outputSchema' AS output, t ->> 'description' AS description, n
+FROM jsonb_array_elements(coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}') #> '{result,tools}') WITH ORDINALITY AS e (t, n);
+
+CREATE TEMP VIEW argument AS
+SELECT tool.name AS tool, a.key AS name, a.value AS schema FROM tool, jsonb_each(input -> 'properties') a;
+
+-- a tool's function: lock_* is lease_*
+CREATE TEMP VIEW function AS
+SELECT tool.name AS tool, p.oid, p.proname, p.proargnames, p.pronargs, p.pronargdefaults
+FROM tool LEFT JOIN pg_proc p ON p.pronamespace = 'coord'::regnamespace AND p.proname = regexp_replace(tool.name, '^lock_', 'lease_');
+
+SELECT is_empty('SELECT tool FROM function WHERE oid IS NULL', 'each tool has its function');
+SELECT set_eq($$SELECT proname::text FROM pg_proc
+	WHERE pronamespace = 'coord'::regnamespace AND prokind = 'f' AND proname ~ '^(agent|lease|task|queue|event)_|^inbox$'
+	EXCEPT SELECT proname::text FROM function$$,
+	ARRAY['agent_attach', 'event_listen', 'event_unlisten', 'queue_listen', 'queue_unlisten'],
+	'each function of agents is a tool, but those that need a session');
+SELECT is_empty($$SELECT tool, name FROM argument
+	EXCEPT SELECT tool, unnest(proargnames[:pronargs]) FROM function$$, 'no tool has an argument that its function has not');
+SELECT is_empty($$SELECT tool, unnest(proargnames[:pronargs]) FROM function
+	EXCEPT SELECT tool, name FROM argument$$, 'no tool lacks one');
+SELECT is_empty($$SELECT tool, unnest(proargnames[:pronargs - pronargdefaults]) FROM function
+	EXCEPT SELECT name, jsonb_array_elements_text(input -> 'required') FROM tool$$, 'what has no default is required');
+SELECT is_empty($$SELECT name, jsonb_array_elements_text(input -> 'required') FROM tool
+	EXCEPT SELECT tool, unnest(proargnames[:pronargs - pronargdefaults]) FROM function$$, 'and nothing else is');
+SELECT is_empty($$SELECT tool, name FROM argument WHERE length(coalesce(schema ->> 'description', '')) < 8$$,
+	'each argument has a description');
+SELECT is_empty($$SELECT tool, name FROM argument WHERE schema -> 'type' IS NULL$$, 'and a type');
+SELECT is_empty($$SELECT name FROM tool WHERE length(description) < 30 OR description !~ 'Returns '$$,
+	'each tool says what it does and what comes back');
+SELECT is_empty($$SELECT name FROM tool WHERE input ->> 'type' <> 'object' OR output ->> 'type' <> 'object'
+	OR input -> 'additionalProperties' <> 'false' OR input -> 'required' = '[]' OR name !~ '^[a-z_]{1,64}$'$$,
+	'schemas are of objects, and names have no dot');
+SELECT is_empty($$SELECT tool FROM argument WHERE schema::text ~ 'null[,}]'$$, 'no member of a schema is null');
+
+-- A session's defaults stand in for what a call leaves out, and are shown so
+CREATE TEMP TABLE bridged AS
+SELECT t ->> 'name' AS name, t -> 'inputSchema' AS input
+FROM jsonb_array_elements(coord.mcp('{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}',
+	'{"agent_id": "00000000-0000-7000-8000-00000000d001", "queue": "q"}') #> '{result,tools}') t;
+SELECT set_eq($$SELECT name FROM bridged WHERE input #>> '{properties,agent_id,default}' = '00000000-0000-7000-8000-00000000d001'
+		AND NOT coalesce(input -> 'required' ? 'agent_id', false)$$,
+	ARRAY['agent_heartbeat', 'event_ack', 'event_poll', 'event_subscribe', 'event_unsubscribe', 'inbox', 'lock_acquire', 'task_claim'],
+	'a default for agent_id is one where the agent acts, not where it filters or ends one');
+SELECT is((SELECT input #>> '{properties,queue,default}' FROM bridged WHERE name = 'task_create')
+		|| (SELECT input #>> '{properties,tasks,items,properties,queue,default}' FROM bridged WHERE name = 'task_create_many')
+		|| coalesce((SELECT input #>> '{properties,queue,default}' FROM bridged WHERE name = 'task_list'), '-'), 'qq-',
+	'a default for queue too, also for each of many tasks');
+
+SELECT * FROM finish();
+ROLLBACK;
