@@ -108,25 +108,34 @@ def lock_ttl_and_crash_recovery(session):
                      again["id"] != lease["id"] and again["fencing_token"] > lease["fencing_token"])
 
 
+def ask_rpc(session, method, **params):
+    """One request of JSON-RPC, and the response, both shown."""
+    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    response = session.ask("SELECT coord.rpc(%s) AS response", json.dumps(request), show=("response",))[0]["response"]
+    report.check("the response is JSON-RPC: jsonrpc, the id, and one of result and error, an object",
+                 (response.get("jsonrpc"), response.get("id")) == ("2.0", 1) and len(response) == 3
+                 and isinstance(response.get("result", response.get("error")), dict))
+    return response
+
+
 def task_claim(session):
-    report.title("2. Task claim, with the audit's payload")
-    task_id, resource = "798365ca-c85d-498f-ad6c-3417b29a8a44", "task-798365ca-failure-recovery"
-    claim = ("SELECT * FROM coord.task_claim(task_id => %s, agent_id => %s, resource_key => %s, "
-             "lease_ttl => interval '60 s')")
-    session.ask("SELECT * FROM coord.task_create(type => %s, queue => %s, id => %s)",
-                "failure-recovery", "audit", task_id, show=("id", "queue", "type", "state"))
-    task = session.ask(claim, task_id, AUDITED, resource, show=TASK)[0]
+    report.title("2. Task claim, with the audit's payload, over JSON-RPC")
+    payload = {"task_id": "798365ca-c85d-498f-ad6c-3417b29a8a44", "agent_id": AUDITED,
+               "resource_key": "task-798365ca-failure-recovery", "lease_ttl": 60}
+    ask_rpc(session, "task.create", type="failure-recovery", queue="audit", id=payload["task_id"])
+    task = ask_rpc(session, "task.claim", **payload)["result"]["tasks"][0]
     report.check("the task is claimed by that agent",
-                 (task["id"], task["state"], task["agent_id"]) == (task_id, "claimed", AUDITED))
-    report.check("for 60 s", task["lease_expires_at"] - task["claimed_at"] == timedelta(seconds=60))
+                 (task["id"], task["state"], task["agent_id"]) == (payload["task_id"], "claimed", AUDITED))
+    report.check("for 60 s", datetime.fromisoformat(task["lease_expires_at"])
+                 - datetime.fromisoformat(task["claimed_at"]) == timedelta(seconds=60))
     held = session.ask("SELECT * FROM coord.lease WHERE resource_key = %s AND state = 'active'",
-                       resource, show=LEASE)
+                       payload["resource_key"], show=LEASE)
     report.check("its resource is leased with it", [r["agent_id"] for r in held] == [AUDITED])
-    error = session.ask_refused(claim, task_id, ASSISTANT, resource)
-    report.check("a second claimant is told that it is held (55P03)",
-                 error is not None and error.pgcode == "55P03")
-    done = session.ask("SELECT * FROM coord.task_complete(%s, %s, result => %s)", task_id,
-                       task["fencing_token"], json.dumps({"claimed": True}), show=("id", "state", "result"))[0]
+    error = ask_rpc(session, "task.claim", **{**payload, "agent_id": ASSISTANT})["error"]
+    report.check("a second claimant is told that it is held: code 1002, an integer, and by whom",
+                 (error["code"], error["data"]["holder"]) == (1002, AUDITED))
+    done = ask_rpc(session, "task.complete", task_id=task["id"], fencing_token=task["fencing_token"],
+                   result={"claimed": True})["result"]
     report.check("it is completed", done["state"] == "completed")
 
 
