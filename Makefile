@@ -29,7 +29,7 @@ PG_CPPFLAGS = -I$(srcdir)/src -isystem $(SERVER_HEADERS)
 PG_CFLAGS = -Wall -Wextra -MMD -MP
 # The server's own flags may be for another compiler than the one at hand.
 ifneq ($(findstring clang,$(shell $(CC) --version 2>/dev/null)),)
-PG_CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument
+PG_CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-ignored-attributes
 endif
 EXTRA_CLEAN = $(OBJS:.o=.d) results regression.diffs regression.out output_iso test/output*
 
@@ -38,6 +38,10 @@ EXTRA_CLEAN = $(OBJS:.o=.d) results regression.diffs regression.out output_iso t
 ifneq ($(origin with_llvm),command line)
 override with_llvm = no
 endif
+
+# The MCP bridge.  PGXS makes either a module or a program, hence rules of our own.
+BIN_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/bin/*.c)))
+EXTRA_CLEAN += $(BIN_OBJS) $(BIN_OBJS:.o=.d) coord-mcp
 
 .DEFAULT_GOAL := all
 
@@ -49,8 +53,28 @@ ifeq ($(shell test $(MAJORVERSION) -ge 16 && echo yes),yes)
 ISOLATION_OPTS += --expecteddir=test/isolation
 endif
 
-$(OBJS): Makefile
--include $(OBJS:.o=.d)
+$(OBJS) $(BIN_OBJS): Makefile
+-include $(OBJS:.o=.d) $(BIN_OBJS:.o=.d)
+
+all: coord-mcp$(X)
+
+# Not the internal headers of libpq, which may be another version's.
+$(BIN_OBJS): override CPPFLAGS := -I$(srcdir)/src -isystem $(SERVER_HEADERS) -isystem $(includedir) \
+	$(filter-out -I%,$(CPPFLAGS))
+
+coord-mcp$(X): $(BIN_OBJS)
+	$(CC) $(CFLAGS) $(BIN_OBJS) $(LDFLAGS) $(LDFLAGS_EX) $(libpq_pgport) -o $@
+
+install: install-bin
+uninstall: uninstall-bin
+
+install-bin: coord-mcp$(X)
+	$(MKDIR_P) '$(DESTDIR)$(bindir)' '$(DESTDIR)$(mandir)/man1'
+	$(INSTALL_PROGRAM) coord-mcp$(X) '$(DESTDIR)$(bindir)/coord-mcp$(X)'
+	$(INSTALL_DATA) $(srcdir)/docs/coord-mcp.1 '$(DESTDIR)$(mandir)/man1/coord-mcp.1'
+
+uninstall-bin:
+	rm -f '$(DESTDIR)$(bindir)/coord-mcp$(X)' '$(DESTDIR)$(mandir)/man1/coord-mcp.1'
 
 else
 
@@ -132,6 +156,6 @@ help:
 	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap'
 	@echo 'make clean           remove what was built'
 
-.PHONY: all install uninstall installcheck clean distclean maintainer-clean
+.PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-report bench-deadlines
 .PHONY: torture torture-queue torture-events test test-regress test-isolation test-pgtap test-tap help

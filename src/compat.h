@@ -40,4 +40,23 @@ typedef bool CoordUpdateIndexes;
 	((void) (only_summarizing), (void) ExecInsertIndexTuples((relinfo), (slot), (estate), (update), false, NULL, NIL))
 #endif
 
+/* PostgreSQL 17 changed how a JSON lexer for frontends is made and freed. */
+#ifdef FRONTEND
+#if PG_VERSION_NUM >= 170000
+#define coord_json_lexer(text, len, decode) makeJsonLexContextCstringLen(NULL, (text), (len), PG_UTF8, (decode))
+#define coord_json_lexer_free(lex) freeJsonLexContext(lex)
+#else
+#define coord_json_lexer(text, len, decode) \
+	makeJsonLexContextCstringLen(unconstify(char *, (text)), (len), PG_UTF8, (decode))
+#define coord_json_lexer_free(lex) \
+	do { \
+		if ((lex)->strval != NULL) \
+			pfree((lex)->strval->data); \
+		if ((lex)->strval != NULL) \
+			pfree((lex)->strval); \
+		pfree(lex); \
+	} while (0)
+#endif
+#endif
+
 #endif							/* COORD_COMPAT_H */
