@@ -327,10 +327,7 @@ coord_notices_next_due(void)
 SweepOutcome
 coord_expire_events(SweepCounts *counts pg_attribute_unused())
 {
-	int			dropped;
-
 	if (!coord_try_lock_delivery())
 		return SWEEP_LOCKED;
-	(void) store_log_expire(coord_now(), &dropped);
-	return dropped > 0 ? SWEEP_SOME : SWEEP_IDLE;
+	return store_log_expire(coord_now()) > 0 ? SWEEP_SOME : SWEEP_IDLE;
 }

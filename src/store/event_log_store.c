@@ -150,8 +150,13 @@ empty(int partition)
 	static StorePlan forget = {.sql = "DELETE FROM coord.event_partition WHERE partition = $1"};
 	Oid			relid = get_relname_relid(partitions[partition].name, get_namespace_oid("coord", false));
 
-	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock) || is_being_read_here(relid))
+	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
 		return false;
+	if (is_being_read_here(relid))
+	{
+		UnlockRelationOid(relid, AccessExclusiveLock);
+		return false;
+	}
 	store_run(plan_for(truncate, partition, "TRUNCATE coord.event_log_%1$d"), 0, NULL);
 	store_run(&forget, STORE_ARGS(arg_int4(partition)));
 	return true;
@@ -237,33 +242,33 @@ store_log_partition(TimestampTz now, int n, int64 *first_position)
 }
 
 /*
- * Empty the partitions whose events are all older than the retention, but for those that
- * are being read: then false.  The caller has the delivery lock.
+ * Empty the partitions whose events are all older than the retention, and return how
+ * many.  What is being read is left for a little later.  The caller has the delivery lock.
  */
-bool
-store_log_expire(TimestampTz now, int *dropped)
+int
+store_log_expire(TimestampTz now)
 {
 	LogPartition used[MAX_IN_USE];
 	int			n = partitions_in_use(used);
-	bool		done = true;
+	int			emptied = 0;
 
+	busy_until = 0;
 	if (n > 0 && now >= used[n - 1].opened_at + turn() && !is_empty(used[n - 1].number))
 	{
-		(void) turn_if_due(now);
+		if (turn_if_due(now).number == used[n - 1].number)
+			busy_until = now + BUSY_RETRY;
 		n = partitions_in_use(used);
 	}
-	*dropped = 0;
 	for (int i = 0; i < n - 1 && expires_at(&used[i]) <= now; i++)
 	{
 		if (last_of(used, n, used[i].number) != i)
 			continue;
 		if (empty(used[i].number))
-			(*dropped)++;
+			emptied++;
 		else
-			done = false;
+			busy_until = now + BUSY_RETRY;
 	}
-	busy_until = done ? 0 : now + BUSY_RETRY;
-	return done;
+	return emptied;
 }
 
 /* When there is something to do for store_log_expire(). */

@@ -41,7 +41,7 @@ extern void store_event_list(FunctionCallInfo fcinfo, const EventQuery *query);
 extern void store_event_poll(FunctionCallInfo fcinfo, const pg_uuid_t *agent_id, const EventQuery *query);
 
 /* retention */
-extern bool store_log_expire(TimestampTz now, int *dropped);
+extern int	store_log_expire(TimestampTz now);
 extern TimestampTz store_log_next_due(void);
 
 /* subscribed agents */
