@@ -102,7 +102,7 @@ SELECT pg_temp.refusal('lock.assert', jsonb_build_object('resource_key', 'rpc-r'
 	pg_temp.refusal('lock.renew', jsonb_build_object('lease_id', id))
 FROM coord.lease WHERE resource_key = 'rpc-r';
 SELECT pg_temp.call('event.subscribe', '{"agent_id": "00000000-0000-7000-8000-00000000a001", "channel": "c"}');
-SELECT pg_temp.call('task.redrive') AS "none is dead";
+SELECT pg_temp.call('task.redrive', '{"queue": "told"}') AS "none is dead";
 SELECT (pg_temp.call('queue.list', '{"name": "told"}') #> '{result,queues,0}') - 'retention' AS queue;
 
 -- An integer that most readers of JSON would round is a string
