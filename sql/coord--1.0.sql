@@ -493,6 +493,9 @@ CREATE FUNCTION coord.lease_list(resource_key text = NULL, agent_id uuid = NULL,
 	after text = NULL, "limit" integer = 100) RETURNS SETOF coord.lease
 AS 'MODULE_PATHNAME', 'coord_lease_list' LANGUAGE C VOLATILE ROWS 100;
 
+CREATE FUNCTION coord.fence() RETURNS trigger
+AS 'MODULE_PATHNAME', 'coord_fence' LANGUAGE C VOLATILE;
+
 -- Tasks
 
 CREATE FUNCTION coord.task_create(type text, payload jsonb = '{}', queue text = 'default', priority integer = 0,
@@ -623,7 +626,7 @@ BEGIN
 	FOR f IN
 		SELECT oid FROM pg_proc
 		WHERE pronamespace = 'coord'::regnamespace
-			AND proname ~ '^(agent|lease|task|queue|event)_|^(inbox|listen_name|mcp|rpc|sweep|version)$'
+			AND proname ~ '^(agent|lease|task|queue|event)_|^(fence|inbox|listen_name|mcp|rpc|sweep|version)$'
 	LOOP
 		EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', f, role);
 	END LOOP;
@@ -843,6 +846,12 @@ $$Lists leases of all agents in the order of their resource_key; each resource h
 resource_key: only that resource. agent_id: only leases of that agent. state: active, released or expired, as it is at this instant; NULL is any. after: the resource_key of the last lease of the page before; NULL is the first page. limit: how many at most, 1 to 1,000; NULL is 100.
 Returns the leases; fewer than limit when there are no more.
 Errors: 22023 bad argument.$$;
+
+COMMENT ON FUNCTION coord.fence() IS
+$$A trigger for one's own tables, BEFORE INSERT OR UPDATE and FOR EACH ROW: it lets a row be written only with a fencing token that holds the row's resource now, as lease_assert does. Who writes needs no right to it; DELETE and TRUNCATE are not guarded.
+Its arguments are the names of two columns: the resource's (text) and the token's (bigint).
+Returns the row.
+Errors: 55000 the token does not hold the resource, or an UPDATE changes the resource; 23502 either is null; 42703, 42804 no such column, or not of its type; 39P01 not such a trigger.$$;
 
 COMMENT ON FUNCTION coord.task_create(text, jsonb, text, integer, timestamptz, integer, text, uuid[], text, uuid) IS
 $$Creates a task, in this transaction.

@@ -170,17 +170,25 @@ coord_lease_release(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(active);
 }
 
-/*
- * lease_assert(resource_key, fencing_token)
- *
- * FOR KEY SHARE keeps the row from being granted, but lets its holder (and the
- * server, for auto_renew) renew it.
- */
+/* lease_assert(resource_key, fencing_token) */
 Datum
 coord_lease_assert(PG_FUNCTION_ARGS)
 {
 	char	   *resource_key = coord_arg_name(fcinfo, 0, "resource_key");
 	int64		token = coord_arg_int64(fcinfo, 1, "fencing_token");
+
+	coord_lease_check(resource_key, token);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Raise an error unless that token holds that resource now; if it does, nobody else is
+ * granted the resource before the transaction ends: FOR KEY SHARE keeps the row from
+ * being granted, but lets its holder (and the server, for auto_renew) renew it.
+ */
+void
+coord_lease_check(const char *resource_key, int64 token)
+{
 	StoreScope	scope;
 	LeaseRow   *lease;
 
@@ -198,7 +206,6 @@ coord_lease_assert(PG_FUNCTION_ARGS)
 		coord_error_stale_resource_token(resource_key, token,
 										 psprintf("Its lease %s.", how_ended(lease)));
 	store_close(&scope);
-	PG_RETURN_VOID();
 }
 
 /*

@@ -29,6 +29,7 @@ typedef struct LeaseRequest
 extern LeaseOutcome coord_lease_grant(const LeaseRequest *request, LeaseRow **lease);
 extern bool coord_lease_is_held(const LeaseRequest *request, LeaseRow **lease);
 extern LeaseOutcome coord_lease_outlook(const char *resource_key, LeaseRow **lease);
+extern void coord_lease_check(const char *resource_key, int64 token);
 extern void coord_lease_refuse(const char *resource_key) pg_attribute_noreturn();
 extern bool coord_lease_extend(LeaseRow *lease, TimestampTz expires_at, TimestampTz now);
 extern bool coord_lease_end(LeaseRow *lease, TimestampTz now);

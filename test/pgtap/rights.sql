@@ -50,7 +50,7 @@ SELECT lives_ok($$SELECT coord.grant_agent('pgtap_agent')$$, 'grant_agent');
 SELECT lives_ok($$SELECT coord.grant_agent('pgtap_agent')$$, 'grant_agent again');
 SELECT lives_ok($$SELECT coord.grant_agent('pgtap_stranger')$$, 'grant_agent to another role');
 SELECT is(pg_temp.callable_by('pgtap_agent'),
-	'{agent_attach,agent_heartbeat,agent_list,agent_register,agent_retire,event_ack,event_list,event_listen,event_poll,event_send,event_subscribe,event_unlisten,event_unsubscribe,inbox,lease_acquire,lease_assert,lease_list,lease_release,lease_renew,listen_name,mcp,queue_list,queue_listen,queue_pause,queue_resume,queue_set,queue_unlisten,queue_wait,rpc,rpc,sweep,task_cancel,task_claim,task_complete,task_complete_many,task_create,task_create_many,task_fail,task_list,task_redrive,task_release,task_renew,version}',
+	'{agent_attach,agent_heartbeat,agent_list,agent_register,agent_retire,event_ack,event_list,event_listen,event_poll,event_send,event_subscribe,event_unlisten,event_unsubscribe,fence,inbox,lease_acquire,lease_assert,lease_list,lease_release,lease_renew,listen_name,mcp,queue_list,queue_listen,queue_pause,queue_resume,queue_set,queue_unlisten,queue_wait,rpc,rpc,sweep,task_cancel,task_claim,task_complete,task_complete_many,task_create,task_create_many,task_fail,task_list,task_redrive,task_release,task_renew,version}',
 	'it calls the functions of agents');
 SELECT ok(has_schema_privilege('pgtap_agent', 'coord', 'USAGE'), 'it uses the schema');
 SELECT ok(NOT has_schema_privilege('pgtap_agent', 'coord', 'CREATE'), 'it creates nothing in the schema');
