@@ -18,8 +18,9 @@
 #include "store/list_store.h"
 #include "store/store.h"
 
-/* with no more leases than that not ended, those of a state or an agent are looked up among them */
+/* so many can be looked up and sorted, where the order of the list might have to pass over millions */
 #define FEW_LEASES 5000
+#define FEW_TASKS 10000
 
 #define MAX_LIST_ARGS 12
 
@@ -130,7 +131,12 @@ store_lease_list(FunctionCallInfo fcinfo, const LeaseFilter *filter)
 			" CROSS JOIN LATERAL (SELECT * FROM coord.lease_data d WHERE d.slot = s.slot OFFSET 0) d");
 	else
 		add(&query, "coord.lease_data d");
-	add(&query, active ? " WHERE d.ended_at IS NULL" : " WHERE true");
+	if (active)
+		add(&query, " WHERE d.ended_at IS NULL");
+	else if (filter->state != NULL)
+		add(&query, strcmp(filter->state, "released") == 0 ? " WHERE d.released" : " WHERE NOT d.released");
+	else
+		add(&query, " WHERE true");
 	add_with(&query, " AND d.resource_key = $%d", add_arg(&query, arg_text(filter->resource_key)));
 	add_with(&query, " AND d.agent_id = $%d", add_arg(&query, arg_uuid(filter->agent_id)));
 	add_with(&query, " AND d.resource_key > $%d", add_arg(&query, arg_text(filter->after)));
@@ -183,6 +189,14 @@ add_claims(ListQuery *query, int agent_id)
 	add_with(query, " WHERE c.agent_id = $%d", agent_id);
 }
 
+static bool
+queue_has_few_tasks(const char *queue)
+{
+	static StorePlan plan = {.sql = "SELECT FROM coord.task_live WHERE queue = $1 LIMIT $2"};
+
+	return queue != NULL && store_run(&plan, STORE_ARGS(arg_text(queue), arg_int4(FEW_TASKS + 1))) <= FEW_TASKS;
+}
+
 /* The ids of unfinished tasks, among them all that a list can have. */
 static void
 add_candidates(ListQuery *query, const TaskFilter *filter, const TaskArgs *args)
@@ -201,8 +215,11 @@ add_candidates(ListQuery *query, const TaskFilter *filter, const TaskArgs *args)
 		add(query, "SELECT DISTINCT task_id FROM coord.task_dependency");
 	else
 	{
-		add(query, "SELECT id FROM coord.task_live t WHERE true");
-		add_with(query, " AND t.queue = $%d", args->queue);
+		add_with(query, queue_has_few_tasks(filter->queue) ?
+				 "SELECT id FROM (SELECT * FROM coord.task_live t WHERE t.queue = $%d OFFSET 0) t WHERE true" :
+				 "SELECT id FROM coord.task_live t WHERE t.queue = $%d", args->queue);
+		if (!args->queue)
+			add(query, "SELECT id FROM coord.task_live t WHERE true");
 		add_with(query, " AND t.type = $%d", args->type);
 		if (filter->state != NULL)
 			add(query, " AND t.state <> 'blocked'");
