@@ -914,7 +914,7 @@ Returns how many were made pending. Those whose unique_key a new task has are le
 Errors: P0002 no such task or queue; 55000 the task is not dead, or its unique_key is in use.$$;
 
 COMMENT ON FUNCTION coord.task_list(text, text, text, uuid, text, uuid, uuid, integer) IS
-$$Lists tasks, or looks up one, those with the highest id first: the newest, unless ids were chosen by callers. With type, agent_id or resource_key give queue or state where you can; else all finished tasks are looked through until limit are found.
+$$Lists tasks, or looks up one, those with the highest id first: the newest, unless ids were chosen by callers. With type, agent_id or resource_key give a state of unfinished tasks where you can; else finished tasks are looked through until limit are found.
 queue: only tasks of that queue. state: blocked, pending, claimed, completed, dead or cancelled, as it is at this instant; NULL is any. type: only tasks of that type. agent_id: only tasks that this agent has claimed, or had when they ended. resource_key: only tasks with that resource. task_id: only that task, to learn its state or result. after: the id of the last task of the page before; NULL is the first page. limit: how many at most, 1 to 1,000; NULL is 100.
 Returns the tasks; fewer than limit when there are no more.
 Errors: 22023 bad argument.$$;
