@@ -133,6 +133,12 @@ torture-events:
 	@test/harness/with-cluster -o fsync=on -o synchronous_commit=on -o max_prepared_transactions=40 -- \
 		/usr/bin/python3 test/torture/events.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
+# The tests of the bridge, with each bridge under valgrind.
+valgrind-mcp:
+	@COORD_TAP='03[34]_coord_mcp*' PG_TEST_TIMEOUT_DEFAULT=300 \
+		COORD_MCP_WRAPPER='valgrind -q --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=99' \
+		test/harness/run-suites tap
+
 test:
 	@test/harness/run-suites
 
@@ -154,8 +160,9 @@ help:
 	@echo 'make torture-events  the same for events: none is missed, doubled or out of order, in spite of crashes'
 	@echo 'make test            all suites, on throw-away clusters'
 	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap'
+	@echo 'make valgrind-mcp    the tests of coord-mcp, under valgrind'
 	@echo 'make clean           remove what was built'
 
 .PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-report bench-deadlines
-.PHONY: torture torture-queue torture-events test test-regress test-isolation test-pgtap test-tap help
+.PHONY: torture torture-queue torture-events valgrind-mcp test test-regress test-isolation test-pgtap test-tap help

@@ -19,6 +19,7 @@
 #define CONNECT_TIMEOUT 20000
 #define MIN_DELAY 100
 #define MAX_DELAY 10000
+#define MAX_DELAY_IN_HURRY 1000
 
 typedef enum ConnectionState
 {
@@ -34,6 +35,7 @@ static ConnectionState state = CONNECTION_DOWN;
 static PostgresPollingStatusType polling;
 static bool flushing;
 static int64 retry_at;
+static int64 retry_in_hurry_at;
 static int64 give_up_at;
 static int	failures;
 static char *trouble;			/* why there is no connection */
@@ -113,6 +115,13 @@ const char *
 connection_trouble(void)
 {
 	return trouble != NULL ? trouble : "the connection has not been made yet";
+}
+
+/* A request waits for the connection, and will not for long. */
+void
+connection_hurry(void)
+{
+	retry_at = Min(retry_at, retry_in_hurry_at);
 }
 
 /* Send a query; done is called when it has ended, and its transaction with it. */
@@ -348,6 +357,7 @@ lose(void)
 	flushing = false;
 	failures++;
 	retry_at = timer_now() + timer_jitter(delay);
+	retry_in_hurry_at = timer_now() + timer_jitter(MAX_DELAY_IN_HURRY);
 	if (busy)
 		end_query(true);
 	if (was_up)

@@ -33,6 +33,7 @@ extern void connection_query(const char *sql, int nparams, const char *const *pa
 extern bool connection_is_up(void);
 extern bool connection_is_idle(void);
 extern const char *connection_trouble(void);
+extern void connection_hurry(void);
 
 extern void connection_work(short revents);
 extern struct pollfd connection_pollfd(void);

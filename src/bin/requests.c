@@ -346,7 +346,9 @@ requests_check_time(int64 now)
 			if (now >= (connection_is_up() ? waits_deadline(request) : request->wait_until))
 				respond(request, request->last_answer);
 		}
-		else if (!connection_is_up() && now >= patience_of(request))
+		else if (!connection_is_up() && now < patience_of(request))
+			connection_hurry();
+		else if (!connection_is_up())
 		{
 			char	   *message = psprintf("there is no connection to the server: %s", connection_trouble());
 			Fault		fault = {CODE_INTERNAL, "08006", true, message, NULL, NULL};

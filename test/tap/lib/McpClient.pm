@@ -47,6 +47,7 @@ sub new
 		{
 			@ENV{qw(PGHOST PGPORT PGDATABASE)} = ($node->host, $node->port, 'postgres');
 			$ENV{PGUSER} = getpwuid($<);
+			delete $ENV{PGAPPNAME};
 		}
 		open(STDIN, '<&', $in) && open(STDOUT, '>&', $out) && open(STDERR, '>', $self->{log}) or die $!;
 		close $_ for @$self{qw(in out)};
