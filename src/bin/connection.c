@@ -11,6 +11,7 @@
 #include "postgres_fe.h"
 
 #include "common/connect.h"
+#include "mb/pg_wchar.h"
 
 #include "connection.h"
 #include "log.h"
@@ -34,6 +35,7 @@ static PGconn *conn;
 static ConnectionState state = CONNECTION_DOWN;
 static PostgresPollingStatusType polling;
 static bool flushing;
+static bool broken;				/* although its status may be good */
 static int64 retry_at;
 static int64 retry_in_hurry_at;
 static int64 give_up_at;
@@ -47,6 +49,7 @@ static void *query_arg;
 static PGresult *query_rows;
 static PGresult *query_error;
 
+static bool is_alive(void);
 static void start(void);
 static void go_on_starting(void);
 static void prepared(void *arg, const QueryResult *result);
@@ -132,9 +135,10 @@ connection_query(const char *sql, int nparams, const char *const *params, QueryD
 	busy = true;
 	query_done = done;
 	query_arg = arg;
-	/* if it fails, the connection's status says so, and connection_work() sees it */
-	(void) PQsendQueryParams(conn, sql, nparams, NULL, params, NULL, NULL, 0);
 	flushing = true;
+	/* connection_work() sees to it if that fails, since whoever is calling does not expect his answer yet */
+	if (!PQsendQueryParams(conn, sql, nparams, NULL, params, NULL, NULL, 0))
+		broken = true;
 }
 
 /* Where poll(2) is to wait for us. */
@@ -163,9 +167,12 @@ connection_due(void)
 			return retry_at;
 		case CONNECTION_STARTING:
 			return give_up_at;
-		default:
-			return PQstatus(conn) == CONNECTION_OK ? TIMER_NEVER : 0;
+		case CONNECTION_PREPARING:
+			return is_alive() ? give_up_at : 0;
+		case CONNECTION_UP:
+			return is_alive() ? TIMER_NEVER : 0;
 	}
+	return TIMER_NEVER;			/* not reached */
 }
 
 /* Go on with what the socket allows. */
@@ -195,8 +202,14 @@ connection_work(short revents)
 		flushing = PQflush(conn) == 1;
 	receive();
 	/* what came before the end has been received by now */
-	if (state != CONNECTION_DOWN && PQstatus(conn) != CONNECTION_OK)
+	if (state != CONNECTION_DOWN && (!is_alive() || (state == CONNECTION_PREPARING && now >= give_up_at)))
 		lose();
+}
+
+static bool
+is_alive(void)
+{
+	return !broken && PQstatus(conn) == CONNECTION_OK;
 }
 
 static void
@@ -275,7 +288,7 @@ receive(void)
 
 		if (result == NULL)
 		{
-			if (PQstatus(conn) != CONNECTION_OK)
+			if (!is_alive())
 				break;
 			end_query(false);
 			break;
@@ -340,7 +353,7 @@ lose(void)
 	const char *why = PQerrorMessage(conn);
 	char	   *old_trouble = trouble;
 
-	if (state == CONNECTION_STARTING && timer_now() >= give_up_at)
+	if (!was_up && timer_now() >= give_up_at)
 		why = "the server does not answer";
 	trouble = one_line(why);
 	if (was_up)
@@ -354,7 +367,7 @@ lose(void)
 	PQfinish(conn);
 	conn = NULL;
 	state = CONNECTION_DOWN;
-	flushing = false;
+	flushing = broken = false;
 	failures++;
 	retry_at = timer_now() + timer_jitter(delay);
 	retry_in_hurry_at = timer_now() + timer_jitter(MAX_DELAY_IN_HURRY);
@@ -396,6 +409,16 @@ one_line(const char *message)
 	if (to > line && to[-1] == ' ')
 		to--;
 	*to = '\0';
+
+	/* before the encoding is agreed upon, messages may be in any */
+	if (pg_encoding_verifymbstr(PG_UTF8, line, (int) strlen(line)) != (int) strlen(line))
+	{
+		for (to = line; *to != '\0'; to++)
+		{
+			if (IS_HIGHBIT_SET(*to))
+				*to = '?';
+		}
+	}
 	return line;
 }
 

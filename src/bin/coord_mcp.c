@@ -76,6 +76,7 @@ static void handle_signals(void);
 static void run(void);
 static void serve_lines(void);
 static void next_query(void);
+static bool client_is_reading(void);
 static void finish(void);
 static void terminate(void);
 static void retired(void);
@@ -223,7 +224,7 @@ run(void)
 	{
 		struct pollfd fds[N_FDS] = {{.fd = signal_pipe[0],.events = POLLIN}, {.fd = -1}, {.fd = -1}, {.fd = -1}};
 
-		if (phase == PHASE_SERVING && lines_pending() < MAX_PENDING && !requests_are_many())
+		if (phase == PHASE_SERVING && client_is_reading() && !requests_are_many())
 			fds[INPUT] = (struct pollfd) {.fd = STDIN_FILENO,.events = POLLIN};
 		/* even when there is nothing to be written, to see that nobody reads */
 		if (!lines_closed())
@@ -265,7 +266,7 @@ run(void)
 static void
 serve_lines(void)
 {
-	while (phase == PHASE_SERVING && lines_pending() < MAX_PENDING && !requests_are_many())
+	while (phase == PHASE_SERVING && client_is_reading() && !requests_are_many())
 	{
 		char	   *line;
 		size_t		len;
@@ -308,21 +309,25 @@ next_query(void)
 	}
 	if (holdings_step(now) || identity_step(now))
 		return;
-	if (phase == PHASE_FINISHING)
-	{
-		(void) requests_step(now);
+	if (phase == PHASE_SERVING && queues_step(now))
 		return;
-	}
-	if (queues_step(now))
+	if (!client_is_reading())
 		return;
-	if (!events_were_last && lines_pending() < MAX_PENDING && events_step())
+	if (phase == PHASE_SERVING && !events_were_last && events_step())
 		events_were_last = true;
 	else
 	{
 		events_were_last = false;
-		if (!requests_step(now) && lines_pending() < MAX_PENDING)
+		if (!requests_step(now) && phase == PHASE_SERVING)
 			(void) events_step();
 	}
+}
+
+/* Is there room for more answers? */
+static bool
+client_is_reading(void)
+{
+	return lines_pending() < MAX_PENDING;
 }
 
 /* stdin has ended: do what was asked for, and go. */
@@ -342,6 +347,7 @@ terminate(void)
 	log_debug("ending");
 	terminating = true;
 	requests_end();
+	subscriptions_end();
 	if (phase <= PHASE_FINISHING)
 		phase = PHASE_FINISHING;
 	end_at = timer_now() + TERM_PATIENCE;
@@ -365,13 +371,15 @@ static int
 poll_timeout(void)
 {
 	int64		now = timer_now();
-	int64		due = Min(end_at, Min(connection_due(), requests_due()));
+	int64		due = Min(end_at, Min(connection_due(), requests_due(client_is_reading())));
 
-	if (connection_is_idle())
-	{
-		due = Min(due, Min(identity_due(), holdings_due()));
+	/* what next_query() would send */
+	if (connection_is_idle() && phase < PHASE_FLUSHING)
+		due = Min(due, identity_due());
+	if (connection_is_idle() && phase < PHASE_RETIRING)
+		due = Min(due, holdings_due());
+	if (connection_is_idle() && phase == PHASE_SERVING)
 		due = Min(due, queues_due());
-	}
 	if (due == TIMER_NEVER)
 		return -1;
 	return (int) Min(Max(due - now, 0), 60000);

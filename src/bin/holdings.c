@@ -34,6 +34,7 @@ typedef struct Holding
 	bool		renewed_by_server;
 	bool		to_give_back;
 	bool		in_flight;
+	bool		failed;			/* to be renewed, the last time */
 	bool		alone;			/* renewed together with others it has failed, or they have */
 	char		id[37];
 	char		token[24];
@@ -104,6 +105,14 @@ holdings_observe(const Message *call, const Outcome *outcome, double server_now)
 			holding = find(json_member(call->arguments, "lease_id"));
 			if (holding != NULL)
 				forget(holding);
+			break;
+
+		case TOOL_AGENT_RETIRE:
+			if (identity_is_ours(json_member(row, "id")))
+			{
+				holdings_forget_all();
+				identity_was_retired();
+			}
 			break;
 
 		case TOOL_OTHER:
@@ -387,7 +396,9 @@ renewed(void *arg pg_attribute_unused(), const QueryResult *result)
 				holding->alone = true;
 			else
 			{
-				log_warning("could not renew %s %s: %s", holding->is_task ? "task" : "lease", holding->id, result->message);
+				log_write(holding->failed ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING, "could not renew %s %s: %s",
+						  holding->is_task ? "task" : "lease", holding->id, result->message);
+				holding->failed = true;
 				holding->renew_at = timer_now() + Min(holding->period, RETRY_DELAY);
 			}
 		}
@@ -395,7 +406,7 @@ renewed(void *arg pg_attribute_unused(), const QueryResult *result)
 		{
 			/* in the order in which they were sent */
 			put_off(holding, atof(PQgetvalue(result->rows, row++, 1)));
-			holding->alone = false;
+			holding->alone = holding->failed = false;
 		}
 	}
 }

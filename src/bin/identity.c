@@ -23,6 +23,7 @@
 #define MAX_NAME 512
 #define MAX_CLIENT_INFO 8192
 #define RETRY_DELAY 1000
+#define MAX_RETRY_DELAY 30000
 
 static const char *given_name;
 static const char *type;
@@ -38,6 +39,8 @@ static char agent_id[37];		/* of the first registration */
 static int64 heartbeat_period;
 static int64 beat_at = TIMER_NEVER;
 static int64 retry_at;
+static int64 retry_delay = RETRY_DELAY;
+static bool beat_failed;		/* the last one */
 static void (*retired) (void);
 
 static void check_name(void);
@@ -229,7 +232,8 @@ agent_registered(void *arg pg_attribute_unused(), const QueryResult *result)
 	{
 		log_warning("could not register agent \"%s\": %s", name, result->message);
 		wanted = false;
-		retry_at = timer_now() + timer_jitter(RETRY_DELAY);
+		retry_at = timer_now() + timer_jitter(retry_delay);
+		retry_delay = Min(retry_delay * 2, MAX_RETRY_DELAY);
 		bridge_registration_failed(result->sqlstate, result->message);
 		return;
 	}
@@ -239,6 +243,8 @@ agent_registered(void *arg pg_attribute_unused(), const QueryResult *result)
 	heartbeat_period = Max((int64) (atof(PQgetvalue(result->rows, 0, 1)) * 1000 / 3), 1);
 	beat_at = timer_now() + heartbeat_period;
 	registered = keep = true;
+	wanted = false;
+	retry_delay = RETRY_DELAY;
 	log_info("registered agent \"%s\" with id %s", name, agent_id);
 	bridge_registered(is_new);
 }
@@ -255,19 +261,28 @@ beat(void)
 static void
 has_beaten(void *arg pg_attribute_unused(), const QueryResult *result)
 {
-	if (result->lost || result->sqlstate == NULL)
+	if (result->lost)
 		return;
-	if (strcmp(result->sqlstate, "55000") == 0 || strcmp(result->sqlstate, "P0002") == 0)
+	if (result->sqlstate == NULL)
+		beat_failed = false;
+	else if (strcmp(result->sqlstate, "55000") == 0 || strcmp(result->sqlstate, "P0002") == 0)
 	{
-		/* retired, perhaps by the model itself, or gone: it is wanted when it is used again */
-		log_info("agent \"%s\" was retired: %s", name, result->message);
-		registered = keep = wanted = false;
+		log_info("agent \"%s\" is no more: %s", name, result->message);
+		identity_was_retired();
 	}
 	else
 	{
-		log_warning("a heartbeat failed: %s", result->message);
+		log_write(beat_failed ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING, "a heartbeat failed: %s", result->message);
+		beat_failed = true;
 		beat_at = timer_now() + Min(heartbeat_period, RETRY_DELAY);
 	}
+}
+
+/* The agent was retired, by somebody or by the model: it is registered again when it is needed. */
+void
+identity_was_retired(void)
+{
+	registered = keep = wanted = false;
 }
 
 /* Retire the agent, at the bridge's end; false when there is nothing to be done. */

@@ -19,6 +19,7 @@ extern bool identity_is_ours(Json agent_id);
 extern bool identity_step(int64 now);
 extern int64 identity_due(void);
 extern void identity_connection_lost(void);
+extern void identity_was_retired(void);
 extern bool identity_retire(void (*done) (void));
 
 /* Told to the rest of the bridge; see coord_mcp.c. */

@@ -32,6 +32,7 @@ static const struct
 	{"lease_renew", TOOL_LOCK_RENEW},
 	{"lock_release", TOOL_LOCK_RELEASE},
 	{"lease_release", TOOL_LOCK_RELEASE},
+	{"agent_retire", TOOL_AGENT_RETIRE},
 };
 
 static Tool tool_named(Json name);

@@ -25,7 +25,8 @@ typedef enum Tool
 	TOOL_TASK_END,				/* complete, fail, release, cancel */
 	TOOL_LOCK_ACQUIRE,
 	TOOL_LOCK_RENEW,
-	TOOL_LOCK_RELEASE
+	TOOL_LOCK_RELEASE,
+	TOOL_AGENT_RETIRE
 } Tool;
 
 typedef struct Message

@@ -2,8 +2,8 @@
  * queues.c
  *		The queues for which a request of the client waits.
  *
- * Each is listened to from the first request on that waits for it, as long as the bridge
- * lives; there are few.  What is claimable when LISTEN is committed is told by nobody, so
+ * Each is listened to from the first request on that waits for it, as long as the
+ * connection lasts; there are few.  What is claimable when LISTEN is committed is told by nobody, so
  * that this too is a reason to look.
  */
 #include "postgres_fe.h"
@@ -23,6 +23,7 @@ struct Queue
 	char	   *name;
 	char		channel[64];
 	QueueState	state;
+	int			n_waiting;		/* requests */
 	bool		warned;
 	int64		retry_at;
 	uint64		wakes;			/* so often something was told of it */
@@ -32,7 +33,7 @@ static Queue *queues;
 
 static void listening(void *arg, const QueryResult *result);
 
-/* The queue with that name, which is listened to from now on. */
+/* The queue with that name, which is listened to while somebody waits, and stays so. */
 Queue *
 queues_watch(const char *name)
 {
@@ -41,13 +42,24 @@ queues_watch(const char *name)
 	for (queue = queues; queue != NULL; queue = queue->next)
 	{
 		if (strcmp(queue->name, name) == 0)
+		{
+			queue->n_waiting++;
 			return queue;
+		}
 	}
 	queue = pg_malloc0(sizeof(Queue));
+	queue->n_waiting = 1;
 	queue->name = pg_strdup(name);
 	queue->next = queues;
 	queues = queue;
 	return queue;
+}
+
+/* A request waits no longer. */
+void
+queues_leave(Queue *queue)
+{
+	queue->n_waiting--;
 }
 
 QueueState
@@ -68,7 +80,7 @@ queues_step(int64 now)
 {
 	for (Queue *queue = queues; queue != NULL; queue = queue->next)
 	{
-		if (queue->state != QUEUE_LISTENING && now >= queue->retry_at)
+		if (queue->state != QUEUE_LISTENING && queue->n_waiting > 0 && now >= queue->retry_at)
 		{
 			const char *params[] = {queue->name};
 
@@ -86,7 +98,7 @@ queues_due(void)
 
 	for (Queue *queue = queues; queue != NULL; queue = queue->next)
 	{
-		if (queue->state != QUEUE_LISTENING)
+		if (queue->state != QUEUE_LISTENING && queue->n_waiting > 0)
 			due = Min(due, queue->retry_at);
 	}
 	return due;

@@ -15,6 +15,7 @@ typedef enum QueueState
 typedef struct Queue Queue;
 
 extern Queue *queues_watch(const char *name);
+extern void queues_leave(Queue *queue);
 extern QueueState queues_state(const Queue *queue);
 extern uint64 queues_wakes(const Queue *queue);
 

@@ -74,6 +74,8 @@ remove_request(Request *request)
 	dlist_delete(&request->node);
 	n_requests--;
 	n_bytes -= request->len;
+	if (request->queue != NULL)
+		queues_leave(request->queue);
 	free(request->last_answer);
 	free(request->line);
 	free(request);
@@ -308,7 +310,7 @@ patience_of(const Request *request)
 
 /* When requests_step() or requests_check_time() has something to do. */
 int64
-requests_due(void)
+requests_due(bool may_send)
 {
 	int64		due = TIMER_NEVER;
 	dlist_iter	iter;
@@ -319,7 +321,7 @@ requests_due(void)
 
 		if (request == in_flight)
 			continue;
-		if (connection_is_idle())
+		if (may_send && connection_is_idle())
 			due = Min(due, request->try_at);
 		if (!connection_is_up())
 			due = Min(due, patience_of(request));

@@ -34,7 +34,7 @@ extern void requests_cancel(Json id);
 extern bool requests_expect_initialize(void);
 
 extern bool requests_step(int64 now);
-extern int64 requests_due(void);
+extern int64 requests_due(bool may_send);
 extern void requests_check_time(int64 now);
 extern void requests_registration_failed(const char *sqlstate, const char *message);
 extern void requests_queue_woke(Queue *queue);

@@ -43,10 +43,10 @@ is($client->outcome($waiting)->{tasks}[0]{type}, 'awaited', 'and is answered whe
 # It looks into the queue by itself too, ever more seldom, so that this shows what the notification does.
 my $quiet = McpClient->new($node, '--heartbeat-timeout', '3600');
 $quiet->initialize(undef, 'quiet');
-$waiting = $quiet->ask_tool('task_claim', { queue => 'w', wait => 3000 });
+$waiting = $quiet->ask_tool('task_claim', { queue => 'quiet', wait => 3000 });
 ok(becomes(q{count(*) = 1 FROM pg_stat_activity a, coord.agent g WHERE a.application_name = 'coord-mcp' AND a.state = 'idle'
 	AND a.state_change < clock_timestamp() - interval '2.5 s' AND g.name LIKE 'quiet%'}), 'another one has not looked for a while');
-sql(q{SELECT coord.task_create('told', queue => 'w')});
+sql(q{SELECT coord.task_create('told', queue => 'quiet')});
 is($quiet->outcome($waiting)->{tasks}[0]{type}, 'told', 'and is answered when there is a task');
 cmp_ok(sql(q{SELECT extract(epoch FROM claimed_at - created_at) FROM coord.task WHERE type = 'told'}), '<', 2, 'soon');
 $quiet->finish;
@@ -231,6 +231,11 @@ ok($client->answer($waiting)->{error}{data}{retryable}, 'one that waits too');
 $node->start;
 ok($client->tool('task_list')->{tasks}, 'until it is back');
 
+# ---- a model that retires its own agent
+
+is($client->tool('agent_retire', { agent_id => $me })->{status}, 'retired', 'a model may retire its agent');
+is($client->tool('agent_heartbeat')->{id}, $me, 'which is registered again when it is used again');
+
 # ---- the end
 
 sql(q{SELECT coord.task_create('stop', queue => 's')});
@@ -267,8 +272,6 @@ holds(q{state = 'pending' FROM coord.task WHERE type = 'stop'}, 'and the task is
 
 $stopped = McpClient->new($node, '--heartbeat-timeout', '0.5');
 $stopped->initialize;
-$waiting = $client->ask_tool('task_claim', { queue => 's', wait => 3000 });
-$client->notify('notifications/cancelled', { requestId => $waiting });
 is(scalar @{ $stopped->tool('task_claim', { queue => 's', lease_ttl => 600 })->{tasks} }, 1, 'a client has claimed a task');
 $waiting = $client->ask_tool('task_claim', { queue => 's', wait => 3000 });
 kill('KILL', $stopped->{pid});
