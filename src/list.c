@@ -11,6 +11,7 @@
 #include "lib/stringinfo.h"
 
 #include "args.h"
+#include "errors.h"
 #include "store/list_store.h"
 #include "store/store.h"
 
@@ -132,6 +133,7 @@ arg_one_of(FunctionCallInfo fcinfo, int n, const char *name, const char *const *
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 coord_errargument(name),
 			 errmsg("argument \"%s\" is invalid", name),
 			 errdetail("It is \"%s\"; %s are allowed.", value, words.data)));
 }
