@@ -281,7 +281,7 @@ $stopped->ended;
 # with a server that does not answer
 $blocker = $node->background_psql('postgres');
 $blocker->query_safe(q{BEGIN; LOCK TABLE coord.agent_data IN ACCESS EXCLUSIVE MODE});
-my $hanging = McpClient->new($node);
+my $hanging = McpClient->new($node, '--heartbeat-timeout', '1');
 $hanging->ask('initialize', { protocolVersion => '2025-11-25', capabilities => {}, clientInfo => { name => 'x', version => '1' } });
 ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'coord-mcp' AND wait_event_type = 'Lock'
 	AND query LIKE '%agent_register%'}), 'a server hangs');
