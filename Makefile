@@ -135,6 +135,7 @@ torture-events:
 
 # The tests of the bridge, with each bridge under valgrind.
 valgrind-mcp:
+	@test/harness/prepare valgrind
 	@COORD_TAP='03[34]_coord_mcp*' PG_TEST_TIMEOUT_DEFAULT=300 \
 		COORD_MCP_WRAPPER='valgrind -q --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=99' \
 		test/harness/run-suites tap

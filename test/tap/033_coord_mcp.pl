@@ -20,15 +20,14 @@ sub code { return $_[0]->{error}{code}; }
 
 # ---- options
 
-my $program = McpClient::program();
-command_like([ $program, '--help' ], qr/Usage:/, '--help shows how it is called');
-command_like([ $program, '--version' ], qr/^coord-mcp \d/, '--version its version');
+command_like([ 'coord-mcp', '--help' ], qr/Usage:/, '--help shows how it is called');
+command_like([ 'coord-mcp', '--version' ], qr/^coord-mcp \d/, '--version its version');
 for my $wrong ([ '--no-such-option' ], [ '--log-level', 'loud' ], [ '--heartbeat-timeout', 'soon' ], [ 'one', 'two' ])
 {
-	my $result = run_log([ $program, @$wrong ], '<', \'', '2>', \my $err, '>', \my $out);
+	my $result = run_log([ 'coord-mcp', @$wrong ], '<', \'', '2>', \my $err, '>', \my $out);
 	ok(!$result && $? >> 8 == 2 && $out eq '' && $err ne '', "@$wrong: a message on stderr, and exit 2");
 }
-run_log([ $program, 'host=x passwort=secret' ], '<', \'', '2>', \my $err);
+run_log([ 'coord-mcp', 'host=x passwort=secret' ], '<', \'', '2>', \my $err);
 is($? >> 8, 1, 'a connection string that cannot be read is the end');
 like($err, qr/connection string is not valid/, 'with a message');
 

@@ -22,19 +22,13 @@ END
 	$? = $status;
 }
 
-sub program
-{
-	my ($bin) = slurp_file($ENV{COORD_CONF}) =~ m{^dynamic_library_path = '(.*)/lib:}m;
-	return "$bin/bin/coord-mcp";
-}
-
 # new($node, @options): starts a bridge to the database postgres of that node.  With
 # $ENV{COORD_MCP_WRAPPER}, under that program.
 sub new
 {
 	my ($class, $node, @options) = @_;
 	my $self = bless { lines => [], buffer => '', next_id => 1 }, $class;
-	my @command = (split(/ /, $ENV{COORD_MCP_WRAPPER} // ''), program(), @options);
+	my @command = (split(/ /, $ENV{COORD_MCP_WRAPPER} // ''), 'coord-mcp', @options);
 
 	$self->{log} = PostgreSQL::Test::Utils::tempdir() . '/log';
 	append_to_file($self->{log}, '');
