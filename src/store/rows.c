@@ -595,6 +595,21 @@ rows_update(RowsTable *table, StoredRow *row, bool wait)
 	TM_Result	result;
 
 	PreventCommandIfReadOnly("UPDATE");
+#ifdef USE_ASSERT_CHECKING
+
+	/*
+	 * tableam.h offers an update that does not wait, and heapam.c does it; but it also
+	 * asserts that nobody is at the row then.  Where that is checked, lock first.
+	 */
+	if (!wait)
+	{
+		StoreRowState state = rows_lock(table, row, LockTupleExclusive, LockWaitSkip, false);
+
+		if (state != STORE_ROW_LOCKED)
+			return state;
+		wait = true;
+	}
+#endif
 	slot = form(table, row);
 	result = table_tuple_update(table->rel, &row->place, slot, GetCurrentCommandId(true), GetActiveSnapshot(),
 								InvalidSnapshot, wait, &failure, &mode, &update_indexes);
