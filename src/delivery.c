@@ -163,14 +163,22 @@ look_if_done(Backlog *backlog)
 		look(backlog, coord_find_database(MyDatabaseId));
 }
 
+/*
+ * Whether to go on.  What was committed since the worker has looked is told in inbox_from;
+ * the batch that now ends may have been made for it, and has not looked.
+ */
 static bool
 is_there_more(const Backlog *backlog, int taken)
 {
+	CoordDatabase *db;
+
 	/* an old snapshot shows what others have moved, again and again */
 	if (!coord_is_worker())
 		return backlog->more && taken > 0;
+	db = coord_find_database(MyDatabaseId);
 	return backlog->next < backlog->n || backlog->more ||
-		pg_atomic_read_u64(&coord_find_database(MyDatabaseId)->deliveries_asked) != deliveries_seen;
+		pg_atomic_read_u32(&db->inbox_from) != InvalidBlockNumber ||
+		pg_atomic_read_u64(&db->deliveries_asked) != deliveries_seen;
 }
 
 /* Give a batch of committed events their positions; SWEEP_LOCKED when another transaction is at it. */

@@ -113,6 +113,13 @@ for my $round (1 .. 3)
 		SELECT type FROM coord.event_list(type => 'own $round')}), "10000\nown $round\nown $round", "a reader of its own event, round $round");
 }
 
+# Nobody asks for what was sent between two of its batches.
+sql(q{
+	SELECT count(coord.event_send('long backlog')) FROM generate_series(1, 5000);
+	DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM coord.event_log WHERE type = 'long backlog') LOOP END LOOP; END $$;
+	SELECT coord.event_send('sent meanwhile')});
+ok(becomes_true(q{EXISTS (SELECT FROM coord.event_log WHERE type = 'sent meanwhile')}), 'what was sent meanwhile is delivered too');
+
 # ---- a full queue of notifications
 
 my $log = -s $node->logfile;
