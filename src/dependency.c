@@ -114,7 +114,7 @@ coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now)
 
 	dependencies = store_dependencies(task_id);
 	met = palloc(sizeof(pg_uuid_t) * Max(dependencies.n, 1));
-	for (int i = 0; i < dependencies.n && failed == NULL; i++)
+	for (int i = 0; i < dependencies.n; i++)
 	{
 		const pg_uuid_t *dependency = &dependencies.ids[i];
 
@@ -127,6 +127,7 @@ coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now)
 		{
 			failed = dependency;
 			failed_state = state;
+			break;
 		}
 		else
 			undecided = true;

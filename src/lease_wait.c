@@ -348,6 +348,7 @@ mark_circle(Waiter *start)
 	do
 	{
 		holder = waiting_holder(waiter);
+		Assert(holder != NULL); /* it is the circle that was just gone round */
 		strlcpy(waiter->holder_waits_for, holder->resource_key, KEY_SIZE);
 		waiter = holder;
 	} while (waiter != start);

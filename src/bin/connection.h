@@ -28,7 +28,7 @@ extern void bridge_query_ended(void);
 extern void bridge_connection_lost(void);
 extern void bridge_notified(const char *channel);
 
-extern bool connection_init(const char *conninfo);
+extern bool connection_init(const char *string);
 extern void connection_query(const char *sql, int nparams, const char *const *params, QueryDone done, void *arg);
 extern bool connection_is_up(void);
 extern bool connection_is_idle(void);

@@ -424,9 +424,11 @@ holdings_renew_all(void)
 void
 holdings_forget_all(void)
 {
-	while (!dlist_is_empty(&holdings))
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &holdings)
 	{
-		Holding    *holding = dlist_head_element(Holding, node, &holdings);
+		Holding    *holding = dlist_container(Holding, node, iter.cur);
 
 		holding->in_flight = false;
 		forget(holding);

@@ -57,7 +57,7 @@ json_read(const char *text, size_t len, Json *value)
 static JsonFault
 check(JsonLexContext *lex)
 {
-	bool		is_object[JSON_MAX_NESTING];
+	bool		is_object[JSON_MAX_NESTING] = {false};
 	int			depth = 0;
 	Expected	expected = EXPECT_VALUE;
 

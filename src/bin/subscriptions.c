@@ -98,9 +98,11 @@ subscriptions_cancel(Json id)
 void
 subscriptions_end(void)
 {
-	while (!dlist_is_empty(&subscriptions))
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &subscriptions)
 	{
-		Subscription *subscription = dlist_head_element(Subscription, node, &subscriptions);
+		Subscription *subscription = dlist_container(Subscription, node, iter.cur);
 		char	   *result = psprintf("{\"resultType\": \"complete\", \"_meta\": {\"" META_SUBSCRIPTION "\": %s}}", subscription->id);
 
 		answer_put_result(json_trusted(subscription->id, strlen(subscription->id)), result);

@@ -58,6 +58,6 @@ extern TimestampTz ring_next_at(const Ring *ring);
 extern uint64 ring_holder_bit(const pg_uuid_t *agent_id);
 extern SharedRing *ring_lock_of(const ReadyKey *key);
 extern SharedRing *ring_lock_or_give(const ReadyKey *key);
-extern void ring_unlock(SharedRing *ring);
+extern void ring_unlock(SharedRing *shared);
 
 #endif							/* COORD_CLAIM_RING_H */

@@ -78,6 +78,8 @@ mcp_is_notification(const char *method)
 	return strncmp(method, "notifications/", strlen("notifications/")) == 0;
 }
 
+static void bad_param(const char *name, const char *expected) pg_attribute_noreturn();
+
 static void
 bad_param(const char *name, const char *expected)
 {
@@ -165,6 +167,7 @@ mcp_serve(RpcRequest *request)
 	JsonbContainer *meta = json_object_member(request->params, "_meta");
 	Json		result = {0};
 
+	Assert(method != NULL);		/* see mcp_is_method() */
 	request->modern = !method->legacy || json_member(meta, META_VERSION) != NULL ||
 		json_member(meta, META_CAPABILITIES) != NULL;
 	if (request->modern)
@@ -337,9 +340,7 @@ call_tool(RpcRequest *request, Json *result)
 				 errmsg("unknown tool \"%s\"", name)));
 
 	request->in_tool = true;
-	add_content(result,
-				rpc_call(request, method, json_is_object(arguments) ? arguments->val.binary.data : NULL),
-				false);
+	add_content(result, rpc_call(request, method, json_object_member(request->params, "arguments")), false);
 }
 
 /* The result of a tool that refused, for the error that it raised. */

@@ -161,7 +161,7 @@ answer_text(FunctionCallInfo fcinfo, const RpcSession *session)
 		PG_RETURN_NULL();
 	source = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	message = attempt(parse, source, &error);
-	if (message == NULL)
+	if (error != NULL)
 	{
 		/* JSON that jsonb cannot hold has \u0000 in a string, or is too deep */
 		if (error->sqlerrcode == ERRCODE_INVALID_TEXT_REPRESENTATION)

@@ -113,6 +113,7 @@ partitions_in_use(LogPartition *used)
 	while (n < MAX_IN_USE && rows_next(&walk, &row))
 		used[n++] = (LogPartition) {DatumGetInt16(row.values[0]), rows_int8(&row, 2, 0), rows_time(&row, 3, 0)};
 	rows_end(&walk);
+	/* cppcheck-suppress uninitvar ; it does not see that n of them are set */
 	qsort(used, n, sizeof(LogPartition), compare_partitions);
 	return n;
 }
@@ -217,12 +218,12 @@ turn_if_due(TimestampTz now)
 	LogPartition used[MAX_IN_USE];
 	int			n = partitions_in_use(used);
 	LogPartition *current = n > 0 ? &used[n - 1] : NULL;
-	LogPartition next = {.number = n > 0 ? (current->number + 1) % LOG_PARTITIONS : 0,.opened_at = now};
+	LogPartition next = {.number = current != NULL ? (current->number + 1) % LOG_PARTITIONS : 0,.opened_at = now};
 	int			last = last_of(used, n, next.number);
 
-	if (n > 0 && now < current->opened_at + turn())
-		return *current;
-	if (last >= 0 && (last == n - 1 || expires_at(&used[last]) > now || !empty(next.number)))
+	if (current != NULL &&
+		(now < current->opened_at + turn() ||
+		 (last >= 0 && (last == n - 1 || expires_at(&used[last]) > now || !empty(next.number)))))
 		return *current;
 
 	next.first_position = draw_positions(current, 1);
@@ -359,8 +360,8 @@ store_event_heads(int64 after, int64 to, int max, EventHead *heads)
 				.id = rows_uuid(&row, LOG_ID),
 				.type = rows_text(&row, LOG_TYPE),
 				.severity = rows_text(&row, LOG_SEVERITY),
-				.recipient_id = rows_uuid(&row, LOG_RECIPIENT_ID),
-				.channel = rows_text(&row, LOG_CHANNEL),
+				.recipient_id = rows_uuid_or_null(&row, LOG_RECIPIENT_ID),
+				.channel = rows_text_or_null(&row, LOG_CHANNEL),
 			};
 		rows_end(&walk);
 	}

@@ -54,7 +54,7 @@ read_lease(LeaseRow *lease)
 	lease->resource_key = rows_text(row, LEASE_DATA_RESOURCE_KEY);
 	lease->id = *rows_uuid(row, LEASE_DATA_ID);
 	lease->agent_id = *rows_uuid(row, LEASE_DATA_AGENT_ID);
-	lease->task_id = rows_uuid(row, LEASE_DATA_TASK_ID);
+	lease->task_id = rows_uuid_or_null(row, LEASE_DATA_TASK_ID);
 	lease->fencing_token = rows_int8(row, LEASE_DATA_FENCING_TOKEN, 0);
 	lease->ttl = rows_interval(row, LEASE_DATA_TTL, 0);
 	lease->auto_renew = rows_bool(row, LEASE_DATA_AUTO_RENEW);

@@ -96,7 +96,7 @@ extern void rows_insert_many(RowsTable *table, StoredRow *rows, int n);
 extern void rows_project(StoredRow *row, const StoredRow *from, int n, const int *columns);
 extern Datum rows_as_result(const char *relation, const StoredRow *row);
 
-/* reading and setting values; columns count from 1 */
+/* reading and setting values; columns count from 1.  What may be NULL is read by the functions that say so. */
 static inline void
 rows_set(StoredRow *row, int column, Datum value)
 {
@@ -121,13 +121,27 @@ rows_set_arg(StoredRow *row, int column, StoreArg arg)
 static inline pg_uuid_t *
 rows_uuid(const StoredRow *row, int column)
 {
-	return row->nulls[column - 1] ? NULL : DatumGetUUIDP(row->values[column - 1]);
+	Assert(!row->nulls[column - 1]);
+	return DatumGetUUIDP(row->values[column - 1]);
+}
+
+static inline pg_uuid_t *
+rows_uuid_or_null(const StoredRow *row, int column)
+{
+	return row->nulls[column - 1] ? NULL : rows_uuid(row, column);
 }
 
 static inline char *
 rows_text(const StoredRow *row, int column)
 {
-	return row->nulls[column - 1] ? NULL : TextDatumGetCString(row->values[column - 1]);
+	Assert(!row->nulls[column - 1]);
+	return TextDatumGetCString(row->values[column - 1]);
+}
+
+static inline char *
+rows_text_or_null(const StoredRow *row, int column)
+{
+	return row->nulls[column - 1] ? NULL : rows_text(row, column);
 }
 
 static inline TimestampTz

@@ -51,10 +51,10 @@ store_read_task(TaskRow *task)
 	task->run_at = rows_time(row, LIVE_RUN_AT, 0);
 	task->attempts = rows_int4(row, LIVE_ATTEMPTS, 0);
 	task->max_attempts = rows_int4(row, LIVE_MAX_ATTEMPTS, 0);
-	task->resource_key = rows_text(row, LIVE_RESOURCE_KEY);
-	task->agent_id = rows_uuid(row, LIVE_AGENT_ID);
-	task->lease_id = rows_uuid(row, LIVE_LEASE_ID);
-	task->claimed_key = rows_text(row, LIVE_CLAIMED_KEY);
+	task->resource_key = rows_text_or_null(row, LIVE_RESOURCE_KEY);
+	task->agent_id = rows_uuid_or_null(row, LIVE_AGENT_ID);
+	task->lease_id = rows_uuid_or_null(row, LIVE_LEASE_ID);
+	task->claimed_key = rows_text_or_null(row, LIVE_CLAIMED_KEY);
 	task->fencing_token = rows_int8(row, LIVE_FENCING_TOKEN, 0);
 	task->lease_ttl = rows_interval(row, LIVE_LEASE_TTL, 0);
 	task->lease_expires_at = rows_time(row, LIVE_LEASE_EXPIRES_AT, DT_NOEND);

@@ -74,7 +74,7 @@ extern TimestampTz store_queue_next_ready(const char *queue, TimestampTz after);
 extern bool store_next_priority(const char *queue, int64 below, int *priority);
 extern void store_prepare_scan(void);
 extern void store_scan_ready(const char *queue, int priority, const ReadyPosition *from, TimestampTz now,
-							 int max, bool as_others_see, ReadyScan *scan);
+							 int max, bool as_others_see, ReadyScan *found);
 extern StoreRowState store_task_candidate(const char *queue, const ReadyTask *candidate, TaskRow *task);
 extern bool store_task_is_locked(const TaskRow *task);
 extern void store_announce_waiting(const char *resource_key);

@@ -391,9 +391,9 @@ sweep_leases(SweepCounts *counts)
 static int64
 backoff(int failures)
 {
-	int64		seconds = failures > 6 ? MAX_BACKOFF_S : Min(INT64CONST(1) << Max(failures - 1, 0), MAX_BACKOFF_S);
+	int			doublings = Max(failures, 1) - 1;
 
-	return seconds * USECS_PER_SEC;
+	return (doublings < 6 ? INT64CONST(1) << doublings : MAX_BACKOFF_S) * USECS_PER_SEC;
 }
 
 /* Log an error, but not too often, and show it in coord.worker. */
