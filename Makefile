@@ -146,6 +146,13 @@ test:
 test-regress test-isolation test-pgtap test-tap:
 	@test/harness/run-suites $(@:test-%=%)
 
+# Servers that check more, which the first run builds (see test/harness/build-server).
+test-assert test-asan test-valgrind:
+	@test/harness/on-server $(@:test-%=%) test/harness/run-suites $(SUITES)
+
+lint:
+	@test/harness/lint $(FILES)
+
 help:
 	@echo 'make                 build the extension (PG_CONFIG=… names another PostgreSQL)'
 	@echo 'make install         install it; then: make installcheck'
@@ -162,8 +169,12 @@ help:
 	@echo 'make test            all suites, on throw-away clusters'
 	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap'
 	@echo 'make valgrind-mcp    the tests of coord-mcp, under valgrind'
+	@echo 'make test-assert     all suites on a server with assertions, which the first run builds; likewise test-asan'
+	@echo '                     and test-valgrind (SUITES="regress tap:018": those; for others see test/harness/on-server)'
+	@echo 'make lint            static analysis: cppcheck, gcc -fanalyzer, clang-tidy (FILES="src/lease.c": of those)'
 	@echo 'make clean           remove what was built'
 
 .PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-report bench-deadlines
 .PHONY: torture torture-queue torture-events valgrind-mcp test test-regress test-isolation test-pgtap test-tap help
+.PHONY: test-assert test-asan test-valgrind lint
