@@ -14,18 +14,23 @@
  */
 \echo Use "CREATE EXTENSION coord" to load this file. \quit
 
--- The guard: a schema that somebody else made beforehand is theirs, and so
--- would be what they put in it.
+-- Nothing in this script means an object by a name alone, but for those of pg_catalog: not even
+-- the guard, which runs before it is known what is in the schema.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- The guard: a schema that somebody else made beforehand is theirs, and so would be what they
+-- put in it: functions, types, operators, whatever depends on it, and default privileges.
 DO $$
 BEGIN
-	IF (SELECT n.nspowner <> current_user::regrole AND NOT r.rolsuper
-		FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'coord') THEN
+	IF (SELECT r.rolname <> current_user AND NOT r.rolsuper
+		FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname = 'coord') THEN
 		RAISE EXCEPTION 'schema "coord" exists and belongs to another role'
 			USING ERRCODE = 'insufficient_privilege',
 				  HINT = 'Drop the schema, then run CREATE EXTENSION coord again.';
 	END IF;
-	IF EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = 'coord'::regnamespace)
-		OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = 'coord'::regnamespace) THEN
+	IF EXISTS (SELECT FROM pg_depend
+		WHERE refclassid = 'pg_namespace'::regclass AND refobjid = 'coord'::regnamespace AND NOT
+			(classid = 'pg_extension'::regclass AND objid = (SELECT oid FROM pg_extension WHERE extname = 'coord'))) THEN
 		RAISE EXCEPTION 'schema "coord" is not empty'
 			USING ERRCODE = 'duplicate_object',
 				  HINT = 'Drop what is in the schema, then run CREATE EXTENSION coord again.';
@@ -60,7 +65,7 @@ CREATE TABLE coord.agent_data (
 	id uuid PRIMARY KEY,
 	name text COLLATE "C" NOT NULL UNIQUE,
 	type text NOT NULL,
-	owner name NOT NULL,
+	owner regrole NOT NULL,					-- who has another's name is not another
 	metadata jsonb NOT NULL,
 	heartbeat_timeout interval NOT NULL,
 	heartbeat_at timestamptz NOT NULL,
@@ -291,6 +296,20 @@ CREATE TABLE coord.event_cursor (
 	position bigint NOT NULL
 ) WITH (fillfactor = 50);
 
+-- What grant_agent and grant_monitor gave beyond privileges.  A row of a role that has no
+-- USAGE of the schema (any more) counts for nothing.
+CREATE TABLE coord.queue_grant (
+	role regrole NOT NULL,
+	queue text COLLATE "C",					-- NULL: every queue
+	can_create boolean NOT NULL,
+	can_claim boolean NOT NULL
+);
+CREATE UNIQUE INDEX queue_grant_queue_role ON coord.queue_grant (queue, role) NULLS NOT DISTINCT;
+CREATE TABLE coord.monitor_grant (
+	role regrole PRIMARY KEY,
+	payloads boolean NOT NULL
+);
+
 ----------------------------------------------------------------------------
 -- Helper functions
 ----------------------------------------------------------------------------
@@ -318,17 +337,34 @@ CREATE FUNCTION coord.worker_status(
 	OUT sweep_lag_max interval, OUT errors bigint, OUT last_error_at timestamptz, OUT last_error text)
 AS 'MODULE_PATHNAME', 'coord_worker_status' LANGUAGE C VOLATILE STRICT;
 
+-- What the current role may see.
+
+CREATE FUNCTION coord.is_granted() RETURNS boolean
+AS 'MODULE_PATHNAME', 'coord_is_granted' LANGUAGE C STABLE PARALLEL SAFE;
+
+CREATE FUNCTION coord.is_monitor() RETURNS boolean
+AS 'MODULE_PATHNAME', 'coord_is_monitor' LANGUAGE C STABLE PARALLEL SAFE;
+
+CREATE FUNCTION coord.sees_payloads() RETURNS boolean
+AS 'MODULE_PATHNAME', 'coord_sees_payloads' LANGUAGE C STABLE PARALLEL SAFE;
+
+CREATE FUNCTION coord.sees_all_queues() RETURNS boolean
+AS 'MODULE_PATHNAME', 'coord_sees_all_queues' LANGUAGE C STABLE PARALLEL SAFE;
+
+CREATE FUNCTION coord.seen_queues() RETURNS text[]
+AS 'MODULE_PATHNAME', 'coord_seen_queues' LANGUAGE C STABLE PARALLEL SAFE;
+
 ----------------------------------------------------------------------------
--- The relations that users read.  A row is true at the instant of reading:
--- what has run out shows so, whether or not a sweep has been there.
+-- The truth: a row is so at the instant of reading; what has run out shows
+-- so, whether or not a sweep has been there.  These are for coord itself.
 ----------------------------------------------------------------------------
 
-CREATE VIEW coord.agent AS
+CREATE VIEW coord.agent_all AS
 SELECT a.id, a.name, a.type,
 	CASE WHEN a.retired_at IS NOT NULL THEN 'retired'
 		 WHEN s.inactive_since IS NOT NULL THEN 'inactive'
 		 ELSE 'active' END AS status,
-	a.owner, a.metadata, a.heartbeat_timeout,
+	pg_catalog.pg_get_userbyid(a.owner) AS owner, a.metadata, a.heartbeat_timeout,
 	b.heartbeat_at AS last_heartbeat_at, a.registered_at, s.inactive_since
 FROM coord.agent_data a
 	CROSS JOIN LATERAL (SELECT greatest(a.heartbeat_at, coord.last_beat(a.id),
@@ -339,7 +375,7 @@ FROM coord.agent_data a
 		CASE WHEN a.retired_at IS NULL AND e.ends_at <= pg_catalog.clock_timestamp()
 			 THEN e.ends_at END) AS inactive_since) s;
 
-CREATE VIEW coord.lease AS
+CREATE VIEW coord.lease_all AS
 SELECT l.id, l.resource_key, l.agent_id, l.task_id,
 	CASE WHEN s.ended_at IS NULL THEN 'active'
 		 WHEN l.released THEN 'released'
@@ -384,19 +420,14 @@ FROM coord.task_live t
 			 THEN least(t.lease_expires_at, agent.ends_at) END AS since,
 		CASE WHEN agent.ends_at < t.lease_expires_at THEN 'agent inactive' ELSE 'lease expired' END AS reason) lost;
 
-CREATE VIEW coord.dead_letter AS
-SELECT * FROM coord.task_unfinished WHERE state = 'dead'
-UNION ALL
-SELECT * FROM coord.task_dead;
-
-CREATE VIEW coord.task AS
+CREATE VIEW coord.task_all AS
 SELECT * FROM coord.task_unfinished
 UNION ALL
 SELECT * FROM coord.task_finished
 UNION ALL
 SELECT * FROM coord.task_dead;
 
-CREATE VIEW coord.event AS
+CREATE VIEW coord.event_all AS
 SELECT id, position, type, severity, sender_id, recipient_id, channel, payload, created_at
 FROM coord.event_log
 UNION ALL
@@ -408,7 +439,7 @@ FROM coord.event_inbox;
 -- What a claim has become is computed for claimed tasks only.  One instant for all rows:
 -- it must be MATERIALIZED, since a subquery is run anew for each task when a plan has it
 -- on the inner side of a join.
-CREATE VIEW coord.queue AS
+CREATE VIEW coord.queue_all AS
 WITH RECURSIVE clock AS MATERIALIZED (
 	SELECT pg_catalog.clock_timestamp() AS now
 ), live_name (name) AS (
@@ -447,6 +478,54 @@ FROM queue_name n
 			FROM coord.task_live t CROSS JOIN clock s
 				LEFT JOIN LATERAL (SELECT state, run_at FROM coord.task_unfinished WHERE id = t.id AND t.state = 'claimed' OFFSET 0) u ON true
 			WHERE t.queue = n.name) c) t;
+
+----------------------------------------------------------------------------
+-- The relations that users read: of the truth, what the current role may see.
+-- What it may see in a statement is found out once; then rows are filtered,
+-- below any function of the caller's (security_barrier).
+----------------------------------------------------------------------------
+
+CREATE VIEW coord.agent WITH (security_barrier) AS
+SELECT * FROM coord.agent_all WHERE (SELECT coord.is_granted());
+
+CREATE VIEW coord.lease WITH (security_barrier) AS
+SELECT * FROM coord.lease_all l
+WHERE (SELECT coord.sees_all_queues())
+	OR EXISTS (SELECT FROM coord.agent_data a WHERE a.id = l.agent_id AND pg_catalog.pg_has_role(a.owner, 'USAGE'));
+
+CREATE VIEW coord.task WITH (security_barrier) AS
+SELECT * FROM coord.task_all
+WHERE (SELECT coord.sees_all_queues()) OR queue = ANY ((SELECT coord.seen_queues())::text[]);
+
+CREATE VIEW coord.dead_letter WITH (security_barrier) AS
+SELECT * FROM (SELECT * FROM coord.task_unfinished WHERE state = 'dead' UNION ALL SELECT * FROM coord.task_dead) t
+WHERE (SELECT coord.sees_all_queues()) OR queue = ANY ((SELECT coord.seen_queues())::text[]);
+
+CREATE VIEW coord.queue WITH (security_barrier) AS
+SELECT * FROM coord.queue_all
+WHERE (SELECT coord.sees_all_queues()) OR name = ANY ((SELECT coord.seen_queues())::text[]);
+
+-- No barrier here, since behind one nothing could be read in the order of positions without
+-- reading all.  Instead whatever is private is NULL in a row that is not for the caller, also
+-- to a function of his that is called before the row is filtered out.  What is left (id,
+-- position, recipient_id, channel) is what anybody who can connect is told by LISTEN.
+-- "level" is 2 for all of the row, 1 for all but its payload, 0 for none.
+CREATE VIEW coord.event AS
+SELECT e.id, e.position,
+	CASE WHEN r.level > 0 THEN e.type END AS type,
+	CASE WHEN r.level > 0 THEN e.severity END AS severity,
+	CASE WHEN r.level > 0 THEN e.sender_id END AS sender_id,
+	e.recipient_id, e.channel,
+	CASE WHEN r.level = 2 THEN e.payload END AS payload,
+	CASE WHEN r.level > 0 THEN e.created_at END AS created_at
+FROM coord.event_all e
+	CROSS JOIN LATERAL (SELECT CASE
+		WHEN e.recipient_id IS NULL THEN CASE WHEN (SELECT coord.is_granted()) THEN 2 ELSE 0 END
+		WHEN (SELECT coord.sees_payloads()) THEN 2
+		WHEN EXISTS (SELECT FROM coord.agent_data a WHERE a.id = e.recipient_id AND pg_catalog.pg_has_role(a.owner, 'USAGE')) THEN 2
+		WHEN (SELECT coord.is_monitor()) THEN 1
+		ELSE 0 END AS level OFFSET 0) r
+WHERE r.level > 0;
 
 CREATE VIEW coord.worker AS
 SELECT * FROM coord.worker_status();
@@ -617,40 +696,82 @@ AS 'MODULE_PATHNAME', 'coord_version' LANGUAGE C IMMUTABLE PARALLEL SAFE;
 -- Rights.  These run with the caller's own: only the extension's owner, or a
 -- superuser, can give what they give.
 
-CREATE FUNCTION coord.grant_agent(role name) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION coord.grant_agent(role name, queue text = NULL, can_create boolean = true, can_claim boolean = true)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+	role_oid oid := coord.grant_to(role);
 	f regprocedure;
 BEGIN
-	EXECUTE format('GRANT USAGE ON SCHEMA coord TO %I', role);
+	IF octet_length(queue) NOT BETWEEN 1 AND 512 THEN
+		RAISE EXCEPTION 'argument "queue" %', CASE queue WHEN '' THEN 'must not be empty' ELSE 'is too long' END
+			USING ERRCODE = 'invalid_parameter_value',
+				  DETAIL = format('It has %s bytes; 1 to 512 are allowed.', octet_length(queue));
+	END IF;
 	FOR f IN
 		SELECT oid FROM pg_proc
 		WHERE pronamespace = 'coord'::regnamespace
-			AND proname ~ '^(agent|lease|task|queue|event)_|^(fence|inbox|listen_name|mcp|rpc|sweep|version)$'
+			AND proname ~ '^(agent|lease|task|queue|event)_|^(fence|inbox|listen_name|mcp|rpc|sweep)$'
 	LOOP
 		EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', f, role);
 	END LOOP;
+	DELETE FROM coord.queue_grant g WHERE g.role = role_oid AND g.queue IS NOT DISTINCT FROM grant_agent.queue;
+	INSERT INTO coord.queue_grant SELECT role_oid, queue, c.can_create, c.can_claim
+	FROM (SELECT coalesce(can_create, true), coalesce(can_claim, true)) c (can_create, can_claim)
+	WHERE c.can_create OR c.can_claim;
 END
 $$;
 
-CREATE FUNCTION coord.grant_monitor(role name) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION coord.grant_monitor(role name, payloads boolean = false)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	role_oid oid := coord.grant_to(role);
 BEGIN
-	EXECUTE format('GRANT USAGE ON SCHEMA coord TO %I', role);
-	EXECUTE format('GRANT SELECT ON coord.agent, coord.lease, coord.task, coord.dead_letter, coord.event, '
-		'coord.queue, coord.worker TO %I', role);
-	EXECUTE format('GRANT EXECUTE ON FUNCTION coord.setting(text), coord.worker_status(), coord.version(), '
-		'coord.backoff(interval, interval, integer, uuid), '
-		'coord.attachment_ended_at(uuid, bigint, timestamptz), coord.last_beat(uuid) TO %I', role);
+	EXECUTE format('GRANT SELECT ON coord.worker TO %I', role);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION coord.worker_status() TO %I', role);
+	DELETE FROM coord.monitor_grant g WHERE g.role = role_oid;
+	INSERT INTO coord.monitor_grant VALUES (role_oid, coalesce(payloads, false));
 END
 $$;
 
 CREATE FUNCTION coord.revoke_all(role name) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	role_oid oid := (SELECT oid FROM pg_roles WHERE rolname = role);
 BEGIN
 	EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA coord FROM %I', role);
 	EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA coord FROM %I', role);
 	EXECUTE format('REVOKE ALL ON SCHEMA coord FROM %I', role);
+	DELETE FROM coord.queue_grant g WHERE g.role = role_oid;
+	DELETE FROM coord.monitor_grant g WHERE g.role = role_oid;
+END
+$$;
+
+-- What every role is given that is given anything.  One that had no USAGE before has lost its
+-- grants, by DROP OWNED for example; they do not come back.
+CREATE FUNCTION coord.grant_to(role name) RETURNS oid
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	role_oid oid := (SELECT oid FROM pg_roles WHERE rolname = role);
+BEGIN
+	IF role IS NULL THEN
+		RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	ELSIF role_oid IS NULL THEN
+		RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object';
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_namespace n, aclexplode(n.nspacl) a
+		WHERE n.nspname = 'coord' AND a.grantee = role_oid) THEN
+		DELETE FROM coord.queue_grant g WHERE g.role = role_oid;
+		DELETE FROM coord.monitor_grant g WHERE g.role = role_oid;
+	END IF;
+	EXECUTE format('GRANT USAGE ON SCHEMA coord TO %I', role);
+	EXECUTE format('GRANT SELECT ON coord.agent, coord.lease, coord.task, coord.dead_letter, coord.event, '
+		'coord.queue TO %I', role);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION coord.setting(text), coord.version(), '
+		'coord.backoff(interval, interval, integer, uuid), '
+		'coord.attachment_ended_at(uuid, bigint, timestamptz), coord.last_beat(uuid), '
+		'coord.is_granted(), coord.is_monitor(), coord.sees_payloads(), coord.sees_all_queues(), '
+		'coord.seen_queues() TO %I', role);
+	RETURN role_oid;
 END
 $$;
 
@@ -667,7 +788,7 @@ COMMENT ON COLUMN coord.agent.id IS 'Stays the same for a name.';
 COMMENT ON COLUMN coord.agent.name IS 'Unique.';
 COMMENT ON COLUMN coord.agent.type IS 'As registered; means nothing to coord.';
 COMMENT ON COLUMN coord.agent.status IS 'active, inactive (no heartbeat for heartbeat_timeout, or its connection has ended) or retired.';
-COMMENT ON COLUMN coord.agent.owner IS 'The role that registered it; it and its members may act for the agent.';
+COMMENT ON COLUMN coord.agent.owner IS 'The role that registered it; it, and who has its rights, may act for the agent.';
 COMMENT ON COLUMN coord.agent.metadata IS 'As registered; means nothing to coord.';
 COMMENT ON COLUMN coord.agent.heartbeat_timeout IS 'How long after its last heartbeat it becomes inactive, unless it is attached to a connection.';
 COMMENT ON COLUMN coord.agent.last_heartbeat_at IS 'Its last sign of life: registration, heartbeat, claim or renewal of a claim.';
@@ -713,7 +834,12 @@ COMMENT ON COLUMN coord.task.claimed_at IS 'When its claim was made.';
 COMMENT ON COLUMN coord.task.finished_at IS 'When it was completed, cancelled or became dead.';
 
 COMMENT ON VIEW coord.dead_letter IS 'The tasks of coord.task whose state is dead: attempts used up. task_redrive makes them pending again.';
-COMMENT ON VIEW coord.task_unfinished IS 'Internal: the part of coord.task that has not finished, or that only a sweep has yet to finish.';
+COMMENT ON VIEW coord.task_unfinished IS 'Internal: the part of coord.task_all that has not finished, or that only a sweep has yet to finish.';
+COMMENT ON VIEW coord.agent_all IS 'Internal: coord.agent, whoever reads it.';
+COMMENT ON VIEW coord.lease_all IS 'Internal: coord.lease, whoever reads it.';
+COMMENT ON VIEW coord.task_all IS 'Internal: coord.task, whoever reads it.';
+COMMENT ON VIEW coord.event_all IS 'Internal: coord.event, whoever reads it.';
+COMMENT ON VIEW coord.queue_all IS 'Internal: coord.queue, whoever reads it.';
 
 COMMENT ON VIEW coord.event IS 'Events. position is NULL until the event is delivered, which is right after its transaction commits.';
 COMMENT ON COLUMN coord.event.id IS 'UUID version 7; in a transaction, in the order of sending.';
@@ -723,7 +849,7 @@ COMMENT ON COLUMN coord.event.severity IS 'debug, info, warning, error or critic
 COMMENT ON COLUMN coord.event.sender_id IS 'The agent that sent it; NULL when it was not said, and for coord''s own.';
 COMMENT ON COLUMN coord.event.recipient_id IS 'The agent that it is for; NULL when it is for none in particular.';
 COMMENT ON COLUMN coord.event.channel IS 'The channel that it is for; with neither recipient nor channel it is for everyone.';
-COMMENT ON COLUMN coord.event.payload IS 'As sent.';
+COMMENT ON COLUMN coord.event.payload IS 'As sent; NULL for a monitor that may not see it.';
 COMMENT ON COLUMN coord.event.created_at IS 'When it was sent.';
 
 COMMENT ON VIEW coord.queue IS 'Queues: their settings and how many tasks they have in which state. Reading it counts the unfinished and dead tasks.';
@@ -779,6 +905,8 @@ COMMENT ON TABLE coord.event_inbox IS 'Stored: events that have yet to be delive
 COMMENT ON TABLE coord.event_log IS 'Stored: delivered events. Read coord.event instead.';
 COMMENT ON TABLE coord.event_partition IS 'Stored: which partitions of event_log have something.';
 COMMENT ON TABLE coord.event_subscription IS 'Stored: the channels that agents are subscribed to.';
+COMMENT ON TABLE coord.queue_grant IS 'Stored: what grant_agent gave, queue by queue.';
+COMMENT ON TABLE coord.monitor_grant IS 'Stored: what grant_monitor gave.';
 COMMENT ON TABLE coord.event_cursor IS 'Stored: the positions that agents have acknowledged.';
 COMMENT ON SEQUENCE coord.fencing_token IS 'Fencing tokens, as far as a sequence can be trusted with them; see src/sequence.c.';
 COMMENT ON SEQUENCE coord.event_position IS 'Event positions, as far as a sequence can be trusted with them; see src/sequence.c.';
@@ -1048,23 +1176,48 @@ COMMENT ON FUNCTION coord.version() IS
 $$The version of the loaded library. Takes no arguments.
 Returns, for example, 1.0.$$;
 
-COMMENT ON FUNCTION coord.grant_agent(name) IS
-$$Lets a role call the functions of agents: all but those that grant and revoke.
-role: the role.
-Returns nothing.
-Errors: 42704 no such role; 42501 the caller is not the extension's owner.$$;
+COMMENT ON FUNCTION coord.grant_agent(name, text, boolean, boolean) IS
+$$Lets a role call the functions of agents (all but those that grant and revoke), with rights to one queue or to every queue. It sees the tasks of those queues, agents, and events that are not to agents of other roles.
+role: the role. queue: the queue that it gets rights to, which need not exist yet; NULL is every queue, those to come too, with which it may also change the settings of queues and see all leases. can_create: whether it may create, cancel and redrive tasks there. can_claim: whether it may claim tasks, listen and wait there.
+Returns nothing. A grant for the same queue is replaced, and taken away when can_create and can_claim are both false; grants for several queues add up.
+Errors: 42704 no such role; 22023 bad argument; 42501 the caller is not the extension's owner.$$;
 
-COMMENT ON FUNCTION coord.grant_monitor(name) IS
-$$Lets a role read the relations agent, lease, task, dead_letter, event, queue and worker.
-role: the role.
+COMMENT ON FUNCTION coord.grant_monitor(name, boolean) IS
+$$Lets a role read all rows of the relations agent, lease, task, dead_letter, event, queue and worker.
+role: the role. payloads: whether also the payloads of events that are addressed to agents of other roles, which are NULL otherwise.
 Returns nothing.
 Errors: 42704 no such role; 42501 the caller is not the extension's owner.$$;
 
 COMMENT ON FUNCTION coord.revoke_all(name) IS
-$$Takes away what grant_agent and grant_monitor gave.
+$$Takes away all that grant_agent and grant_monitor gave. The role's agents stay, and are out of its reach.
 role: the role.
 Returns nothing.
-Errors: 42704 no such role.$$;
+Errors: 42704 no such role; 42501 the caller is not the extension's owner.$$;
+
+COMMENT ON FUNCTION coord.grant_to(name) IS
+$$Internal: what grant_agent and grant_monitor both give.
+role: the role.
+Returns its oid.$$;
+
+COMMENT ON FUNCTION coord.is_granted() IS
+$$Internal: whether the current role may see anything. Takes no arguments.
+Returns true or false.$$;
+
+COMMENT ON FUNCTION coord.is_monitor() IS
+$$Internal: whether the current role may see all rows. Takes no arguments.
+Returns true or false.$$;
+
+COMMENT ON FUNCTION coord.sees_payloads() IS
+$$Internal: whether the current role may see the payloads of events to whatever agent. Takes no arguments.
+Returns true or false.$$;
+
+COMMENT ON FUNCTION coord.sees_all_queues() IS
+$$Internal: whether the current role may see every queue. Takes no arguments.
+Returns true or false.$$;
+
+COMMENT ON FUNCTION coord.seen_queues() IS
+$$Internal: the queues that the current role may see by grants for single queues. Takes no arguments.
+Returns their names.$$;
 
 COMMENT ON FUNCTION coord.setting(text) IS
 $$Internal: a setting of coord that is a duration.
@@ -1092,28 +1245,67 @@ $$Internal: the row of coord.worker. Takes no arguments.
 Returns one row.$$;
 
 ----------------------------------------------------------------------------
--- What pg_dump keeps: every stored row, and where the sequences are.
+-- What pg_dump keeps: every stored row, and where the sequences are.  A role
+-- is dumped by its name.  One that was dropped has none, only a number, which
+-- may be another role's where the dump is restored: its rows are left out.
 ----------------------------------------------------------------------------
 
 DO $$
 DECLARE
-	stored regclass;
+	stored record;
 BEGIN
 	FOR stored IN
-		SELECT oid FROM pg_catalog.pg_class
-		WHERE relnamespace = 'coord'::regnamespace AND relkind IN ('r', 'S') AND relname <> 'installation'
-		ORDER BY relname
+		SELECT c.oid, a.attname AS role
+		FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.atttypid = 'regrole'::regtype
+		WHERE c.relnamespace = 'coord'::regnamespace AND c.relkind IN ('r', 'S') AND c.relname <> 'installation'
+		ORDER BY c.relname
 	LOOP
-		PERFORM pg_catalog.pg_extension_config_dump(stored, '');
+		PERFORM pg_extension_config_dump(stored.oid, CASE WHEN stored.role IS NULL THEN '' ELSE
+			format('WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = %I)', stored.role) END);
 	END LOOP;
 END
 $$;
 
 ----------------------------------------------------------------------------
--- Rights: PUBLIC has nothing.
+-- Rights: nobody has any but the owner, whatever default privileges say.
 ----------------------------------------------------------------------------
 
-REVOKE ALL ON ALL TABLES IN SCHEMA coord FROM PUBLIC;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA coord FROM PUBLIC;
-REVOKE ALL ON ALL ROUTINES IN SCHEMA coord FROM PUBLIC;
-REVOKE ALL ON SCHEMA coord FROM PUBLIC;
+DO $$
+DECLARE
+	command text;
+BEGIN
+	FOR command IN
+		WITH object (kind, name, owner, acl) AS (
+			SELECT 'SCHEMA', quote_ident(nspname), nspowner, coalesce(nspacl, acldefault('n', nspowner))
+			FROM pg_namespace WHERE nspname = 'coord'
+			UNION ALL
+			SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, oid::regclass::text, relowner,
+				coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner))
+			FROM pg_class WHERE relnamespace = 'coord'::regnamespace AND relkind IN ('r', 'p', 'v', 'S')
+			UNION ALL
+			SELECT 'ROUTINE', oid::regprocedure::text, proowner, coalesce(proacl, acldefault('f', proowner))
+			FROM pg_proc WHERE pronamespace = 'coord'::regnamespace
+		)
+		SELECT DISTINCT format('REVOKE ALL ON %s %s FROM %s CASCADE', o.kind, o.name,
+			CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
+		FROM object o, aclexplode(o.acl) a WHERE a.grantee <> o.owner
+	LOOP
+		EXECUTE command;
+	END LOOP;
+END
+$$;
+
+-- What another transaction has put into the schema meanwhile, the guard could not see.
+DO $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_depend d
+		WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = 'coord'::regnamespace
+			AND d.classid <> 'pg_extension'::regclass
+			AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid
+				AND e.refclassid = 'pg_extension'::regclass AND e.deptype = 'e')) THEN
+		RAISE EXCEPTION 'schema "coord" has objects that are not the extension''s'
+			USING ERRCODE = 'duplicate_object',
+				  HINT = 'Drop the schema, then run CREATE EXTENSION coord again.';
+	END IF;
+END
+$$;

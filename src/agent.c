@@ -98,7 +98,7 @@ coord_agent_register(PG_FUNCTION_ARGS)
 		else
 			coord_uuid7(&agent->id);
 		agent->name = name;
-		agent->owner = GetUserNameFromId(store_caller(), false);
+		agent->owner = store_caller();
 		agent->timeout = timeout;
 		agent->heartbeat_at = coord_now();
 		insert_agent(agent, type, metadata);
@@ -184,16 +184,11 @@ coord_agent_ends_at(const AgentRow *agent)
 	return agent->heartbeat_at + agent->timeout;
 }
 
-/*
- * Error unless the caller is the agent's owner, or a member of that role.  The
- * owner is kept by name, which survives dump and restore.
- */
+/* Error unless the caller has the rights of the agent's owner. */
 static void
 check_owner(const AgentRow *agent)
 {
-	Oid			owner = get_role_oid(agent->owner, true);
-
-	if (OidIsValid(owner) ? !is_member_of_role(store_caller(), owner) : !superuser_arg(store_caller()))
+	if (!has_privs_of_role(store_caller(), agent->owner))
 		coord_error_not_owner(agent->name, agent->owner);
 }
 

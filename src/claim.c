@@ -23,6 +23,7 @@
 #include "clock.h"
 #include "errors.h"
 #include "lease.h"
+#include "rights.h"
 #include "sequence.h"
 #include "store/deadline_store.h"
 #include "store/queue_store.h"
@@ -97,10 +98,16 @@ coord_task_claim(PG_FUNCTION_ARGS)
 	TimestampTz now;
 
 	PreventCommandIfReadOnly("task_claim");
+	if (queue == NULL)
+		queue = "default";
 	InitMaterializedSRF(fcinfo, 0);
 	store_open(&scope);
 	now = coord_now();
 	request.agent = coord_active_agent(agent_id, now);
+	if (task_id != NULL)
+		coord_check_task(store_caller(), task_id, COORD_CLAIM);
+	else
+		coord_check_queue(store_caller(), queue, COORD_CLAIM);
 	store_agent_beat_unless_locked(request.agent, now);
 
 	if (task_id != NULL)
@@ -109,7 +116,7 @@ coord_task_claim(PG_FUNCTION_ARGS)
 	claimed.batch.ids = palloc(sizeof(pg_uuid_t) * request.max_tasks);
 	claimed.check_at = DT_NOEND;
 	if (task_id == NULL)
-		claim_next(&request, queue != NULL ? queue : "default", now, &claimed);
+		claim_next(&request, queue, now, &claimed);
 	else
 		claimed.tasks[claimed.n++].row = store_task_as_result(claim_named(&request, task_id, now));
 

@@ -16,11 +16,13 @@
 #define COORD_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
-/* PostgreSQL 16 has one function for the ownership of all objects. */
+/* PostgreSQL 16 has one function for the ownership of all objects, and one for privileges. */
 #if PG_VERSION_NUM >= 160000
 #define coord_owns_database(dbid) object_ownercheck(DatabaseRelationId, (dbid), GetUserId())
 #define coord_owns_extension(oid) object_ownercheck(ExtensionRelationId, (oid), GetUserId())
+#define coord_may_use_schema(oid, role) (object_aclcheck(NamespaceRelationId, (oid), (role), ACL_USAGE) == ACLCHECK_OK)
 #else
+#define coord_may_use_schema(oid, role) (pg_namespace_aclcheck((oid), (role), ACL_USAGE) == ACLCHECK_OK)
 #define coord_owns_database(dbid) pg_database_ownercheck((dbid), GetUserId())
 #define coord_owns_extension(oid) pg_extension_ownercheck((oid), GetUserId())
 #endif

@@ -6,6 +6,8 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
+
 #include "errors.h"
 #include "uuid7.h"
 
@@ -250,10 +252,23 @@ coord_error_dependency_cycle(const pg_uuid_t *id)
 }
 
 void
-coord_error_not_owner(const char *agent_name, const char *owner)
+coord_error_not_owner(const char *agent_name, Oid owner)
 {
+	char	   *name = GetUserNameFromId(owner, true);
+
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for agent \"%s\"", agent_name),
-			 errdetail("It belongs to role \"%s\".", owner)));
+			 name != NULL ? errdetail("It belongs to role \"%s\".", name) :
+			 errdetail("It belongs to a role that was dropped.")));
+}
+
+void
+coord_error_queue_right(const char *queue, Oid role, const char *verb)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for queue \"%s\"", queue),
+			 errdetail("Role \"%s\" may not %s.", GetUserNameFromId(role, false), verb),
+			 errhint("coord.grant_agent gives the right to it.")));
 }

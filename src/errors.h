@@ -67,6 +67,7 @@ extern void coord_error_task_state(const pg_uuid_t *id, const char *state,
 extern void coord_error_dependency_cycle(const pg_uuid_t *id) pg_attribute_noreturn();
 
 /* 42501 */
-extern void coord_error_not_owner(const char *agent_name, const char *owner) pg_attribute_noreturn();
+extern void coord_error_not_owner(const char *agent_name, Oid owner) pg_attribute_noreturn();
+extern void coord_error_queue_right(const char *queue, Oid role, const char *verb) pg_attribute_noreturn();
 
 #endif							/* COORD_ERRORS_H */

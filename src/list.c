@@ -66,6 +66,7 @@ coord_lease_list(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	store_open(&scope);
+	filter.reader = store_caller();
 	store_lease_list(fcinfo, &filter);
 	store_close(&scope);
 	return (Datum) 0;
@@ -89,6 +90,7 @@ coord_task_list(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	store_open(&scope);
+	filter.reader = store_caller();
 	store_task_list(fcinfo, &filter);
 	store_close(&scope);
 	return (Datum) 0;
@@ -109,6 +111,7 @@ coord_queue_list(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	store_open(&scope);
+	filter.reader = store_caller();
 	store_queue_list(fcinfo, &filter);
 	store_close(&scope);
 	return (Datum) 0;

@@ -12,6 +12,7 @@
 #include "args.h"
 #include "errors.h"
 #include "queue.h"
+#include "rights.h"
 #include "store/new_key.h"
 #include "store/queue_store.h"
 #include "store/store.h"
@@ -35,6 +36,7 @@ coord_queue_set(PG_FUNCTION_ARGS)
 	QueueRow   *queue;
 
 	store_open(&scope);
+	coord_check_settings(store_caller(), name);
 	queue = queue_to_change(name, true);
 	if (!PG_ARGISNULL(1))
 		queue->paused = PG_GETARG_BOOL(1);
@@ -113,6 +115,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	QueueRow   *queue;
 
 	store_open(&scope);
+	coord_check_settings(store_caller(), name);
 	queue = queue_to_change(name, false);
 	queue->paused = paused;
 	store_queue_update(queue);

@@ -28,6 +28,7 @@
 #include "errors.h"
 #include "event_listen.h"
 #include "queue_listen.h"
+#include "rights.h"
 #include "settings.h"
 #include "store/task_store.h"
 #include "worker/shared.h"
@@ -106,6 +107,7 @@ coord_queue_listen(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue_listen needs a client's session")));
+	coord_check_queue(GetUserId(), queue, COORD_CLAIM);
 
 	if (!registered)
 		on_shmem_exit(leave_all, (Datum) 0);

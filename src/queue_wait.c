@@ -28,6 +28,7 @@
 #include "clock.h"
 #include "errors.h"
 #include "queue_waiters.h"
+#include "rights.h"
 #include "sleep.h"
 #include "store/deadline_store.h"
 #include "store/lease_store.h"
@@ -65,6 +66,7 @@ coord_queue_wait(PG_FUNCTION_ARGS)
 				 errdetail("It ends its transaction, so as to hold nothing while it waits."),
 				 errhint("Nor can it be called by a function, in a block with EXCEPTION, or beside other statements in one string.")));
 	PreventCommandDuringRecovery("queue_wait");
+	coord_check_queue(GetUserId(), queue, COORD_CLAIM);
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	if (waits && !coord_queue_waiter_enter(queue, give_up_at))

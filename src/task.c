@@ -20,6 +20,7 @@
 #include "dependency.h"
 #include "errors.h"
 #include "queue.h"
+#include "rights.h"
 #include "store/deadline_store.h"
 #include "store/new_key.h"
 #include "store/queue_store.h"
@@ -37,6 +38,9 @@ PG_FUNCTION_INFO_V1(coord_task_create_many);
 PG_FUNCTION_INFO_V1(coord_task_cancel);
 PG_FUNCTION_INFO_V1(coord_task_redrive);
 
+static void check_queues(TaskSpec *specs, int n);
+static int64 redrive_dead(const pg_uuid_t *id, const char *queue, TimestampTz now);
+static int64 redrive_queue(const char *queue, TimestampTz now);
 static pg_uuid_t create(TaskSpec *spec, TimestampTz now, Datum *created);
 static pg_uuid_t *find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key);
 static Datum insert_task(const TaskSpec *spec, bool blocked, TimestampTz now);
@@ -83,7 +87,11 @@ coord_task_create(PG_FUNCTION_ARGS)
 	if (spec.has_id)
 		spec.id = *PG_GETARG_UUID_P(9);
 
+	if (spec.queue == NULL)
+		spec.queue = "default";
+
 	store_open(&scope);
+	coord_check_queue(store_caller(), spec.queue, COORD_CREATE);
 	id = create(&spec, coord_now(), &created);
 	PG_RETURN_DATUM(store_close_with(&scope, created != (Datum) 0 ? created : store_task_result(&id)));
 }
@@ -112,6 +120,7 @@ coord_task_create_many(PG_FUNCTION_ARGS)
 
 	store_open(&scope);
 	specs = coord_task_specs(PG_GETARG_JSONB_P(0), &n);
+	check_queues(specs, n);
 	order = coord_task_order(specs, n);
 	ids = palloc(sizeof(pg_uuid_t) * Max(n, 1));
 	now = coord_now();
@@ -145,6 +154,7 @@ coord_task_cancel(PG_FUNCTION_ARGS)
 	TimestampTz now;
 
 	store_open(&scope);
+	coord_check_task(store_caller(), id, COORD_CREATE);
 	now = coord_now();
 	task = store_task_to_finish(id, STORE_LOCK_SKIP);
 	if (task == NULL)
@@ -186,33 +196,77 @@ coord_task_redrive(PG_FUNCTION_ARGS)
 	pg_uuid_t  *id = coord_arg_uuid_or_null(fcinfo, 0);
 	char	   *queue = coord_arg_name_or_null(fcinfo, 1, "queue");
 	StoreScope	scope;
-	UuidList	due;
-	DeadLetter *letters;
-	int			nletters;
 	int64		n = 0;
-	TimestampTz now;
 
 	store_open(&scope);
-	now = coord_now();
 	if (id != NULL)
-		check_state_is_dead(id);
-	else
 	{
+		coord_check_task(store_caller(), id, COORD_CREATE);
+		check_state_is_dead(id);
+		n = redrive_dead(id, queue, coord_now());
+	}
+	else if (queue != NULL || coord_may(store_caller(), NULL, COORD_CREATE))
+	{
+		if (queue != NULL)
+			coord_check_queue(store_caller(), queue, COORD_CREATE);
 		if (queue != NULL && !store_queue(queue)->exists && strcmp(queue, "default") != 0)
 			coord_error_no_queue(queue);
-		due = store_claims_due(queue, now, SETTLE_BATCH);
-		for (int i = 0; i < due.n; i++)
-			(void) coord_claim_look(&due.ids[i], now);
+		n = redrive_queue(queue, coord_now());
 	}
-	letters = store_dead_letters(id, queue, &nletters);
+	else
+	{
+		List	   *queues = coord_queues(store_caller(), COORD_CREATE);
+		ListCell   *cell;
+
+		foreach(cell, queues)
+			n += redrive_queue(lfirst(cell), coord_now());
+	}
+	store_close(&scope);
+	PG_RETURN_INT64(n);
+}
+
+/* Error unless the caller may create tasks in the queues of all these. */
+static void
+check_queues(TaskSpec *specs, int n)
+{
+	const char *last = NULL;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (specs[i].queue == NULL)
+			specs[i].queue = "default";
+		if (last == NULL || strcmp(specs[i].queue, last) != 0)
+			coord_check_queue(store_caller(), specs[i].queue, COORD_CREATE);
+		last = specs[i].queue;
+	}
+}
+
+/* Make dead letters pending: one, or those of a queue, or all.  Returns how many. */
+static int64
+redrive_dead(const pg_uuid_t *id, const char *queue, TimestampTz now)
+{
+	int			nletters;
+	DeadLetter *letters = store_dead_letters(id, queue, &nletters);
+	int64		n = 0;
+
 	for (int i = 0; i < nletters; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (redrive(&letters[i], now))
 			n++;
 	}
-	store_close(&scope);
-	PG_RETURN_INT64(n);
+	return n;
+}
+
+/* The same with those that claims which have run out leave; NULL is every queue. */
+static int64
+redrive_queue(const char *queue, TimestampTz now)
+{
+	UuidList	due = store_claims_due(queue, now, SETTLE_BATCH);
+
+	for (int i = 0; i < due.n; i++)
+		(void) coord_claim_look(&due.ids[i], now);
+	return redrive_dead(NULL, queue, now);
 }
 
 /*
@@ -232,8 +286,6 @@ create(TaskSpec *spec, TimestampTz now, Datum *created)
 	int			nwaits = 0;
 
 	*created = (Datum) 0;
-	if (spec->queue == NULL)
-		spec->queue = "default";
 	queue = store_queue(spec->queue);
 	if (!queue->exists)
 		(void) coord_queue_ensure(spec->queue);

@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include "utils/fmgrprotos.h"
+
 #include "beat.h"
 #include "store/agent_store.h"
 #include "store/rows.h"
@@ -33,7 +35,7 @@ enum
 /* of coord.agent */
 enum
 {
-	AGENT_STATUS = 4, AGENT_LAST_HEARTBEAT_AT = 8
+	AGENT_STATUS = 4, AGENT_OWNER = 5, AGENT_LAST_HEARTBEAT_AT = 8
 };
 
 static AgentRow *
@@ -43,7 +45,7 @@ read_agent(uint64 row)
 
 	agent->id = *store_uuid(row, 1);
 	agent->name = store_text(row, 2);
-	agent->owner = store_text(row, 3);
+	agent->owner = store_oid(row, 3);
 	agent->timeout = store_interval(row, 4, 0);
 	agent->heartbeat_at = store_time(row, 5, 0);
 	agent->inactive_since = store_time(row, 6, DT_NOEND);
@@ -95,7 +97,7 @@ find_agent(const pg_uuid_t *id)
 	}
 	agent->id = *id;
 	agent->name = rows_text(row, AGENT_DATA_NAME);
-	agent->owner = pstrdup(NameStr(*DatumGetName(row->values[AGENT_DATA_OWNER - 1])));
+	agent->owner = DatumGetObjectId(row->values[AGENT_DATA_OWNER - 1]);
 	agent->timeout = rows_interval(row, AGENT_DATA_HEARTBEAT_TIMEOUT, 0);
 	agent->written_at = rows_time(row, AGENT_DATA_HEARTBEAT_AT, 0);
 	agent->heartbeat_at = Max(agent->written_at, Max(coord_last_beat(id), last_beat_aside(id)));
@@ -190,10 +192,10 @@ store_agent_insert(const AgentRow *agent, const char *type, Jsonb *metadata)
 {
 	static StorePlan plan = {.sql = "INSERT INTO coord.agent_data (id, name, type, owner, metadata,"
 	" heartbeat_timeout, heartbeat_at, registered_at, check_at, events_after)"
-	" VALUES ($1, $2, $3, $4::name, $5, $6, $7, $7, $7 + $6, (SELECT last_value FROM coord.event_position))"};
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $7 + $6, (SELECT last_value FROM coord.event_position))"};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_text(agent->name), arg_text(type),
-								arg_text(agent->owner), arg_jsonb(metadata),
+								arg_oid(agent->owner), arg_jsonb(metadata),
 								arg_interval(agent->timeout), arg_time(agent->heartbeat_at)));
 	coord_due_at(JOB_AGENTS, agent->heartbeat_at + agent->timeout);
 }
@@ -362,7 +364,7 @@ store_agent_set_check_at(AgentRow *agent, TimestampTz check_at)
 Datum
 store_agent_result(const pg_uuid_t *id)
 {
-	static StorePlan plan = {.sql = "SELECT a FROM coord.agent a WHERE a.id = $1"};
+	static StorePlan plan = {.sql = "SELECT ROW(a.*)::coord.agent FROM coord.agent_all a WHERE a.id = $1"};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(id)));
 	return store_result();
@@ -373,13 +375,14 @@ Datum
 store_agent_as_result(const AgentRow *agent)
 {
 	static const int columns[] = {
-		AGENT_DATA_ID, AGENT_DATA_NAME, AGENT_DATA_TYPE, 0, AGENT_DATA_OWNER, AGENT_DATA_METADATA,
+		AGENT_DATA_ID, AGENT_DATA_NAME, AGENT_DATA_TYPE, 0, 0, AGENT_DATA_METADATA,
 		AGENT_DATA_HEARTBEAT_TIMEOUT, 0, AGENT_DATA_REGISTERED_AT, AGENT_DATA_INACTIVE_SINCE
 	};
 	StoredRow	row;
 
 	rows_project(&row, &agent->row, lengthof(columns), columns);
 	rows_set_arg(&row, AGENT_STATUS, arg_text("active"));
+	rows_set(&row, AGENT_OWNER, DirectFunctionCall1(pg_get_userbyid, ObjectIdGetDatum(agent->owner)));
 	rows_set(&row, AGENT_LAST_HEARTBEAT_AT, TimestampTzGetDatum(agent->heartbeat_at));
 	return rows_as_result("agent", &row);
 }

@@ -17,7 +17,7 @@ typedef struct AgentRow
 	StoredRow	row;			/* if it was found by its id, not locked */
 	pg_uuid_t	id;
 	char	   *name;
-	char	   *owner;
+	Oid			owner;			/* a role, which may have been dropped */
 	int64		timeout;		/* of heartbeats, microseconds */
 	TimestampTz heartbeat_at;
 	TimestampTz written_at;		/* heartbeat_at as it is stored */

@@ -377,8 +377,7 @@ store_event_heads(int64 after, int64 to, int max, EventHead *heads)
 /* those not addressed to an agent that the reader may not act for: $4 a superuser, $5 the reader */
 #define MAY_READ \
 	"($4 OR e.recipient_id IS NULL OR EXISTS (" \
-	" SELECT FROM coord.agent_data a JOIN pg_roles r ON r.rolname = a.owner" \
-	" WHERE a.id = e.recipient_id AND pg_has_role($5, r.oid, 'MEMBER')))"
+	" SELECT FROM coord.agent_data a WHERE a.id = e.recipient_id AND pg_has_role($5, a.owner, 'USAGE')))"
 
 /*
  * Run a statement for the partitions that can have events after query->after, one by

@@ -267,7 +267,7 @@ store_leases_look(TimestampTz now, int limit)
 		"   ended_at IS NULL AND expires_at <= $1 AS ends, ended_at IS NOT NULL OR expires_at <= $1 AS ended,"
 		"   auto_renew AND ended_at IS NULL AND expires_at > $1 AND renewed_at + ttl / 3 <= $1"
 		"   AND (max_hold IS NULL OR acquired_at + max_hold > $1)"
-		"   AND (SELECT status FROM coord.agent a WHERE a.id = agent_id) = 'active' AS renews"
+		"   AND (SELECT status FROM coord.agent_all a WHERE a.id = agent_id) = 'active' AS renews"
 		"  FROM coord.lease_deadline d JOIN coord.lease_data l USING (slot)"
 		"  WHERE d.check_at <= $1 AND NOT (id = ANY ($3))"
 		"  ORDER BY d.check_at, slot LIMIT $2 FOR NO KEY UPDATE OF l SKIP LOCKED"

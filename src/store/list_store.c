@@ -15,7 +15,9 @@
 
 #include "lib/stringinfo.h"
 
+#include "rights.h"
 #include "store/list_store.h"
+#include "store/rights_store.h"
 #include "store/store.h"
 
 /* so many can be looked up and sorted, where the order of the list might have to pass over millions */
@@ -64,6 +66,14 @@ add_with(ListQuery *query, const char *format, int arg)
 		appendStringInfo(&query->sql, format, arg);
 }
 
+/* The names of the queues that a role may see; NULL: every queue. */
+static StoreArg
+arg_seen_queues(Oid reader)
+{
+	return arg_array(TEXTARRAYOID, coord_sees_every_queue(reader) ? NULL :
+					 store_text_array_of(coord_queues(reader, COORD_ANY)));
+}
+
 /* Run it, and add its rows to a SETOF result. */
 static void
 run_query(FunctionCallInfo fcinfo, ListQuery *query)
@@ -97,7 +107,7 @@ store_agent_list(FunctionCallInfo fcinfo, const AgentFilter *filter)
 	add_with(&query, " AND d.id = $%d", add_arg(&query, arg_uuid(filter->agent_id)));
 	add_with(&query, " AND d.id < $%d", after);
 	add(&query, " ORDER BY d.id DESC OFFSET 0) d"
-		" CROSS JOIN LATERAL (SELECT * FROM coord.agent a WHERE a.id = d.id OFFSET 0) a");
+		" CROSS JOIN LATERAL (SELECT * FROM coord.agent_all a WHERE a.id = d.id OFFSET 0) a");
 	add_with(&query, " WHERE a.status = $%d", status);
 	add_with(&query, " ORDER BY d.id DESC LIMIT $%d", limit);
 	run_query(fcinfo, &query);
@@ -140,8 +150,11 @@ store_lease_list(FunctionCallInfo fcinfo, const LeaseFilter *filter)
 	add_with(&query, " AND d.resource_key = $%d", add_arg(&query, arg_text(filter->resource_key)));
 	add_with(&query, " AND d.agent_id = $%d", add_arg(&query, arg_uuid(filter->agent_id)));
 	add_with(&query, " AND d.resource_key > $%d", add_arg(&query, arg_text(filter->after)));
+	if (!coord_sees_every_queue(filter->reader))
+		add_with(&query, " AND EXISTS (SELECT FROM coord.agent_data a WHERE a.id = d.agent_id"
+				 " AND pg_has_role($%d, a.owner, 'USAGE'))", add_arg(&query, arg_oid(filter->reader)));
 	add(&query, " ORDER BY d.resource_key OFFSET 0) d"
-		" CROSS JOIN LATERAL (SELECT * FROM coord.lease l WHERE l.resource_key = d.resource_key OFFSET 0) l");
+		" CROSS JOIN LATERAL (SELECT * FROM coord.lease_all l WHERE l.resource_key = d.resource_key OFFSET 0) l");
 	add_with(&query, " WHERE l.state = $%d", state);
 	add_with(&query, " ORDER BY d.resource_key LIMIT $%d", limit);
 	run_query(fcinfo, &query);
@@ -153,6 +166,7 @@ store_lease_list(FunctionCallInfo fcinfo, const LeaseFilter *filter)
 typedef struct TaskArgs
 {
 	int			queue,
+				seen_queues,	/* 0: it sees all */
 				state,
 				type,
 				agent_id,
@@ -168,11 +182,19 @@ may_be(const TaskFilter *filter, const char *state)
 	return filter->state == NULL || strcmp(filter->state, state) == 0;
 }
 
+/* The filters by queue: what is asked for, and what the reader may see. */
+static void
+add_queues(ListQuery *query, const TaskArgs *args)
+{
+	add_with(query, " AND t.queue = $%d", args->queue);
+	add_with(query, " AND t.queue = ANY ($%d)", args->seen_queues);
+}
+
 /* The filters, on a relation "t" that has the columns of coord.task. */
 static void
 add_task_filters(ListQuery *query, const TaskArgs *args)
 {
-	add_with(query, " AND t.queue = $%d", args->queue);
+	add_queues(query, args);
 	add_with(query, " AND t.state = $%d", args->state);
 	add_with(query, " AND t.type = $%d", args->type);
 	add_with(query, " AND t.agent_id = $%d", args->agent_id);
@@ -220,6 +242,7 @@ add_candidates(ListQuery *query, const TaskFilter *filter, const TaskArgs *args)
 				 "SELECT id FROM coord.task_live t WHERE t.queue = $%d", args->queue);
 		if (!args->queue)
 			add(query, "SELECT id FROM coord.task_live t WHERE true");
+		add_with(query, " AND t.queue = ANY ($%d)", args->seen_queues);
 		add_with(query, " AND t.type = $%d", args->type);
 		if (filter->state != NULL)
 			add(query, " AND t.state <> 'blocked'");
@@ -258,6 +281,7 @@ store_task_list(FunctionCallInfo fcinfo, const TaskFilter *filter)
 
 	begin_query(&query);
 	args.queue = add_arg(&query, arg_text(filter->queue));
+	args.seen_queues = add_arg(&query, arg_seen_queues(filter->reader));
 	args.state = add_arg(&query, arg_text(filter->state));
 	args.type = add_arg(&query, arg_text(filter->type));
 	args.agent_id = add_arg(&query, arg_uuid(filter->agent_id));
@@ -305,6 +329,7 @@ queue_names(const QueueFilter *filter)
 	add(&query, "WITH RECURSIVE n (name) AS (SELECT " NEXT_NAME("$1 COLLATE \"C\"")
 		" UNION ALL SELECT " NEXT_NAME("n.name") " FROM n WHERE n.name IS NOT NULL)"
 		" SELECT n.name FROM n WHERE n.name IS NOT NULL");
+	add_with(&query, " AND n.name = ANY ($%d)", add_arg(&query, arg_seen_queues(filter->reader)));
 	if (filter->paused != NULL)
 		add_with(&query, " AND coalesce((SELECT q.paused FROM coord.queue_data q WHERE q.name = n.name), false) = $%d",
 				 add_arg(&query, arg_bool(*filter->paused)));
@@ -317,9 +342,10 @@ queue_names(const QueueFilter *filter)
 void
 store_queue_list(FunctionCallInfo fcinfo, const QueueFilter *filter)
 {
-	static StorePlan plan = {.sql = "SELECT q FROM coord.queue q WHERE q.name = $1"
+	static StorePlan plan = {.sql = "SELECT ROW(q.*)::coord.queue FROM coord.queue_all q WHERE q.name = $1"
 	" AND ($2 IS NULL OR q.paused = $2) AND ($3 IS NULL OR q.name > $3)"};
-	List	   *names = filter->name != NULL ? list_make1((void *) filter->name) : queue_names(filter);
+	List	   *names = filter->name == NULL ? queue_names(filter) :
+		coord_sees_queue(filter->reader, filter->name) ? list_make1((void *) filter->name) : NIL;
 	StoreArg	paused = arg_bool(filter->paused != NULL && *filter->paused);
 	ListCell   *cell;
 

@@ -25,6 +25,7 @@ typedef struct LeaseFilter
 	const char *state;
 	const char *after;
 	int			limit;
+	Oid			reader;
 } LeaseFilter;
 
 typedef struct TaskFilter
@@ -37,6 +38,7 @@ typedef struct TaskFilter
 	const pg_uuid_t *task_id;
 	const pg_uuid_t *after;
 	int			limit;
+	Oid			reader;
 } TaskFilter;
 
 typedef struct QueueFilter
@@ -45,6 +47,7 @@ typedef struct QueueFilter
 	const bool *paused;
 	const char *after;
 	int			limit;
+	Oid			reader;
 } QueueFilter;
 
 extern void store_agent_list(FunctionCallInfo fcinfo, const AgentFilter *filter);

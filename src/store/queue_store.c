@@ -103,7 +103,7 @@ store_queue_update(const QueueRow *queue)
 Datum
 store_queue_result(const char *name)
 {
-	static StorePlan plan = {.sql = "SELECT q FROM coord.queue q WHERE q.name = $1"};
+	static StorePlan plan = {.sql = "SELECT ROW(q.*)::coord.queue FROM coord.queue_all q WHERE q.name = $1"};
 
 	store_run(&plan, STORE_ARGS(arg_text(name)));
 	return store_result();

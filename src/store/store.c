@@ -64,7 +64,8 @@ store_hold_extension(void)
 	return get_extension_oid("coord", true) == extension;
 }
 
-static Oid
+/* Whose the extension is. */
+Oid
 store_owner(void)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(anchor_relation()));
@@ -355,6 +356,15 @@ store_bool(uint64 row, int column)
 	Datum		value = store_value(row, column, &isnull);
 
 	return !isnull && DatumGetBool(value);
+}
+
+Oid
+store_oid(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = store_value(row, column, &isnull);
+
+	return isnull ? InvalidOid : DatumGetObjectId(value);
 }
 
 /* of a ctid */

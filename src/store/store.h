@@ -75,6 +75,7 @@ extern void store_close(StoreScope *scope);
 extern void store_pin_settings(void);
 extern StoreScope *store_scope(void);
 extern Oid	store_caller(void);
+extern Oid	store_owner(void);
 extern bool store_hold_extension(void);
 
 extern void store_set_aside(const UuidList *items);
@@ -93,6 +94,7 @@ extern TimestampTz store_time(uint64 row, int column, TimestampTz if_null);
 extern int64 store_int8(uint64 row, int column, int64 if_null);
 extern int32 store_int4(uint64 row, int column, int32 if_null);
 extern bool store_bool(uint64 row, int column);
+extern Oid	store_oid(uint64 row, int column);
 extern ItemPointerData store_place(uint64 row, int column);
 extern int64 store_interval(uint64 row, int column, int64 if_null);
 extern UuidList store_uuids(void);

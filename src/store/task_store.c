@@ -156,7 +156,18 @@ store_task_id_is_used(const pg_uuid_t *id)
 char *
 store_task_state(const pg_uuid_t *id)
 {
-	static StorePlan plan = {.sql = "SELECT state FROM coord.task WHERE id = $1"};
+	static StorePlan plan = {.sql = "SELECT state FROM coord.task_all WHERE id = $1"};
+
+	return store_run(&plan, STORE_ARGS(arg_uuid(id))) ? store_text(0, 1) : NULL;
+}
+
+/* Its queue. */
+char *
+store_task_queue(const pg_uuid_t *id)
+{
+	static StorePlan plan = {.sql = "SELECT queue FROM coord.task_live WHERE id = $1"
+		" UNION ALL SELECT queue FROM coord.task_finished WHERE id = $1"
+	" UNION ALL SELECT queue FROM coord.task_dead WHERE id = $1"};
 
 	return store_run(&plan, STORE_ARGS(arg_uuid(id))) ? store_text(0, 1) : NULL;
 }
@@ -226,7 +237,7 @@ store_task_completed_with(const pg_uuid_t *id, int64 fencing_token)
 Datum
 store_task_result(const pg_uuid_t *id)
 {
-	static StorePlan plan = {.sql = "SELECT t FROM coord.task t WHERE t.id = $1"};
+	static StorePlan plan = {.sql = "SELECT ROW(t.*)::coord.task FROM coord.task_all t WHERE t.id = $1"};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(id)));
 	return store_result();

@@ -24,11 +24,11 @@ CREATE TEMP VIEW described AS
 SELECT a.* FROM argument a WHERE signature ~ '^coord\.((agent|lease|task|queue|event)_|inbox|listen_name)';
 
 -- The columns of what users read; dead_letter's are those of task, and
--- task_unfinished is internal.
+-- task_unfinished and the views that nothing is filtered from are internal.
 CREATE TEMP VIEW view_column AS
 SELECT r.relname, a.attnum, a.attname, col_description(r.oid, a.attnum) AS comment
 FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid
-WHERE r.relkind = 'v' AND a.attnum > 0 AND r.relname NOT IN ('dead_letter', 'task_unfinished');
+WHERE r.relkind = 'v' AND a.attnum > 0 AND r.relname !~ '_all$' AND r.relname NOT IN ('dead_letter', 'task_unfinished');
 
 SELECT plan((1 + (SELECT count(*) FROM relation) + 2 * (SELECT count(*) FROM function)
 	+ (SELECT count(*) FROM argument) + (SELECT count(*) FROM described) + (SELECT count(*) FROM view_column))::int);

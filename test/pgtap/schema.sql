@@ -215,11 +215,11 @@ SELECT is(pg_temp.arguments('sweep'),
 	'sweep has its arguments');
 SELECT is(pg_temp.result('sweep'), 'jsonb', 'sweep has its result');
 SELECT is(pg_temp.arguments('grant_agent'),
-	'role name',
+	'role name, queue text = NULL, can_create boolean = true, can_claim boolean = true',
 	'grant_agent has its arguments');
 SELECT is(pg_temp.result('grant_agent'), 'void', 'grant_agent has its result');
 SELECT is(pg_temp.arguments('grant_monitor'),
-	'role name',
+	'role name, payloads boolean = false',
 	'grant_monitor has its arguments');
 SELECT is(pg_temp.result('grant_monitor'), 'void', 'grant_monitor has its result');
 SELECT is(pg_temp.arguments('revoke_all'),

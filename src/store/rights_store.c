@@ -1,0 +1,159 @@
+/*
+ * rights_store.c
+ *		Stored grants: coord.queue_grant and coord.monitor_grant.
+ *
+ * They are read as catalogs are: as they are now, whatever the transaction's snapshot is,
+ * and without a scope, since views need them too.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type_d.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+#include "rights.h"
+#include "store/rights_store.h"
+
+enum
+{
+	GRANT_ROLE = 1, GRANT_QUEUE, GRANT_CAN_CREATE, GRANT_CAN_CLAIM
+};
+
+enum
+{
+	MONITOR_ROLE = 1, MONITOR_PAYLOADS
+};
+
+static Oid
+relation_oid(const char *name)
+{
+	return get_relname_relid(name, get_namespace_oid("coord", false));
+}
+
+/* Whether a role has what another one was granted: that one must still have its USAGE. */
+static bool
+inherits(Oid role, Oid grantee)
+{
+	return has_privs_of_role(role, grantee) && coord_may_use_schema(get_namespace_oid("coord", false), grantee);
+}
+
+static Datum
+column(Relation rel, HeapTuple tuple, int number)
+{
+	bool		isnull;
+
+	return heap_getattr(tuple, number, RelationGetDescr(rel), &isnull);
+}
+
+/* The rights that a row of queue_grant gives to a role. */
+static int
+rights_of(Relation rel, HeapTuple tuple, Oid role)
+{
+	int			rights = (DatumGetBool(column(rel, tuple, GRANT_CAN_CREATE)) ? COORD_CREATE : 0) |
+		(DatumGetBool(column(rel, tuple, GRANT_CAN_CLAIM)) ? COORD_CLAIM : 0);
+
+	return inherits(role, DatumGetObjectId(column(rel, tuple, GRANT_ROLE))) ? rights : 0;
+}
+
+/* Whether one of the grants for a queue, NULL is every queue, to one role or any, gives a right to a role. */
+static bool
+find_grant(Relation rel, const char *queue, Oid grantee, Oid role, int rights)
+{
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	if (queue == NULL)
+		ScanKeyEntryInitialize(&keys[0], SK_ISNULL | SK_SEARCHNULL, GRANT_QUEUE, InvalidStrategy,
+							   InvalidOid, InvalidOid, InvalidOid, (Datum) 0);
+	else
+		ScanKeyEntryInitialize(&keys[0], 0, GRANT_QUEUE, BTEqualStrategyNumber,
+							   InvalidOid, C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(queue));
+	ScanKeyInit(&keys[1], GRANT_ROLE, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(grantee));
+
+	scan = systable_beginscan(rel, relation_oid("queue_grant_queue_role"), true, NULL,
+							  OidIsValid(grantee) ? 2 : 1, keys);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		found = (rights_of(rel, tuple, role) & rights) != 0;
+	systable_endscan(scan);
+	return found;
+}
+
+/* Whether a role has one of the rights by a grant for that queue; NULL: by one for every queue. */
+bool
+store_has_grant(Oid role, const char *queue, int rights)
+{
+	Relation	rel = table_open(relation_oid("queue_grant"), AccessShareLock);
+	bool		found = find_grant(rel, queue, role, role, rights) ||
+		find_grant(rel, queue, InvalidOid, role, rights);
+
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* The names of the queues for which there is a grant that gives a role one of the rights. */
+List *
+store_granted_queues(Oid role, int rights)
+{
+	Relation	rel = table_open(relation_oid("queue_grant"), AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, relation_oid("queue_grant_queue_role"), true, NULL, 0, NULL);
+	List	   *queues = NIL;
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		Datum		queue = heap_getattr(tuple, GRANT_QUEUE, RelationGetDescr(rel), &isnull);
+		char	   *name;
+
+		if (isnull || (rights_of(rel, tuple, role) & rights) == 0)
+			continue;
+		name = TextDatumGetCString(queue);
+		if (queues == NIL || strcmp(llast(queues), name) != 0)
+			queues = lappend(queues, name);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return queues;
+}
+
+/* Whether a role is a monitor; with "payloads", one that sees those of private events. */
+bool
+store_is_monitor(Oid role, bool payloads)
+{
+	Relation	rel = table_open(relation_oid("monitor_grant"), AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	bool		found = false;
+
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		found = (!payloads || DatumGetBool(column(rel, tuple, MONITOR_PAYLOADS))) &&
+			inherits(role, DatumGetObjectId(column(rel, tuple, MONITOR_ROLE)));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+ArrayType *
+store_text_array_of(List *texts)
+{
+	Datum	   *elements = palloc(sizeof(Datum) * Max(list_length(texts), 1));
+	int			n = 0;
+	ListCell   *cell;
+
+	foreach(cell, texts)
+		elements[n++] = CStringGetTextDatum(lfirst(cell));
+	return construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT);
+}
