@@ -66,6 +66,7 @@ enum
 
 static Phase phase = PHASE_SERVING;
 static int64 end_at = TIMER_NEVER;
+static bool input_was_closed;	/* by the client, though not all of it may be read yet */
 static bool terminating;
 static bool events_were_last;	/* they and requests take turns */
 static int	signal_pipe[2];
@@ -76,6 +77,7 @@ static void handle_signals(void);
 static void run(void);
 static void serve_lines(void);
 static void next_query(void);
+static bool may_read(void);
 static bool client_is_reading(void);
 static void finish(void);
 static void terminate(void);
@@ -224,7 +226,9 @@ run(void)
 	{
 		struct pollfd fds[N_FDS] = {{.fd = signal_pipe[0],.events = POLLIN}, {.fd = -1}, {.fd = -1}, {.fd = -1}};
 
-		if (phase == PHASE_SERVING && client_is_reading() && !requests_are_many())
+		if (phase == PHASE_SERVING && !input_was_closed)
+			fds[INPUT].fd = STDIN_FILENO;
+		if (phase == PHASE_SERVING && may_read())
 			fds[INPUT] = (struct pollfd) {.fd = STDIN_FILENO,.events = POLLIN};
 		/* even when there is nothing to be written, to see that nobody reads */
 		if (!lines_closed())
@@ -243,8 +247,14 @@ run(void)
 			terminate();
 		if (fds[OUTPUT].revents & (POLLERR | POLLHUP | POLLNVAL))
 			lines_close();
-		if (fds[INPUT].revents != 0)
+		if (fds[INPUT].events != 0 && fds[INPUT].revents != 0)
 			lines_read();
+		else if (fds[INPUT].revents != 0)
+		{
+			/* who has left, and reads nothing either, is not waited for without end */
+			input_was_closed = true;
+			progress();
+		}
 		serve_lines();
 		connection_work(fds[SERVER].revents);
 		requests_check_time(timer_now());
@@ -255,9 +265,11 @@ run(void)
 			terminate();
 		if (timer_now() >= end_at)
 		{
-			log_warning("%s; ending all the same",
-						phase == PHASE_FLUSHING ? "the client does not read its answers" : "the server does not answer");
-			break;
+			log_warning("%s; it is not waited for any longer",
+						!client_is_reading() || phase == PHASE_FLUSHING ? "the client does not read its answers" : "the server does not answer");
+			if (terminating || phase >= PHASE_RETIRING)
+				break;
+			terminate();
 		}
 	}
 }
@@ -266,7 +278,7 @@ run(void)
 static void
 serve_lines(void)
 {
-	while (phase == PHASE_SERVING && client_is_reading() && !requests_are_many())
+	while (phase == PHASE_SERVING && may_read())
 	{
 		char	   *line;
 		size_t		len;
@@ -323,6 +335,13 @@ next_query(void)
 	}
 }
 
+/* May more requests be read? */
+static bool
+may_read(void)
+{
+	return client_is_reading() && !requests_are_many();
+}
+
 /* Is there room for more answers? */
 static bool
 client_is_reading(void)
@@ -363,7 +382,7 @@ retired(void)
 static void
 progress(void)
 {
-	if (phase != PHASE_SERVING && !terminating)
+	if ((phase != PHASE_SERVING || input_was_closed) && !terminating)
 		end_at = timer_now() + END_PATIENCE;
 }
 

@@ -278,6 +278,13 @@ kill('KILL', $stopped->{pid});
 is($client->outcome($waiting)->{tasks}[0]{type}, 'stop', 'kill -9: another one gets the task, who waits for it');
 $stopped->ended;
 
+my $silent = McpClient->new($node, '--name', 'silent');
+$silent->initialize;
+$silent->ask('tools/list') for 1 .. 200;
+$silent->close_stdin;
+ok(becomes(q{status = 'retired' FROM coord.agent WHERE name = 'silent'}), 'who leaves and does not read his answers is not waited for without end');
+is($silent->ended, 0, 'the bridge ends');
+
 # with a server that does not answer
 $blocker = $node->background_psql('postgres');
 $blocker->query_safe(q{BEGIN; LOCK TABLE coord.agent_data IN ACCESS EXCLUSIVE MODE});

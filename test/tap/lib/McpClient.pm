@@ -163,7 +163,7 @@ sub ended
 	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
 
 	1 while defined $self->{out} && $self->read_some($deadline);
-	die "coord-mcp wrote no whole line at its end" if $self->{buffer} ne '';
+	die "coord-mcp wrote no whole line at its end" if $self->{buffer} ne '' && $self->log !~ /does not read its answers/;
 	waitpid($self->{pid}, 0);
 	delete $running{ $self->{pid} };
 	return $?;
