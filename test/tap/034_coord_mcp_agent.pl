@@ -27,7 +27,7 @@ sql(q{
 CoordCluster::has_worker($node, 'postgres');
 my $rival = q{(SELECT id FROM coord.agent WHERE name = 'rival')};
 
-my $client = McpClient->new($node, '--heartbeat-timeout', '3', '--log-level', 'info');
+my $client = McpClient->new($node, '--heartbeat-timeout', '60', '--log-level', 'info');
 $client->initialize;
 my $me = $client->tool('agent_heartbeat')->{id};
 
@@ -104,8 +104,12 @@ is($client->tool('lock_release', { lease_id => $lock->{id} })->{released}, JSON:
 my $auto = $client->tool('lock_acquire', { resource_key => 'auto', ttl => 0.5, auto_renew => JSON::PP::true });
 ok(becomes(qq{expires_at - acquired_at > interval '2 s' FROM coord.lease WHERE id = '$auto->{id}'}), 'what the server renews is renewed');
 is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'coord-mcp' AND query LIKE '%lease_renew%'}), '0', 'and not by the bridge');
-holds(qq{status = 'active' AND clock_timestamp() > registered_at + heartbeat_timeout FROM coord.agent WHERE id = '$me'},
-	'the agent is alive beyond its heartbeat timeout') if becomes(qq{clock_timestamp() > registered_at + heartbeat_timeout FROM coord.agent WHERE id = '$me'});
+my $brief = McpClient->new($node, '--heartbeat-timeout', '1');
+$brief->initialize(undef, 'brief');
+my $brief_id = $brief->tool('agent_heartbeat')->{id};
+ok(becomes(qq{clock_timestamp() > registered_at + heartbeat_timeout FROM coord.agent WHERE id = '$brief_id'}), 'an agent is older than its heartbeat timeout');
+holds(qq{status = 'active' FROM coord.agent WHERE id = '$brief_id'}, 'and alive');
+$brief->finish;
 
 # a renewal that is refused takes nothing else with it
 sql(q{SELECT coord.task_create('lost', queue => 'l') FROM generate_series(1, 3)});

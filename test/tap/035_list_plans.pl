@@ -27,7 +27,7 @@ my $agent = sql('SELECT id FROM coord.agent');
 # Relations as they are after long, written directly, since calls would take long.  The
 # oldest tasks are those of queue "few", which are hardest to find in a list of the newest.
 sql(qq{
-	INSERT INTO coord.agent_data SELECT coord.new_id(), 'agent ' || g, 'worker', current_user, '{}', '1 h', now(), now(),
+	INSERT INTO coord.agent_data SELECT coord.new_id(), 'agent ' || g, 'worker', current_user::regrole, '{}', '1 h', now(), now(),
 		now(), now(), NULL, NULL, 0 FROM generate_series(1, @{[MANY]}) g;
 	INSERT INTO coord.task_finished (id, queue, type, payload, priority, state, run_at, attempts, max_attempts, created_at, finished_at)
 	SELECT coord.new_id(), CASE WHEN g <= 50 THEN 'few' ELSE 'busy' END, 't', '{}', 0, 'completed', now(), 1, 5, now(), now()
