@@ -337,6 +337,12 @@ CREATE FUNCTION coord.worker_status(
 	OUT sweep_lag_max interval, OUT errors bigint, OUT last_error_at timestamptz, OUT last_error text)
 AS 'MODULE_PATHNAME', 'coord_worker_status' LANGUAGE C VOLATILE STRICT;
 
+CREATE FUNCTION coord.grants_changed() RETURNS trigger
+AS 'MODULE_PATHNAME', 'coord_grants_changed' LANGUAGE C VOLATILE;
+
+CREATE TRIGGER grants_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON coord.queue_grant
+FOR EACH STATEMENT EXECUTE FUNCTION coord.grants_changed();
+
 -- What the current role may see.
 
 CREATE FUNCTION coord.is_granted() RETURNS boolean
@@ -1198,6 +1204,10 @@ COMMENT ON FUNCTION coord.grant_to(name) IS
 $$Internal: what grant_agent and grant_monitor both give.
 role: the role.
 Returns its oid.$$;
+
+COMMENT ON FUNCTION coord.grants_changed() IS
+$$Internal: a trigger that has sessions forget what they know of grants. Takes no arguments.
+Returns nothing.$$;
 
 COMMENT ON FUNCTION coord.is_granted() IS
 $$Internal: whether the current role may see anything. Takes no arguments.

@@ -83,8 +83,10 @@ coord_seen_queues(PG_FUNCTION_ARGS pg_attribute_unused())
 bool
 coord_may(Oid role, const char *queue, int rights)
 {
-	return superuser_arg(role) || store_has_grant(role, NULL, rights) ||
-		(queue != NULL && store_has_grant(role, queue, rights)) || may_everything(role);
+	return superuser_arg(role) || store_knows_grant(role, NULL, rights) ||
+		(queue != NULL && store_knows_grant(role, queue, rights)) ||
+		may_everything(role) || store_has_grant(role, NULL, rights) ||
+		(queue != NULL && store_has_grant(role, queue, rights));
 }
 
 /* The queues to which a role has one of these rights by a grant for that queue. */

@@ -3,7 +3,9 @@
  *		Stored grants: coord.queue_grant and coord.monitor_grant.
  *
  * They are read as catalogs are: as they are now, whatever the transaction's snapshot is,
- * and without a scope, since views need them too.
+ * and without a scope, since views need them too.  What was found is remembered until
+ * it may have changed: a trigger on queue_grant invalidates what backends know of that
+ * relation, as ALTER TABLE would, and so tells all of them.
  */
 #include "postgres.h"
 
@@ -15,11 +17,17 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type_d.h"
+#include "commands/trigger.h"
+#include "common/hashfn.h"
+#include "fmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "rights.h"
@@ -34,6 +42,98 @@ enum
 {
 	MONITOR_ROLE = 1, MONITOR_PAYLOADS
 };
+
+#define KNOWN 16
+
+/* what this backend knows that roles have been granted */
+typedef struct KnownGrant
+{
+	Oid			role;			/* InvalidOid: nothing */
+	char	   *queue;			/* NULL: every queue */
+	int			rights;
+} KnownGrant;
+
+static KnownGrant known[KNOWN + 1];
+static Oid	known_of = InvalidOid;	/* the relation */
+static uint64 times_forgotten = 0;
+
+PG_FUNCTION_INFO_V1(coord_grants_changed);
+
+/* grants_changed(): a trigger */
+Datum
+coord_grants_changed(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"grants_changed\" was not called by trigger manager")));
+	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	return PointerGetDatum(NULL);
+}
+
+static void
+forget(void)
+{
+	times_forgotten++;
+	for (int i = 0; i <= KNOWN; i++)
+		known[i].role = InvalidOid;
+}
+
+static void
+forget_for_relation(Datum arg pg_attribute_unused(), Oid relid)
+{
+	if (!OidIsValid(relid) || relid == known_of)
+		forget();
+}
+
+static void
+forget_for_catalog(Datum arg pg_attribute_unused(), int cache pg_attribute_unused(), uint32 hash pg_attribute_unused())
+{
+	forget();
+}
+
+/* Before anything is remembered that a change to a relation makes untrue. */
+static void
+watch(Oid relid)
+{
+	if (!OidIsValid(known_of))
+	{
+		CacheRegisterRelcacheCallback(forget_for_relation, (Datum) 0);
+		CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_for_catalog, (Datum) 0);
+		CacheRegisterSyscacheCallback(AUTHOID, forget_for_catalog, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, forget_for_catalog, (Datum) 0);
+	}
+	if (known_of != relid)
+		forget();				/* the extension was made anew */
+	known_of = relid;
+}
+
+static KnownGrant *
+known_at(const char *queue)
+{
+	return queue == NULL ? &known[KNOWN] : &known[hash_bytes((const unsigned char *) queue, (int) strlen(queue)) % KNOWN];
+}
+
+/* Whether it is known that store_has_grant() is true. */
+bool
+store_knows_grant(Oid role, const char *queue, int rights)
+{
+	KnownGrant *grant = known_at(queue);
+
+	return grant->role == role && (grant->rights & rights) != 0 &&
+		(queue == NULL || strcmp(grant->queue, queue) == 0);
+}
+
+static void
+remember(Oid role, const char *queue, int rights)
+{
+	KnownGrant *grant = known_at(queue);
+	char	   *name = queue == NULL ? NULL : MemoryContextStrdup(TopMemoryContext, queue);
+
+	if (grant->queue != NULL)
+		pfree(grant->queue);
+	*grant = (KnownGrant) {role, name, rights};
+}
 
 static Oid
 relation_oid(const char *name)
@@ -66,14 +166,14 @@ rights_of(Relation rel, HeapTuple tuple, Oid role)
 	return inherits(role, DatumGetObjectId(column(rel, tuple, GRANT_ROLE))) ? rights : 0;
 }
 
-/* Whether one of the grants for a queue, NULL is every queue, to one role or any, gives a right to a role. */
-static bool
-find_grant(Relation rel, const char *queue, Oid grantee, Oid role, int rights)
+/* The rights that the grants for a queue, NULL is every queue, to one role or any give to a role. */
+static int
+find_rights(Relation rel, const char *queue, Oid grantee, Oid role)
 {
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	bool		found = false;
+	int			rights = 0;
 
 	if (queue == NULL)
 		ScanKeyEntryInitialize(&keys[0], SK_ISNULL | SK_SEARCHNULL, GRANT_QUEUE, InvalidStrategy,
@@ -85,10 +185,10 @@ find_grant(Relation rel, const char *queue, Oid grantee, Oid role, int rights)
 
 	scan = systable_beginscan(rel, relation_oid("queue_grant_queue_role"), true, NULL,
 							  OidIsValid(grantee) ? 2 : 1, keys);
-	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
-		found = (rights_of(rel, tuple, role) & rights) != 0;
+	while (rights != COORD_ANY && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		rights |= rights_of(rel, tuple, role);
 	systable_endscan(scan);
-	return found;
+	return rights;
 }
 
 /* Whether a role has one of the rights by a grant for that queue; NULL: by one for every queue. */
@@ -96,11 +196,18 @@ bool
 store_has_grant(Oid role, const char *queue, int rights)
 {
 	Relation	rel = table_open(relation_oid("queue_grant"), AccessShareLock);
-	bool		found = find_grant(rel, queue, role, role, rights) ||
-		find_grant(rel, queue, InvalidOid, role, rights);
+	uint64		before;
+	int			found;
 
+	watch(RelationGetRelid(rel));
+	before = times_forgotten;
+	found = find_rights(rel, queue, role, role);
+	if ((found & rights) == 0)
+		found = find_rights(rel, queue, InvalidOid, role);
+	if (found != 0 && times_forgotten == before)
+		remember(role, queue, found);
 	table_close(rel, AccessShareLock);
-	return found;
+	return (found & rights) != 0;
 }
 
 /* The names of the queues for which there is a grant that gives a role one of the rights. */

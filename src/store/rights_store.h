@@ -8,6 +8,7 @@
 #include "nodes/pg_list.h"
 #include "utils/array.h"
 
+extern bool store_knows_grant(Oid role, const char *queue, int rights);
 extern bool store_has_grant(Oid role, const char *queue, int rights);
 extern List *store_granted_queues(Oid role, int rights);
 extern bool store_is_monitor(Oid role, bool payloads);
