@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 
 #include "errors.h"
@@ -17,7 +18,10 @@ ErrorFacts	coord_error_facts;
 int
 coord_errargument(const char *name)
 {
-	strlcpy(coord_error_facts.argument, name, NAMEDATALEN);
+	int			len = pg_mbcliplen(name, strlen(name), NAMEDATALEN - 1);
+
+	memcpy(coord_error_facts.argument, name, len);
+	coord_error_facts.argument[len] = '\0';
 	return 0;
 }
 

@@ -137,6 +137,8 @@ SELECT pg_temp.refusal(method, params) FROM (VALUES
 	('lock.acquire', '{"agent_id": "00000000-0000-7000-8000-00000000a001", "resource_key": "k", "auto_renew": "yes"}'),
 	('event.send', '{"type": "t", "severity": "loud"}'),
 	('task.list', '{"state": "done"}')) AS v (method, params);
+-- no character of a name is cut in two
+SELECT pg_temp.call('task.list', jsonb_build_object(repeat(chr(233), 40), 1)) #>> '{error,data,argument}' = repeat(chr(233), 31) AS whole;
 
 -- The other codes
 SELECT pg_temp.refusal('task.create', jsonb_build_object('type', 't', 'payload', jsonb_build_object('x', repeat('x', 1100000)))) AS "too large";
