@@ -177,7 +177,7 @@ mcp_serve(RpcRequest *request)
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 coord_errfault(RPC_UNKNOWN_METHOD),
 				 errmsg("MCP %s has no method \"%s\"", MCP_MODERN_VERSION, request->method)));
-	if (request->in_batch && (request->modern || method->serve == initialize))
+	if (request->batch->is_array && (request->modern || method->serve == initialize))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 coord_errfault(RPC_INVALID_REQUEST),

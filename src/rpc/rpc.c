@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
+#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/resowner.h"
 
@@ -21,6 +22,10 @@
 #include "rpc/rpc.h"
 
 #define MAX_BATCH 1000
+
+/* jsonb holds 256 MB, and its text may be six times as long, of 1 GB */
+#define MAX_REQUEST_BYTES (64 * 1024 * 1024)
+#define MAX_ANSWER_BYTES (128 * 1024 * 1024)
 
 PG_FUNCTION_INFO_V1(coord_rpc_text);
 PG_FUNCTION_INFO_V1(coord_rpc_jsonb);
@@ -218,7 +223,30 @@ read_request(RpcRequest *request)
 	request->is_notification = id == NULL || mcp_is_notification(request->method);
 }
 
-/* Read and serve a request; the result, or NULL when there is nothing to answer. */
+static void
+check_size(Size size, Size max, const char *what)
+{
+	if (size > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the %s is too large", what),
+				 errdetail("It has %zu bytes; %zu are allowed.", size, max)));
+}
+
+/* The response to a request that was served; an error, so that it is undone, when it cannot be given. */
+static Jsonb *
+success(const RpcRequest *request, Jsonb *result)
+{
+	Jsonb	   *answer;
+
+	if (request->is_notification)
+		return NULL;
+	answer = response(request->session, request->id, result, NULL);
+	check_size(request->batch->answered + VARSIZE(answer), MAX_ANSWER_BYTES, "answer");
+	return answer;
+}
+
+/* Read and serve a request; the response, or NULL when there is nothing to answer. */
 static Jsonb *
 serve(void *arg)
 {
@@ -228,8 +256,10 @@ serve(void *arg)
 	read_request(request);
 	if (mcp_is_notification(request->method))
 		return NULL;
-	if (*request->cancelled != NULL)
-		ReThrowError(*request->cancelled);
+	if (request->batch->cancelled != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg_internal("%s", request->batch->cancelled)));
 	method = rpc_find_method(request->method);
 	if (method == NULL && !mcp_is_method(request->method))
 		ereport(ERROR,
@@ -242,7 +272,13 @@ serve(void *arg)
 				 coord_errargument("params"),
 				 coord_errexpected("an object"),
 				 errmsg("arguments are given by name")));
-	return method != NULL ? rpc_call(request, method, request->params) : mcp_serve(request);
+	return success(request, method != NULL ? rpc_call(request, method, request->params) : mcp_serve(request));
+}
+
+static bool
+is_batch(const Jsonb *message)
+{
+	return JB_ROOT_IS_ARRAY(message) && !JB_ROOT_IS_SCALAR(message);
 }
 
 /* whether a client of MCP answers a request of ours; we make none */
@@ -255,34 +291,36 @@ is_response(const JsonbValue *message)
 		(json_member(members, "result") != NULL || json_member(members, "error") != NULL);
 }
 
-/*
- * Answer one message; NULL when it is to have no answer.  When the statement is cancelled,
- * *cancelled is set, and what comes after that is not served.
- */
+/* Answer one message of a batch, or one alone; NULL when it is to have no answer. */
 static Jsonb *
-answer_one(const JsonbValue *message, const RpcSession *session, bool in_batch, ErrorData **cancelled)
+answer_one(const JsonbValue *message, const RpcSession *session, RpcBatch *batch)
 {
-	RpcRequest	request = {.session = session, .message = message, .in_batch = in_batch, .cancelled = cancelled};
+	RpcRequest	request = {.session = session, .message = message, .batch = batch};
 	ErrorData  *error;
-	Jsonb	   *result;
+	Jsonb	   *answer;
 
 	if (session->mcp && is_response(message))
 		return NULL;
-	result = attempt(serve, &request, &error);
-	if (error != NULL && rpc_is_cancel(error))
-		*cancelled = error;
+	answer = attempt(serve, &request, &error);
+	if (error == NULL)
+		return answer;
+	if (rpc_is_cancel(error))
+		batch->cancelled = MemoryContextStrdup(batch->context, error->message);
 	if (request.is_notification)
 		return NULL;
-	if (error != NULL && request.in_tool)
+	if (request.in_tool)
 		return response(session, request.id, mcp_tool_refusal(&request, error), NULL);
-	return response(session, request.id, result, error);
+	return response(session, request.id, NULL, error);
 }
 
+/* Check a message that is too large or a batch. */
 static Jsonb *
-check_batch(void *arg)
+check_message(void *arg)
 {
-	int			n = *(int *) arg;
+	Jsonb	   *message = arg;
+	int			n = JB_ROOT_COUNT(message);
 
+	check_size(VARSIZE(message), MAX_REQUEST_BYTES, "message");
 	if (n == 0)
 		not_a_request("It is an empty batch.");
 	if (n > MAX_BATCH)
@@ -294,41 +332,44 @@ check_batch(void *arg)
 }
 
 static Jsonb *
-answer_batch(JsonbContainer *batch, const RpcSession *session)
+answer_batch(JsonbContainer *requests, const RpcSession *session)
 {
-	int			n = JsonContainerSize(batch);
+	RpcBatch	batch = {.is_array = true,.context = CurrentMemoryContext};
+	MemoryContext scratch = AllocSetContextCreate(batch.context, "coord request", ALLOCSET_DEFAULT_SIZES);
 	Json		json = {0};
-	bool		silent = true;
-	ErrorData  *error;
-	ErrorData  *cancelled = NULL;
 
-	(void) attempt(check_batch, &n, &error);
-	if (error != NULL)
-		return response(session, NULL, NULL, error);
 	json_begin_array(&json);
-	for (int i = 0; i < n; i++)
+	for (uint32 i = 0; i < JsonContainerSize(requests); i++)
 	{
-		Jsonb	   *one = answer_one(getIthJsonbValueFromContainer(batch, i), session, true, &cancelled);
+		Jsonb	   *one;
 
+		MemoryContextSwitchTo(scratch);
+		one = answer_one(getIthJsonbValueFromContainer(requests, i), session, &batch);
+		MemoryContextSwitchTo(batch.context);
 		if (one != NULL)
 		{
-			json_jsonb(&json, one);
-			silent = false;
+			json_jsonb(&json, memcpy(palloc(VARSIZE(one)), one, VARSIZE(one)));
+			batch.answered += VARSIZE(one);
 		}
+		MemoryContextReset(scratch);
 	}
 	json_end_array(&json);
-	return silent ? NULL : JsonbValueToJsonb(json.value);
+	return batch.answered == 0 ? NULL : JsonbValueToJsonb(json.value);
 }
 
 /* Answer a message, which may be a batch; NULL when nothing is to be answered. */
 static Jsonb *
 answer(Jsonb *message, const RpcSession *session)
 {
-	ErrorData  *cancelled = NULL;
+	RpcBatch	alone = {.context = CurrentMemoryContext};
+	ErrorData  *error;
 	JsonbValue	value;
 
-	if (JB_ROOT_IS_ARRAY(message) && !JB_ROOT_IS_SCALAR(message))
-		return answer_batch(&message->root, session);
+	if (is_batch(message) || VARSIZE(message) > MAX_REQUEST_BYTES)
+	{
+		(void) attempt(check_message, message, &error);
+		return error != NULL ? response(session, NULL, NULL, error) : answer_batch(&message->root, session);
+	}
 	if (JB_ROOT_IS_SCALAR(message))
 		(void) JsonbExtractScalar(&message->root, &value);
 	else
@@ -337,5 +378,5 @@ answer(Jsonb *message, const RpcSession *session)
 		value.val.binary.data = &message->root;
 		value.val.binary.len = VARSIZE(message) - VARHDRSZ;
 	}
-	return answer_one(&value, session, false, &cancelled);
+	return answer_one(&value, session, &alone);
 }

@@ -38,13 +38,21 @@ typedef struct RpcSession
 	JsonbContainer *defaults;	/* values for arguments that a call leaves out, or NULL */
 } RpcSession;
 
+/* requests that came together, or one alone */
+typedef struct RpcBatch
+{
+	bool		is_array;
+	MemoryContext context;		/* where its answer is */
+	char	   *cancelled;		/* the message with which the statement was; no more is served then */
+	Size		answered;		/* bytes of the answers so far */
+} RpcBatch;
+
 /* what is being served */
 typedef struct RpcRequest
 {
 	const RpcSession *session;
 	const JsonbValue *message;
-	bool		in_batch;
-	ErrorData **cancelled;		/* how the statement was cancelled; no more is served then */
+	RpcBatch   *batch;
 	JsonbValue *id;				/* that may be answered; NULL: none */
 	bool		is_notification;	/* nothing is answered */
 	char	   *method;

@@ -168,6 +168,13 @@ SELECT type, unique_key FROM coord.task WHERE unique_key LIKE 'rpc-%';
 ROLLBACK;
 SELECT count(*) FROM coord.task WHERE unique_key LIKE 'rpc-%';
 
+-- What is too large to be answered is undone, and the others are answered
+SELECT pg_temp.call('task.create', jsonb_build_object('type', 't', 'id', '00000000-0000-7000-8000-00000000b003', 'payload', repeat('x', 1048000)), 'state');
+SELECT c ->> 'code' AS code, c ->> 'message' AS message, count(*) > 5 AS many
+FROM (SELECT coalesce(a -> 'error', '{}') AS c FROM jsonb_array_elements(coord.rpc((SELECT jsonb_agg(jsonb_build_object('jsonrpc', '2.0', 'id', g, 'method', 'task.list',
+	'params', '{"task_id": "00000000-0000-7000-8000-00000000b003"}'::jsonb)) FROM generate_series(1, 140) g))) a) b
+GROUP BY 1, 2 ORDER BY 1;
+
 -- A statement that is cancelled ends, and says so to each that was asked: what is not begun is not done
 SELECT pg_temp.call('agent.register', '{"name": "rpc-3", "id": "00000000-0000-7000-8000-00000000a003"}', 'status'),
 	pg_temp.call('lock.acquire', '{"resource_key": "rpc-held", "agent_id": "00000000-0000-7000-8000-00000000a003", "ttl": 600}', 'state');
