@@ -1164,7 +1164,7 @@ COMMENT ON FUNCTION coord.rpc(text) IS
 $$Serves a request of JSON-RPC 2.0, or a batch of up to 1,000, and those of MCP. Each one is served as if in a savepoint of its own: what a failed one did is undone, that of the others is not.
 request: JSON. The methods are the functions under dotted names, with arguments by name: task.claim, lock.acquire and so on; tools/list describes them. Durations are numbers of seconds, times ISO 8601 with an offset.
 Returns the response, or an array of them; NULL when there is nothing to answer. An integer beyond 2^53, which most readers of JSON would round, is a string of digits.
-Errors: none; every failure is a response with error.$$;
+Errors: as rpc(text). Only a statement of which a request was cancelled, and which calls again, gets 57014.$$;
 
 COMMENT ON FUNCTION coord.rpc(jsonb) IS
 $$The same for a request that has been parsed.

@@ -6,6 +6,7 @@
  * subtransaction of its own, and what goes wrong there, from a bad id to a deadlock,
  * is raised, caught here and answered.  So there is one path for every failure, and
  * what a failed request has done is undone, while what others of its batch did stays.
+ * There is one exception, in check_not_cancelled().
  */
 #include "postgres.h"
 
@@ -30,6 +31,9 @@
 PG_FUNCTION_INFO_V1(coord_rpc_text);
 PG_FUNCTION_INFO_V1(coord_rpc_jsonb);
 PG_FUNCTION_INFO_V1(coord_mcp);
+
+/* the start of the last statement of which a request was cancelled */
+static TimestampTz cancelled_statement;
 
 /* a step that may fail, and what it works on */
 typedef Jsonb *(*Step) (void *arg);
@@ -305,7 +309,10 @@ answer_one(const JsonbValue *message, const RpcSession *session, RpcBatch *batch
 	if (error == NULL)
 		return answer;
 	if (rpc_is_cancel(error))
+	{
 		batch->cancelled = MemoryContextStrdup(batch->context, error->message);
+		cancelled_statement = GetCurrentStatementStartTimestamp();
+	}
 	if (request.is_notification)
 		return NULL;
 	if (request.in_tool)
@@ -357,6 +364,19 @@ answer_batch(JsonbContainer *requests, const RpcSession *session)
 	return batch.answered == 0 ? NULL : JsonbValueToJsonb(json.value);
 }
 
+/*
+ * That a request was cancelled is answered.  But a statement that calls again, for the
+ * next row or in a loop, must end some time.
+ */
+static void
+check_not_cancelled(void)
+{
+	if (cancelled_statement == GetCurrentStatementStartTimestamp())
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("canceling statement of which a request was canceled")));
+}
+
 /* Answer a message, which may be a batch; NULL when nothing is to be answered. */
 static Jsonb *
 answer(Jsonb *message, const RpcSession *session)
@@ -365,6 +385,7 @@ answer(Jsonb *message, const RpcSession *session)
 	ErrorData  *error;
 	JsonbValue	value;
 
+	check_not_cancelled();
 	if (is_batch(message) || VARSIZE(message) > MAX_REQUEST_BYTES)
 	{
 		(void) attempt(check_message, message, &error);

@@ -185,3 +185,9 @@ SELECT jsonb_path_query_array(coord.rpc('[
 	{"jsonrpc": "2.0", "id": 3, "method": "task.create", "params": {"type": "t", "unique_key": "rpc-after"}}]'), '$[*].error.data.sqlstate');
 RESET statement_timeout;
 SELECT unique_key FROM coord.task WHERE unique_key LIKE 'rpc-%';
+-- and one that calls again ends
+SET statement_timeout = '200ms';
+SELECT count(coord.rpc('{"jsonrpc": "2.0", "id": 2, "method": "lock.acquire", "params": {"resource_key": "rpc-held", "agent_id": "00000000-0000-7000-8000-00000000a001", "wait": 600}}'))
+FROM generate_series(1, 100);
+RESET statement_timeout;
+SELECT coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "ping"}') AS "the next one";
