@@ -71,13 +71,6 @@ mcp_is_method(const char *method)
 	return find_method(method) != NULL;
 }
 
-/* What a client tells, and wants no answer to. */
-bool
-mcp_is_notification(const char *method)
-{
-	return strncmp(method, "notifications/", strlen("notifications/")) == 0;
-}
-
 static void bad_param(const char *name, const char *expected) pg_attribute_noreturn();
 
 static void

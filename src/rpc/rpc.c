@@ -172,10 +172,11 @@ answer_text(FunctionCallInfo fcinfo, const RpcSession *session)
 	message = attempt(parse, source, &error);
 	if (error != NULL)
 	{
-		/* JSON that jsonb cannot hold has \u0000 in a string, or is too deep */
+		/* JSON that jsonb cannot hold has \u0000 in a string or a number like 1e999999, or is too deep */
 		if (error->sqlerrcode == ERRCODE_INVALID_TEXT_REPRESENTATION)
 			(void) coord_errfault(RPC_PARSE_ERROR);
-		else if (error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER)
+		else if (error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER ||
+				 error->sqlerrcode == ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE)
 			(void) coord_errfault(RPC_INVALID_REQUEST);
 		result = response(session, NULL, NULL, error);
 	}
@@ -224,7 +225,7 @@ read_request(RpcRequest *request)
 		request->params = params->val.binary.data;
 	else if (params != NULL && params->type != jbvNull)
 		not_a_request("Its \"params\" is not an object.");
-	request->is_notification = id == NULL || mcp_is_notification(request->method);
+	request->is_notification = id == NULL;
 }
 
 static void
@@ -258,8 +259,6 @@ serve(void *arg)
 	const RpcMethod *method;
 
 	read_request(request);
-	if (mcp_is_notification(request->method))
-		return NULL;
 	if (request->batch->cancelled != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),

@@ -71,7 +71,6 @@ extern Jsonb *rpc_refusal(const ErrorData *error);
 
 /* mcp.c */
 extern bool mcp_is_method(const char *method);
-extern bool mcp_is_notification(const char *method);
 extern Jsonb *mcp_serve(RpcRequest *request);
 extern Jsonb *mcp_tool_refusal(const RpcRequest *request, const ErrorData *error);
 

@@ -15,7 +15,7 @@ FROM unnest(ARRAY['2024-11-05', '2025-03-26', '2025-06-18', '2025-11-25', '2026-
 SELECT pg_temp.ask('initialize', '{"protocolVersion": "2025-11-25"}');
 SELECT pg_temp.ask('initialize', '{}');
 SELECT coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-11-25"}}') #> '{result,capabilities}' AS "without a session";
-SELECT pg_temp.ask('ping'), pg_temp.ask('notifications/initialized'), pg_temp.ask('logging/setLevel', '{"level": "info"}');
+SELECT pg_temp.ask('ping'), coord.mcp('{"jsonrpc": "2.0", "method": "notifications/initialized"}'), pg_temp.ask('logging/setLevel', '{"level": "info"}');
 SELECT pg_temp.ask('logging/setLevel', '{"level": "loud"}');
 SELECT pg_temp.ask('resources/list'), pg_temp.ask('server/discover') #> '{error,code}' AS "no revision";
 SELECT pg_temp.ask('tools/list', '{"cursor": "x"}') #> '{error,data}';

@@ -35,11 +35,13 @@ SELECT message, coord.rpc(message) #- '{error,data}' AS answer FROM (VALUES
 	('{"jsonrpc": "2.0", "id": 1}'),
 	('{"jsonrpc": "2.0", "id": 1, "method": 5}'),
 	('{"jsonrpc": "2.0", "id": 1, "method": "no.such"}'),
+	('{"jsonrpc": "2.0", "id": 1, "method": "notifications/initialized"}'),
 	('{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": 5}'),
 	('{"jsonrpc": "2.0", "id": 1, "method": "queue.pause", "params": ["default"]}'),
 	('{"jsonrpc": "2.0", "id": 1, "result": {}}'),
 	('1'), ('"x"'), ('null'), ('{}'), ('[]'), (''), ('{'),
-	('{"jsonrpc": "2.0", "id": 1, "method": "ping\u0000"}')) AS v (message);
+	('{"jsonrpc": "2.0", "id": 1, "method": "ping\u0000"}'),
+	('{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"x": 1e999999}}')) AS v (message);
 SELECT jsonb_path_query_array(coord.rpc('[1, "x", {}]'), '$[*].error.code') AS "three that are none";
 SELECT coord.rpc(repeat('[', 100000)) #> '{error,code}' AS "too deep";
 SELECT coord.rpc(NULL::text) IS NULL AS "nothing asked", coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "ping"}'::jsonb) AS jsonb;
