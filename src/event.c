@@ -29,7 +29,7 @@ PG_FUNCTION_INFO_V1(coord_event_ack);
 PG_FUNCTION_INFO_V1(coord_inbox);
 
 static void add_unacknowledged(FunctionCallInfo fcinfo, const pg_uuid_t *agent_id, int max_events);
-static void acknowledge(const pg_uuid_t *agent_id, int64 position);
+static void acknowledge(const pg_uuid_t *agent_id, int64 position, const char *argument);
 static const char *check_severity(char *severity);
 static const pg_uuid_t *recipient_by_name(Jsonb *payload);
 
@@ -141,7 +141,7 @@ coord_event_ack(PG_FUNCTION_ARGS)
 
 	store_open(&scope);
 	(void) coord_owned_agent(agent_id);
-	acknowledge(agent_id, position);
+	acknowledge(agent_id, position, "position");
 	store_close(&scope);
 	PG_RETURN_INT64(position);
 }
@@ -158,7 +158,7 @@ coord_inbox(PG_FUNCTION_ARGS)
 	store_open(&scope);
 	(void) coord_owned_agent(agent_id);
 	if (!PG_ARGISNULL(1))
-		acknowledge(agent_id, PG_GETARG_INT64(1));
+		acknowledge(agent_id, PG_GETARG_INT64(1), "ack");
 	add_unacknowledged(fcinfo, agent_id, max_events);
 	store_close(&scope);
 	return (Datum) 0;
@@ -176,12 +176,12 @@ add_unacknowledged(FunctionCallInfo fcinfo, const pg_uuid_t *agent_id, int max_e
 }
 
 static void
-acknowledge(const pg_uuid_t *agent_id, int64 position)
+acknowledge(const pg_uuid_t *agent_id, int64 position, const char *argument)
 {
 	if (position > store_last_position())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 coord_errargument("position"),
+				 coord_errargument(argument),
 				 errmsg("no event has the position " INT64_FORMAT " yet", position),
 				 errdetail("The highest one is not above " INT64_FORMAT ".", store_last_position())));
 	if (position < store_event_cursor(agent_id) || !store_event_ack(agent_id, position))
