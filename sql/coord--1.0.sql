@@ -1043,7 +1043,7 @@ Errors: P0002 no such task; 55000 it is completed or dead; 42501 an agent of ano
 
 COMMENT ON FUNCTION coord.task_redrive(uuid, text) IS
 $$Makes dead letters, tasks whose attempts are used up, pending again, with no attempts. With neither argument, all of them.
-task_id: only that one. queue: only those of that queue.
+task_id: only that one. queue: only those of that queue, when task_id is NULL.
 Returns how many were made pending. Those whose unique_key a new task has are left.
 Errors: P0002 no such task or queue; 55000 the task is not dead, or its unique_key is in use.$$;
 

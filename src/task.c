@@ -203,7 +203,7 @@ coord_task_redrive(PG_FUNCTION_ARGS)
 	{
 		coord_check_task(store_caller(), id, COORD_CREATE);
 		check_state_is_dead(id);
-		n = redrive_dead(id, queue, coord_now());
+		n = redrive_dead(id, NULL, coord_now());
 	}
 	else if (queue != NULL || coord_may(store_caller(), NULL, COORD_CREATE))
 	{

@@ -22,7 +22,7 @@ static void check_names(const RpcRequest *request, const RpcMethod *method, cons
 						JsonbContainer *arguments);
 static JsonbValue *find_value(const RpcRequest *request, const RpcMethod *method,
 							  const RpcArgument *argument, JsonbContainer *arguments);
-static JsonbValue *with_defaults(const JsonbValue *array, const RpcMethod *elements, JsonbContainer *defaults);
+static JsonbValue *each_with_defaults(const JsonbValue *array, const RpcMethod *elements, JsonbContainer *defaults);
 static Jsonb *run(const RpcMethod *method, RpcFunction *function, Datum *values, char *nulls);
 
 /*
@@ -118,43 +118,45 @@ find_value(const RpcRequest *request, const RpcMethod *method, const RpcArgument
 		return NULL;
 	if (defaults != NULL && method->elements != NULL && value->type == jbvBinary &&
 		JsonContainerIsArray(value->val.binary.data))
-		return with_defaults(value, rpc_find_method(method->elements), defaults);
+		return each_with_defaults(value, rpc_find_method(method->elements), defaults);
 	return value;
 }
 
-/* An array of objects, each with the session's defaults for members that it lacks. */
-static JsonbValue *
-with_defaults(const JsonbValue *array, const RpcMethod *elements, JsonbContainer *defaults)
+/* An object with the session's defaults for arguments that it leaves out. */
+static Jsonb *
+with_defaults(JsonbValue *object, const RpcFunction *function, JsonbContainer *defaults)
 {
-	RpcFunction *function = rpc_function(elements);
-	JsonbIterator *iterator;
-	JsonbValue	element;
 	Json		json = {0};
-	Jsonb	   *lacking;
 
 	json_begin_object(&json);
 	for (int i = 0; i < function->nargs; i++)
 	{
-		JsonbValue *value = json_member(defaults, function->args[i].name);
+		const char *name = function->args[i].name;
+		JsonbValue *given = json_member(object->val.binary.data, name);
+		JsonbValue *value = json_member(defaults, name);
 
-		if (value != NULL)
-			json_jsonb_member(&json, function->args[i].name, JsonbValueToJsonb(value));
+		if (value != NULL && (given == NULL || given->type == jbvNull))
+			json_jsonb_member(&json, name, JsonbValueToJsonb(value));
 	}
 	json_end_object(&json);
-	lacking = JsonbValueToJsonb(json.value);
+	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(JsonbValueToJsonb(object)),
+											  JsonbPGetDatum(JsonbValueToJsonb(json.value))));
+}
 
-	memset(&json, 0, sizeof(json));
+/* An array with the session's defaults for each object in it. */
+static JsonbValue *
+each_with_defaults(const JsonbValue *array, const RpcMethod *elements, JsonbContainer *defaults)
+{
+	RpcFunction *function = rpc_function(elements);
+	JsonbIterator *iterator = JsonbIteratorInit(array->val.binary.data);
+	JsonbValue	element;
+	Json		json = {0};
+
 	json_begin_array(&json);
-	iterator = JsonbIteratorInit(array->val.binary.data);
 	(void) JsonbIteratorNext(&iterator, &element, true);
 	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
-	{
-		Jsonb	   *object = JsonbValueToJsonb(&element);
-
-		if (json_is_object(&element))
-			object = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(lacking), JsonbPGetDatum(object)));
-		json_jsonb(&json, object);
-	}
+		json_jsonb(&json, json_is_object(&element) ?
+				   with_defaults(&element, function, defaults) : JsonbValueToJsonb(&element));
 	json_end_array(&json);
 	return json.value;
 }

@@ -49,10 +49,16 @@ SELECT params, pg_temp.ask('tools/call', params::jsonb) AS answer FROM (VALUES
 SELECT pg_temp.ask('tools/call', '{"name": "task_create", "arguments": {"type": "t"}}', :'defaults') #> '{result,structuredContent,queue}' AS "mcp",
 	pg_temp.ask('tools/call', '{"name": "task_create", "arguments": {"type": "t", "queue": "other"}}', :'defaults') #> '{result,structuredContent,queue}' AS "other",
 	pg_temp.ask('tools/call', '{"name": "event_send", "arguments": {"type": "t"}}', :'defaults') #> '{result,structuredContent,sender_id}' AS sender;
-SELECT pg_temp.ask('tools/call', '{"name": "task_create_many", "arguments": {"tasks": [{"type": "a"}, {"type": "b"}, {"type": "c", "queue": "other"}]}}',
+SELECT pg_temp.ask('tools/call', '{"name": "task_create_many", "arguments": {"tasks": [{"type": "a"}, {"type": "b"}, {"type": "c", "queue": "other"}, {"type": "d", "queue": null}]}}',
 	:'defaults') #> '{result,structuredContent,ids}' AS ids \gset
 SELECT type, queue FROM coord.task WHERE :'ids'::jsonb ? id::text ORDER BY type;
+SELECT pg_temp.ask('tools/call', '{"name": "inbox", "arguments": {"ack": 9007199254740991}}', :'defaults') #> '{result,structuredContent,argument}' AS "its own name";
 SELECT pg_temp.ask('tools/call', '{"name": "task_claim", "arguments": {"wait": -1}}', :'defaults') #> '{result,structuredContent,argument}' AS "bad",
 	pg_temp.ask('tools/call', '{"name": "task_claim", "arguments": {"wait": 30, "max_tasks": 3}}', :'defaults') #> '{result,structuredContent,tasks,2,type}' AS "not waited for",
 	pg_temp.ask('tools/call', '{"name": "agent_retire"}', :'defaults') #> '{result,structuredContent,argument}' AS "not by default";
+-- a task is redriven whatever queue the session has
+SELECT pg_temp.ask('tools/call', '{"name": "task_create", "arguments": {"type": "t", "queue": "other", "max_attempts": 1, "id": "00000000-0000-7000-8000-00000000e002"}}') IS NOT NULL AS created;
+SELECT pg_temp.ask('tools/call', '{"name": "task_claim", "arguments": {"task_id": "00000000-0000-7000-8000-00000000e002"}}', :'defaults') #> '{result,structuredContent,tasks,0,fencing_token}' AS token \gset
+SELECT pg_temp.ask('tools/call', ('{"name": "task_fail", "arguments": {"task_id": "00000000-0000-7000-8000-00000000e002", "fencing_token": ' || :'token' || '}}')::jsonb) #> '{result,structuredContent,state}' AS failed;
+SELECT pg_temp.ask('tools/call', '{"name": "task_redrive", "arguments": {"task_id": "00000000-0000-7000-8000-00000000e002"}}', :'defaults') #> '{result,structuredContent}' AS redriven;
 SELECT coord.mcp('{}', '[]');
