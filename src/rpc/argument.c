@@ -103,13 +103,13 @@ interval_argument(const RpcArgument *argument, const JsonbValue *value)
 	return IntervalPGetDatum(coord_usec_to_interval(DatumGetInt64(DirectFunctionCall1(numeric_int8, usec))));
 }
 
-/* Whether a time tells its offset at the end: Z, +hh, +hhmm or +hh:mm. */
+/* Whether a time begins with its year, whatever DateStyle is, and ends with its offset: Z, +hh, +hhmm or +hh:mm. */
 static bool
-has_offset(const char *time)
+is_iso_time(const char *time)
 {
 	const char *sign;
 
-	if (strlen(time) < strlen("2026-01-31T12:00Z") || !isdigit((unsigned char) time[0]))
+	if (strlen(time) < strlen("2026-01-31T12:00Z") || strspn(time, "0123456789") < 4)
 		return false;
 	if (pg_toupper((unsigned char) time[strlen(time) - 1]) == 'Z')
 		return true;
@@ -122,7 +122,7 @@ time_argument(const RpcArgument *argument, const JsonbValue *value)
 {
 	char	   *time = string_argument(argument, value);
 
-	if (!has_offset(time))
+	if (!is_iso_time(time))
 		bad_argument(argument);
 	return DirectFunctionCall3(timestamptz_in, CStringGetDatum(time),
 							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));

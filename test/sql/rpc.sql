@@ -124,6 +124,7 @@ SELECT pg_temp.refusal(method, params) FROM (VALUES
 	('task.create', '{"type": "t", "run_at": "tomorrow"}'),
 	('task.create', '{"type": "t", "run_at": "2026-01-01T00:00:00"}'),
 	('task.create', '{"type": "t", "run_at": "2026-13-01T00:00:00Z"}'),
+	('task.create', '{"type": "t", "run_at": "01-02-2026T00:00:00Z"}'),
 	('task.create', '{"type": "t", "depends_on": "x"}'),
 	('task.create', '{"type": "t", "depends_on": [1]}'),
 	('task.create', '{"type": "t", "depends_on": ["00000000-0000-7000-8000-00000000b0ff"]}'),
