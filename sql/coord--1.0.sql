@@ -954,7 +954,7 @@ Errors: 22023 bad argument.$$;
 COMMENT ON FUNCTION coord.lease_acquire(text, uuid, interval, boolean, interval, interval) IS
 $$Takes a resource for an agent, for a while: nobody else gets it before the lease is released or expires. Waits only if it is told to.
 resource_key: 1 to 512 bytes. agent_id: an active agent. ttl: how long, from now, within coord.min_lease_ttl and coord.max_lease_ttl; NULL is coord.default_lease_ttl. auto_renew: whether the server renews the lease at every ttl/3 while the agent is active. wait: how long to wait while another agent holds the resource; who came first is served first, and gets it the moment it is released or expires. max_hold: how long after it was acquired auto_renew stops; NULL is never.
-Returns the lease, or no row when another agent holds the resource, waits for it, or is changing it in an open transaction. Held by this agent already: renewed, the same id and fencing_token. Otherwise a new id and a higher fencing_token.
+Returns the lease. When another agent holds the resource, waits for it, or is changing it in an open transaction: no row, which in JSON is the error 1002 with holder, expires_at and retry_after. Held by this agent already: renewed, the same id and fencing_token. Otherwise a new id and a higher fencing_token.
 Errors: 22004, 22023 bad argument; P0002 no such agent; 55000 it is not active, also while it waits, or there is a wait and coord is not in shared_preload_libraries; 42501 it belongs to another role. Who waited in vain in a deadlock gets a warning, 40P01.$$;
 
 COMMENT ON FUNCTION coord.lease_renew(uuid, interval) IS
@@ -972,7 +972,7 @@ Errors: P0002 no such lease; 55000 it belongs to a claimed task, which must be c
 COMMENT ON FUNCTION coord.lease_assert(text, bigint) IS
 $$Makes sure that a token holds a resource now, and that nobody else is granted the resource before this transaction ends: a write in the same transaction cannot be made by a holder that has lost its lease.
 resource_key: the resource. fencing_token: that of the lease, as it was granted.
-Returns nothing: no error means that the token holds the resource.
+Returns nothing: no error means that the token holds the resource. A call that is a transaction of its own, as those of MCP are, only tells that it does now.
 Errors: 55000 the token does not hold the resource.$$;
 
 COMMENT ON FUNCTION coord.lease_list(text, uuid, text, text, integer) IS
@@ -1002,7 +1002,7 @@ Errors: as task_create; 22023 also for an unknown member and for dependencies th
 COMMENT ON FUNCTION coord.task_claim(uuid, text, uuid, text, interval, integer) IS
 $$Claims tasks for an agent: nobody else gets them before the claim ends, by task_complete, task_fail or task_release, or by running out at lease_expires_at, which task_renew moves. Also a heartbeat.
 agent_id: an active agent. queue: the queue to claim from, when task_id is NULL. task_id: that task and no other; NULL is the next ones of the queue. resource_key: a lease to take with the claim, for tasks that have none of their own. lease_ttl: how long the claim lasts, unless it is renewed; NULL is the queue's. max_tasks: how many at most, 1 to 10,000, when task_id is NULL.
-Returns the tasks, highest priority first, then earliest run_at, then oldest, each with its fencing_token and lease_expires_at; no row when none is claimable. Tasks whose resource is held are passed over.
+Returns the tasks, highest priority first, then earliest run_at, then oldest, each with its fencing_token and lease_expires_at; none when none is claimable. Tasks whose resource is held are passed over.
 Errors: 22004, 22023 bad argument; P0002 no such agent or task; 55000 the agent is not active; 42501 it belongs to another role. With task_id also: 55P03 the task is claimed, its resource is held, an open transaction is changing either, or the queue is at max_claimed; 55000 it is not claimable.$$;
 
 COMMENT ON FUNCTION coord.task_renew(uuid, bigint, interval, jsonb) IS
@@ -1152,7 +1152,7 @@ Errors: 22004 an argument is NULL; 22023 no event has that position yet; 55000 a
 COMMENT ON FUNCTION coord.inbox(uuid, bigint, integer) IS
 $$Reads an agent's events: acknowledges those that it has handled, then returns the next ones, as event_ack and event_poll do. What is not acknowledged comes again with the next call.
 agent_id: the agent that the events are for. ack: the position of the last event that was handled, which acknowledges all up to it; NULL acknowledges none. max_events: how many at most, 1 to 10,000; NULL is 20.
-Returns the events that are addressed to the agent, those of its channels and those to everyone, in the order of their positions; no row when there are none.
+Returns the events that are addressed to the agent, those of its channels and those to everyone, in the order of their positions; none when all are acknowledged.
 Errors: 22004, 22023 bad argument, or no event has the position ack yet; 55000 a later one is acknowledged already, or was given before the agent was registered; P0002 no such agent; 42501 it belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.sweep() IS

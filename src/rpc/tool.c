@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_collation_d.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type_d.h"
 #include "commands/comment.h"
@@ -19,6 +20,7 @@
 #include "optimizer/optimizer.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
@@ -143,9 +145,16 @@ argument_text(const Texts *texts, const RpcFunction *function, const char *name)
 	return "";
 }
 
-/* A text in which each setting of coord is followed by its value. */
 static char *
-with_settings(const char *text)
+replaced(const char *source, const char *what, const char *by)
+{
+	return TextDatumGetCString(DirectFunctionCall3Coll(replace_text, C_COLLATION_OID, CStringGetTextDatum(source),
+													   CStringGetTextDatum(what), CStringGetTextDatum(by)));
+}
+
+/* A text for who writes JSON: each setting of coord is followed by its value, and NULL is what is left out. */
+static char *
+for_json(const char *text)
 {
 	StringInfoData result;
 	const char *name;
@@ -165,7 +174,7 @@ with_settings(const char *text)
 		text = name + len;
 	}
 	appendStringInfoString(&result, text);
-	return result.data;
+	return replaced(result.data, "NULL", "omitted");
 }
 
 static void
@@ -175,7 +184,7 @@ add_tool(Json *json, const RpcMethod *method, const RpcSession *session)
 
 	json_begin_object(json);
 	json_string_member(json, "name", rpc_tool_name(method));
-	json_string_member(json, "description", with_settings(psprintf("%s %s", texts.summary, texts.returns)));
+	json_string_member(json, "description", for_json(psprintf("%s %s", texts.summary, texts.returns)));
 	json_key(json, "inputSchema");
 	add_input_schema(json, method, session);
 	json_key(json, "outputSchema");
@@ -326,7 +335,7 @@ add_argument(Json *json, const RpcMethod *method, int n, const Texts *texts, con
 	const RpcFunction *function = rpc_function(method);
 	const RpcArgument *argument = &function->args[n];
 	JsonbValue *standing = session_default(session, method, argument);
-	char	   *text = with_settings(argument_text(texts, function, argument->name));
+	char	   *text = for_json(argument_text(texts, function, argument->name));
 
 	if (argument->type == INTERVALOID)
 		text = psprintf("Seconds: %s", text);

@@ -2,7 +2,7 @@
 -- agent may call is missing, no argument lacks a type or a text, and what is described is
 -- what is accepted.
 BEGIN;
-SELECT plan(13);
+SELECT plan(14);
 
 CREATE TEMP TABLE tool AS
 SELECT t ->> 'name' AS name, t -> 'inputSchema' AS input, t -> 'outputSchema' AS output, t ->> 'description' AS description, n
@@ -38,6 +38,8 @@ SELECT is_empty($$SELECT name FROM tool WHERE length(description) < 30 OR descri
 SELECT is_empty($$SELECT name FROM tool WHERE input ->> 'type' <> 'object' OR output ->> 'type' <> 'object'
 	OR input -> 'additionalProperties' <> 'false' OR input -> 'required' = '[]' OR name !~ '^[a-z_]{1,64}$'$$,
 	'schemas are of objects, and names have no dot');
+SELECT is_empty($$SELECT name FROM tool WHERE concat(description, input) ~ '\mNULL\M|coord\.[a-z_]+ [^(]'$$,
+	'what JSON has no word for is put otherwise, and settings are shown with their values');
 SELECT is_empty($$SELECT tool FROM argument WHERE schema::text ~ 'null[,}]'$$, 'no member of a schema is null');
 
 -- A session's defaults stand in for what a call leaves out, and are shown so
