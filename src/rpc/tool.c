@@ -311,7 +311,11 @@ session_default(const RpcSession *session, const RpcMethod *method, const RpcArg
 	return rpc_takes_default(method, argument) ? json_member(session->defaults, argument->name) : NULL;
 }
 
-/* The type of an argument, as it is to be given: narrower than what is accepted. */
+/*
+ * The type of an argument, as it is to be given: narrower than what is accepted.  Some
+ * models' interfaces, Gemini's first of all, refuse every tool of a server when one
+ * argument has two types or a format other than date-time.
+ */
 static void
 add_argument_type(Json *json, const RpcMethod *method, const RpcArgument *argument, const RpcSession *session)
 {
@@ -323,6 +327,21 @@ add_argument_type(Json *json, const RpcMethod *method, const RpcArgument *argume
 	}
 	else if (argument->type == JSONBOID)
 		add_type(json, "object", NULL, false);	/* models give a string where any type will do */
+	else if (argument->type == UUIDOID)
+		add_type(json, "string", NULL, false);
+	else if (argument->type == UUIDARRAYOID)
+	{
+		add_type(json, "array", NULL, false);
+		json_key(json, "items");
+		json_begin_object(json);
+		add_type(json, "string", NULL, false);
+		json_end_object(json);
+	}
+	else if (argument->type == INT8OID)
+	{
+		add_type(json, "string", NULL, false);	/* no client rounds it */
+		json_string_member(json, "pattern", DIGITS);
+	}
 	else
 		add_value_schema(json, argument->type, false);
 	if (argument->type == INTERVALOID)
@@ -339,8 +358,12 @@ add_argument(Json *json, const RpcMethod *method, int n, const Texts *texts, con
 
 	if (argument->type == INTERVALOID)
 		text = psprintf("Seconds: %s", text);
+	if (argument->type == UUIDOID)
+		text = psprintf("UUID: %s", text);
+	if (argument->type == UUIDARRAYOID)
+		text = psprintf("UUIDs: %s", text);
 	if (argument->type == INT8OID)
-		text = psprintf("%s As it was returned: a number, or a string of digits.", text);
+		text = psprintf("%s All its digits, as a string; the number, as it was returned, is taken too.", text);
 	json_key(json, argument->name);
 	json_begin_object(json);
 	add_argument_type(json, method, argument, session);

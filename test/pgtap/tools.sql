@@ -2,7 +2,7 @@
 -- agent may call is missing, no argument lacks a type or a text, and what is described is
 -- what is accepted.
 BEGIN;
-SELECT plan(14);
+SELECT plan(15);
 
 CREATE TEMP TABLE tool AS
 SELECT t ->> 'name' AS name, t -> 'inputSchema' AS input, t -> 'outputSchema' AS output, t ->> 'description' AS description, n
@@ -40,6 +40,8 @@ SELECT is_empty($$SELECT name FROM tool WHERE input ->> 'type' <> 'object' OR ou
 	'schemas are of objects, and names have no dot');
 SELECT is_empty($$SELECT name FROM tool WHERE concat(description, input) ~ '\mNULL\M|coord\.[a-z_]+ [^(]'$$,
 	'what JSON has no word for is put otherwise, and settings are shown with their values');
+SELECT is_empty($$SELECT name FROM tool WHERE input::text ~ '"type": \[|"format": "(?!date-time)'$$,
+	'an argument has one type, and no format that Gemini refuses');
 SELECT is_empty($$SELECT tool FROM argument WHERE schema::text ~ 'null[,}]'$$, 'no member of a schema is null');
 
 -- A session's defaults stand in for what a call leaves out, and are shown so
