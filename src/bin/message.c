@@ -67,7 +67,7 @@ message_read(Json value, Message *message)
 	message->params = top[2];
 	if (top[1].kind == JSON_KIND_ABSENT && (top[3].kind != JSON_KIND_ABSENT || top[4].kind != JSON_KIND_ABSENT))
 		message->kind = MESSAGE_RESPONSE;
-	else if (top[0].kind == JSON_KIND_ABSENT || message_is_notification(message))
+	else if (top[0].kind == JSON_KIND_ABSENT)
 		message->kind = message->method.kind == JSON_KIND_STRING ? MESSAGE_NOTIFICATION : MESSAGE_BAD;
 	else if (may_be_id(top[0]))
 	{
@@ -90,7 +90,7 @@ message_read(Json value, Message *message)
 	message->arguments = message->is_call ? params[1] : message->params;
 }
 
-/* Is it what a client only tells, whatever id it may have? */
+/* Is it one of those that only MCP knows, and that tell something to us? */
 bool
 message_is_notification(const Message *message)
 {
