@@ -143,7 +143,7 @@ valgrind-mcp:
 test:
 	@test/harness/run-suites
 
-test-regress test-isolation test-pgtap test-tap:
+test-regress test-isolation test-pgtap test-tap test-clients:
 	@test/harness/run-suites $(@:test-%=%)
 
 # Servers that check more, which the first run builds (see test/harness/build-server).
@@ -167,7 +167,7 @@ help:
 	@echo 'make torture-queue   the same for queues: no task is stranded, passed over or claimed twice'
 	@echo 'make torture-events  the same for events: none is missed, doubled or out of order, in spite of crashes'
 	@echo 'make test            all suites, on throw-away clusters'
-	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap'
+	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap, test-clients'
 	@echo 'make valgrind-mcp    the tests of coord-mcp, under valgrind'
 	@echo 'make test-assert     all suites on a server with assertions, which the first run builds; likewise test-asan'
 	@echo '                     and test-valgrind (SUITES="regress tap:018": those; for others see test/harness/on-server)'
@@ -176,5 +176,5 @@ help:
 
 .PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-report bench-deadlines
-.PHONY: torture torture-queue torture-events valgrind-mcp test test-regress test-isolation test-pgtap test-tap help
+.PHONY: torture torture-queue torture-events valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients help
 .PHONY: test-assert test-asan test-valgrind lint

@@ -16,7 +16,7 @@ my $examples = "$FindBin::RealBin/../../examples";
 my %interpreter = ('listen.py' => '/usr/bin/python3', 'listen.cjs' => 'node');
 my @programs = sort keys %interpreter;
 
-$ENV{NODE_PATH} = "$FindBin::RealBin/../cache/nodejs";
+$ENV{NODE_PATH} = "$FindBin::RealBin/../clients/node_modules";
 
 my @started;                        # all processes that this test has started
 
