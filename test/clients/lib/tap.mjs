@@ -47,7 +47,7 @@ export async function until(condition, what, seconds = 30) {
     const value = await condition();
     if (value) return value;
     if (Date.now() > give_up) throw new Error(`in vain for ${seconds} s: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
 
