@@ -133,6 +133,10 @@ torture-events:
 	@test/harness/with-cluster -o fsync=on -o synchronous_commit=on -o max_prepared_transactions=40 -- \
 		/usr/bin/python3 test/torture/events.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
+# In short it is in test-clients.
+fuzz-rpc:
+	@SEED='$(SEED)' COUNT='$(or $(COUNT),100000)' COORD_CLIENTS=fuzz test/harness/run-suites clients
+
 # The tests of the bridge, with each bridge under valgrind.
 valgrind-mcp:
 	@test/harness/prepare valgrind
@@ -168,6 +172,7 @@ help:
 	@echo 'make torture-events  the same for events: none is missed, doubled or out of order, in spite of crashes'
 	@echo 'make test            all suites, on throw-away clusters'
 	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap, test-clients'
+	@echo 'make fuzz-rpc        mutated requests to coord.rpc, coord.mcp and coord-mcp (SEED=1 COUNT=100000)'
 	@echo 'make valgrind-mcp    the tests of coord-mcp, under valgrind'
 	@echo 'make test-assert     all suites on a server with assertions, which the first run builds; likewise test-asan'
 	@echo '                     and test-valgrind (SUITES="regress tap:018": those; for others see test/harness/on-server)'
@@ -176,5 +181,5 @@ help:
 
 .PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-report bench-deadlines
-.PHONY: torture torture-queue torture-events valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients help
+.PHONY: torture torture-queue torture-events fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients help
 .PHONY: test-assert test-asan test-valgrind lint
