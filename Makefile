@@ -135,14 +135,14 @@ torture-events:
 
 # In short it is in test-clients.
 fuzz-rpc:
-	@SEED='$(SEED)' COUNT='$(or $(COUNT),100000)' COORD_CLIENTS=fuzz test/harness/run-suites clients
+	@SEED='$(SEED)' COUNT='$(or $(COUNT),100000)' test/harness/run-suites clients:fuzz
 
 # The tests of the bridge, with each bridge under valgrind.
 valgrind-mcp:
 	@test/harness/prepare valgrind
-	@COORD_TAP='03[34]_coord_mcp*' PG_TEST_TIMEOUT_DEFAULT=300 \
+	@PG_TEST_TIMEOUT_DEFAULT=300 \
 		COORD_MCP_WRAPPER='valgrind -q --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=99' \
-		test/harness/run-suites tap
+		test/harness/run-suites 'tap:03[34]'
 
 test:
 	@test/harness/run-suites
