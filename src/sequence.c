@@ -26,6 +26,7 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "catalog/namespace.h"
 #include "commands/sequence.h"
 #include "utils/fmgrprotos.h"
@@ -36,6 +37,7 @@
 #include "locks.h"
 #include "sequence.h"
 #include "store/installation.h"
+#include "store/store.h"
 #include "worker/shared.h"
 
 #define COUNTER_BITS 51
@@ -89,6 +91,24 @@ next_number(const char *sequence)
 	}
 	coord_unlock(&tag);
 	return number;
+}
+
+/* Whether numbers that are drawn now are beyond 2^53, which is so from the fourth timeline on. */
+bool
+coord_numbers_are_long(void)
+{
+	StoreScope	scope;
+	TimeLineID	timeline;
+	int64		last;
+
+	store_open(&scope);
+	last = store_last_fencing_token();
+	store_close(&scope);
+	if (RecoveryInProgress())
+		(void) GetXLogReplayRecPtr(&timeline);
+	else
+		timeline = GetWALInsertionTimeLine();
+	return Max((int64) timeline, last >> COUNTER_BITS) >= INT64CONST(1) << (53 - COUNTER_BITS);
 }
 
 int64

@@ -26,6 +26,7 @@
 #include "utils/typcache.h"
 
 #include "rpc/rpc.h"
+#include "sequence.h"
 
 #define DIGITS "^-?[0-9]+$"
 
@@ -314,7 +315,8 @@ session_default(const RpcSession *session, const RpcMethod *method, const RpcArg
 /*
  * The type of an argument, as it is to be given: narrower than what is accepted.  Some
  * models' interfaces, Gemini's first of all, refuse every tool of a server when one
- * argument has two types or a format other than date-time.
+ * argument has two types or a format other than date-time.  So a token is described as
+ * what it is now in answers, see json_exact_int().
  */
 static void
 add_argument_type(Json *json, const RpcMethod *method, const RpcArgument *argument, const RpcSession *session)
@@ -337,11 +339,13 @@ add_argument_type(Json *json, const RpcMethod *method, const RpcArgument *argume
 		add_type(json, "string", NULL, false);
 		json_end_object(json);
 	}
-	else if (argument->type == INT8OID)
+	else if (argument->type == INT8OID && coord_numbers_are_long())
 	{
-		add_type(json, "string", NULL, false);	/* no client rounds it */
+		add_type(json, "string", NULL, false);
 		json_string_member(json, "pattern", DIGITS);
 	}
+	else if (argument->type == INT8OID)
+		add_type(json, "integer", NULL, false);
 	else
 		add_value_schema(json, argument->type, false);
 	if (argument->type == INTERVALOID)
@@ -363,7 +367,7 @@ add_argument(Json *json, const RpcMethod *method, int n, const Texts *texts, con
 	if (argument->type == UUIDARRAYOID)
 		text = psprintf("UUIDs: %s", text);
 	if (argument->type == INT8OID)
-		text = psprintf("%s All its digits, as a string; the number, as it was returned, is taken too.", text);
+		text = psprintf("%s Give it exactly as it was returned.", text);
 	json_key(json, argument->name);
 	json_begin_object(json);
 	add_argument_type(json, method, argument, session);

@@ -1,8 +1,8 @@
 /*
  * installation.c
- *		When the extension was created in this database.
+ *		When the extension was created in this database, and how far its tokens are.
  *
- * Remembered for as long as the table is the same one: DROP EXTENSION and
+ * The former is remembered for as long as the table is the same one: DROP EXTENSION and
  * CREATE EXTENSION in a living session make another.
  */
 #include "postgres.h"
@@ -28,4 +28,14 @@ store_installed_at(void)
 		known_relid = relid;
 	}
 	return known;
+}
+
+/* The last fencing token that was drawn, here or where a dump came from. */
+int64
+store_last_fencing_token(void)
+{
+	static StorePlan plan = {.sql = "SELECT last_value FROM coord.fencing_token"};
+
+	store_run(&plan, 0, NULL);
+	return store_int8(0, 1, 0);
 }

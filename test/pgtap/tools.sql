@@ -2,7 +2,7 @@
 -- agent may call is missing, no argument lacks a type or a text, and what is described is
 -- what is accepted.
 BEGIN;
-SELECT plan(15);
+SELECT plan(19);
 
 CREATE TEMP TABLE tool AS
 SELECT t ->> 'name' AS name, t -> 'inputSchema' AS input, t -> 'outputSchema' AS output, t ->> 'description' AS description, n
@@ -57,6 +57,21 @@ SELECT is((SELECT input #>> '{properties,queue,default}' FROM bridged WHERE name
 		|| (SELECT input #>> '{properties,tasks,items,properties,queue,default}' FROM bridged WHERE name = 'task_create_many')
 		|| coalesce((SELECT input #>> '{properties,queue,default}' FROM bridged WHERE name = 'task_list'), '-'), 'qq-',
 	'a default for queue too, also for each of many tasks');
+
+-- A token that most readers of JSON would round is a string of digits, in answers and where it is given back
+CREATE FUNCTION pg_temp.token_type() RETURNS text LANGUAGE sql AS $$
+	SELECT t #>> '{inputSchema,properties,fencing_token,type}'
+	FROM jsonb_array_elements(coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}') #> '{result,tools}') t
+	WHERE t ->> 'name' = 'task_complete'
+$$;
+SELECT is(pg_temp.token_type(), 'integer', 'a token is a number for long');
+SELECT setval('coord.fencing_token', 4 * (1::bigint << 51) + 1);
+SELECT is(pg_temp.token_type(), 'string', 'beyond 2^53 it is a string');
+CREATE TEMP TABLE held AS SELECT coord.rpc(jsonb_build_object('jsonrpc', '2.0', 'id', 1, 'method', 'lock.acquire',
+	'params', jsonb_build_object('resource_key', 'pgtap-long', 'agent_id', (coord.agent_register('pgtap-long')).id))) -> 'result' AS lease;
+SELECT is((SELECT jsonb_typeof(lease -> 'fencing_token') FROM held), 'string', 'and is answered as one');
+SELECT is((SELECT coord.rpc(jsonb_build_object('jsonrpc', '2.0', 'id', 1, 'method', 'lock.assert',
+	'params', jsonb_build_object('resource_key', 'pgtap-long', 'fencing_token', lease -> 'fencing_token'))) -> 'result' FROM held), '{}', 'and taken');
 
 SELECT * FROM finish();
 ROLLBACK;
