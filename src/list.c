@@ -1,7 +1,6 @@
 /*
  * list.c
- *		Lists of agents, leases, tasks and queues, for those who may call the functions but
- *		not read the relations.
+ *		Lists of agents, leases, tasks and queues, as JSON-RPC and MCP have them.
  *
  * What is listed, and the states in it, is what the relations of the same names show.
  */
