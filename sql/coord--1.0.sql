@@ -526,7 +526,10 @@ SELECT e.id, e.position,
 	CASE WHEN r.level > 0 THEN e.created_at END AS created_at
 FROM coord.event_all e
 	CROSS JOIN LATERAL (SELECT CASE
-		WHEN e.recipient_id IS NULL THEN CASE WHEN (SELECT coord.is_granted()) THEN 2 ELSE 0 END
+		WHEN e.recipient_id IS NULL THEN CASE WHEN NOT (SELECT coord.is_granted()) THEN 0
+			WHEN e.channel = 'coord.tasks' AND NOT (SELECT coord.sees_all_queues()) AND
+				NOT coalesce(e.payload ->> 'queue' = ANY ((SELECT coord.seen_queues())::text[]), true) THEN 0
+			ELSE 2 END
 		WHEN (SELECT coord.sees_payloads()) THEN 2
 		WHEN EXISTS (SELECT FROM coord.agent_data a WHERE a.id = e.recipient_id AND pg_catalog.pg_has_role(a.owner, 'USAGE')) THEN 2
 		WHEN (SELECT coord.is_monitor()) THEN 1

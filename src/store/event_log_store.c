@@ -25,9 +25,11 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "rights.h"
 #include "sequence.h"
 #include "settings.h"
 #include "store/event_log_store.h"
+#include "store/rights_store.h"
 #include "worker/wakeup.h"
 
 #define LOG_PARTITIONS 10
@@ -374,15 +376,19 @@ store_event_heads(int64 after, int64 to, int max, EventHead *heads)
 /* the bounds of the partition: $1 and $2; max_events: $3 */
 #define IN_RANGE "e.position > $1 AND e.position < $2"
 
-/* those not addressed to an agent that the reader may not act for: $4 a superuser, $5 the reader */
+/*
+ * Those that the reader, $5, may read: all, if $4, else those to agents for which he acts
+ * and those to none, but not what is said on coord.tasks about other queues than $6.
+ */
 #define MAY_READ \
-	"($4 OR e.recipient_id IS NULL OR EXISTS (" \
+	"($4 OR (e.recipient_id IS NULL AND ($6 IS NULL OR e.channel IS DISTINCT FROM 'coord.tasks' OR" \
+	" coalesce(e.payload ->> 'queue' = ANY ($6), true))) OR EXISTS (" \
 	" SELECT FROM coord.agent_data a WHERE a.id = e.recipient_id AND pg_has_role($5, a.owner, 'USAGE')))"
 
 /*
  * Run a statement for the partitions that can have events after query->after, one by
  * one until there are query->max_events, and add its rows to a SETOF result.  "more"
- * are its arguments after the five above.
+ * are its arguments after the six above.
  */
 static void
 read_log(FunctionCallInfo fcinfo, LogPlans plans, const char *format, const EventQuery *query,
@@ -392,12 +398,14 @@ read_log(FunctionCallInfo fcinfo, LogPlans plans, const char *format, const Even
 	int			nused = partitions_in_use(used);
 	int			left = query->max_events;
 	TimestampTz now = coord_now();
-	StoreArg	args[8];
+	StoreArg	args[9];
 
-	Assert(5 + nmore <= (int) lengthof(args));
+	Assert(6 + nmore <= (int) lengthof(args));
 	args[3] = arg_bool(superuser_arg(query->reader));
 	args[4] = arg_oid(query->reader);
-	memcpy(&args[5], more, sizeof(StoreArg) * nmore);
+	args[5] = arg_array(TEXTARRAYOID, coord_sees_every_queue(query->reader) ? NULL :
+						store_text_array_of(coord_queues(query->reader, COORD_ANY)));
+	memcpy(&args[6], more, sizeof(StoreArg) * nmore);
 	for (int i = first_with(used, nused, query->after); i < nused && left > 0; i++)
 	{
 		if (i < nused - 1 && expires_at(&used[i]) <= now)
@@ -405,7 +413,7 @@ read_log(FunctionCallInfo fcinfo, LogPlans plans, const char *format, const Even
 		args[0] = arg_int8(lower_bound(used, i, query->after));
 		args[1] = arg_int8(upper_bound(used, nused, i));
 		args[2] = arg_int4(left);
-		left -= (int) store_run(plan_for(plans, used[i].number, format), 5 + nmore, args);
+		left -= (int) store_run(plan_for(plans, used[i].number, format), 6 + nmore, args);
 		store_results(fcinfo);
 	}
 }
@@ -419,11 +427,11 @@ store_event_list(FunctionCallInfo fcinfo, const EventQuery *query)
 {
 #define LIST_EVENTS(filter) \
 	"SELECT " AS_EVENT " FROM coord.event_log_%1$d e WHERE " IN_RANGE " " filter \
-	" AND ($8 IS NULL OR e.type = $8) AND " MAY_READ " ORDER BY e.position LIMIT $3"
+	" AND ($9 IS NULL OR e.type = $9) AND " MAY_READ " ORDER BY e.position LIMIT $3"
 	static LogPlans plans[2][2];
 	static const char *const formats[2][2] = {
-		{LIST_EVENTS("AND $6 IS NULL AND $7 IS NULL"), LIST_EVENTS("AND $6 IS NULL AND e.channel = $7")},
-		{LIST_EVENTS("AND e.recipient_id = $6 AND $7 IS NULL"), LIST_EVENTS("AND e.recipient_id = $6 AND e.channel = $7")},
+		{LIST_EVENTS("AND $7 IS NULL AND $8 IS NULL"), LIST_EVENTS("AND $7 IS NULL AND e.channel = $8")},
+		{LIST_EVENTS("AND e.recipient_id = $7 AND $8 IS NULL"), LIST_EVENTS("AND e.recipient_id = $7 AND e.channel = $8")},
 	};
 	bool		of_recipient = query->recipient_id != NULL;
 	bool		of_channel = query->channel != NULL;
@@ -444,10 +452,10 @@ store_event_poll(FunctionCallInfo fcinfo, const pg_uuid_t *agent_id, const Event
 	static LogPlans plans;
 	static const char *const format = "SELECT " AS_EVENT " FROM coord.event_log_%1$d e"
 		" WHERE e.position = ANY (ARRAY(SELECT DISTINCT o.position FROM ("
-		FIRST_POSITIONS("e.recipient_id = $6") " UNION ALL "
+		FIRST_POSITIONS("e.recipient_id = $7") " UNION ALL "
 		FIRST_POSITIONS("e.recipient_id IS NULL AND e.channel IS NULL") " UNION ALL "
 		"SELECT c.position FROM coord.event_subscription s, LATERAL "
-		FIRST_POSITIONS("e.channel = s.channel AND " MAY_READ) " c WHERE s.agent_id = $6"
+		FIRST_POSITIONS("e.channel = s.channel AND " MAY_READ) " c WHERE s.agent_id = $7"
 		") o ORDER BY o.position LIMIT $3)) ORDER BY e.position";
 
 	read_log(fcinfo, plans, format, query, STORE_ARGS(arg_uuid(agent_id)));

@@ -33,6 +33,8 @@ CREATE FUNCTION pg_temp.seen() RETURNS TABLE (relation text, rows text) LANGUAGE
 	UNION ALL SELECT 'agent', string_agg(name, ', ' ORDER BY name) FROM coord.agent WHERE name ~ '^rights-'
 	UNION ALL SELECT 'event', string_agg(type || coalesce(' ' || payload::text, ''), ', ' ORDER BY type) FROM coord.event WHERE type ~ '^rights\.'
 	UNION ALL SELECT 'event_list', string_agg(type || coalesce(' ' || payload::text, ''), ', ' ORDER BY type) FROM coord.event_list(max_events => 10000) WHERE type ~ '^rights\.'
+	UNION ALL SELECT 'task.dead', string_agg(payload ->> 'queue', ', ') FROM coord.event WHERE type = 'task.dead' AND payload ->> 'queue' ~ '^rights-'
+	UNION ALL SELECT 'task.dead, listed', string_agg(payload ->> 'queue', ', ') FROM coord.event_list(channel => 'coord.tasks', max_events => 10000) WHERE payload ->> 'queue' ~ '^rights-'
 $$;
 
 -- a role with rights to one queue does in it what a queue is for

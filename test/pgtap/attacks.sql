@@ -1,0 +1,110 @@
+-- What a role of agents tries with functions, operators, casts, domains, temporary relations
+-- and triggers of its own: none of them runs with other rights than its own, and none is
+-- told what the role may not see.  (What is there before CREATE EXTENSION is in
+-- test/tap/036_rights.pl.)
+BEGIN;
+SELECT plan(45);
+
+CREATE ROLE pgtap_villain;
+CREATE ROLE pgtap_victim;
+SELECT coord.grant_agent('pgtap_villain', 'pgtap-open');
+SELECT coord.grant_agent('pgtap_victim');
+CREATE SCHEMA hostile AUTHORIZATION pgtap_villain;
+GRANT TEMPORARY ON DATABASE :DBNAME TO pgtap_villain;
+
+CREATE TEMP TABLE note (name text PRIMARY KEY, value text);
+GRANT ALL ON note TO PUBLIC;
+SET ROLE pgtap_victim;
+INSERT INTO note SELECT 'victim', id FROM coord.agent_register('pgtap-victim', heartbeat_timeout => '1 h', metadata => '{"public": 1}');
+INSERT INTO note SELECT 'secret-task', id FROM coord.task_create('secret-type', '"secret-payload"', 'pgtap-closed', unique_key => 'secret-key');
+INSERT INTO note SELECT 'dead', id FROM coord.task_create('secret-type', '"secret-payload"', 'pgtap-closed', max_attempts => 1, priority => 1);
+SELECT coord.task_fail(t.id, t.fencing_token, 'secret-error') FROM coord.task_claim((SELECT value::uuid FROM note WHERE name = 'victim'), 'pgtap-closed') t;
+SELECT coord.lease_acquire('secret-resource', value::uuid, '1 h') FROM note WHERE name = 'victim';
+SELECT coord.event_send('secret-event', '"secret-payload"', recipient_id => value::uuid) FROM note WHERE name = 'victim';
+
+-- ---- a function of the caller's in front of the filter
+SET ROLE pgtap_villain;
+CREATE TABLE hostile.told (what text);
+CREATE FUNCTION hostile.leak(anyelement) RETURNS boolean LANGUAGE plpgsql VOLATILE COST 0.0000001 AS $$
+BEGIN
+	INSERT INTO hostile.told VALUES ($1::text);
+	RETURN true;
+END
+$$;
+CREATE FUNCTION hostile.same(text, text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS $$
+BEGIN
+	INSERT INTO hostile.told VALUES ($1);
+	RETURN true;
+END
+$$;
+CREATE OPERATOR hostile.=== (FUNCTION = hostile.same, LEFTARG = text, RIGHTARG = text);
+SELECT lives_ok(format('SELECT * FROM coord.%I r WHERE hostile.leak(%s)', r, c), format('a function is called for what is seen of %s.%s', r, c))
+FROM (VALUES ('task', 'payload'), ('task', 'queue'), ('task', 'id'), ('task', 'r.*'), ('dead_letter', 'error'), ('dead_letter', 'r.*'),
+	('lease', 'resource_key'), ('lease', 'r.*'), ('queue', 'name'), ('queue', 'r.*'),
+	('event', 'payload'), ('event', 'type'), ('event', 'severity'), ('event', 'r.*')) t (r, c);
+SELECT lives_ok($$SELECT * FROM coord.task WHERE queue OPERATOR(hostile.===) 'x'$$, 'so is an operator');
+SELECT lives_ok($$SELECT * FROM coord.event WHERE type OPERATOR(hostile.===) 'x'$$, 'also for events');
+SELECT lives_ok($$SELECT count(*) FROM coord.task WHERE CASE WHEN queue ~ 'closed' THEN hostile.leak(queue) ELSE true END$$, 'also in an expression');
+SELECT lives_ok($$SELECT count(*) FROM coord.task_list() t WHERE hostile.leak(t)$$, 'and for lists');
+SELECT lives_ok($$SELECT count(*) FROM coord.event_list(max_events => 10000) t WHERE hostile.leak(t)$$, 'of events, too');
+SELECT is((SELECT count(*)::int FROM hostile.told WHERE what ~ 'secret|pgtap-closed'), 0, 'they are told nothing that the role may not see');
+SELECT is((SELECT count(*)::int FROM coord.task WHERE id = (SELECT value::uuid FROM note WHERE name = 'secret-task')), 0, 'nor is who knows an id');
+SELECT is((SELECT count(*)::int FROM coord.task_list(task_id => (SELECT value::uuid FROM note WHERE name = 'secret-task'))), 0, 'by the list either');
+SELECT is((SELECT count(*)::int FROM coord.event WHERE recipient_id = (SELECT value::uuid FROM note WHERE name = 'victim')), 0, 'nor who knows an agent');
+SELECT throws_ok(format('SELECT coord.task_cancel(%L)', value), '42501', NULL, 'a task of another queue is not cancelled') FROM note WHERE name = 'secret-task';
+SELECT throws_ok(format('SELECT coord.task_redrive(%L)', value), '42501', NULL, 'nor driven again') FROM note WHERE name = 'dead';
+SELECT throws_ok($$SELECT * FROM coord.task FOR UPDATE$$, '42501', NULL, 'no row can be locked');
+SELECT throws_ok($$LOCK TABLE coord.task IN ACCESS EXCLUSIVE MODE$$, '42501', NULL, 'nor a relation');
+SELECT throws_ok($$LOCK TABLE coord.queue_grant IN ACCESS SHARE MODE$$, '42501', NULL, 'nor what is stored');
+
+-- A view of the villain's shows to another what that one may see, and to the villain no more.
+CREATE VIEW hostile.window AS SELECT * FROM coord.task;
+SELECT is((SELECT count(*)::int FROM hostile.window), 0, 'a view shows no more');
+
+-- ---- types, casts and temporary relations of the caller's, in front of PostgreSQL's
+CREATE FUNCTION hostile.spy(what text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	IF current_user <> 'pgtap_villain' THEN
+		RAISE EXCEPTION 'ran as %', current_user;
+	END IF;
+	RETURN true;
+END
+$$;
+CREATE FUNCTION hostile.spy_trigger() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM hostile.spy(''); RETURN NEW; END$$;
+CREATE DOMAIN hostile.text AS pg_catalog.text CHECK (hostile.spy(VALUE));
+CREATE DOMAIN hostile.uuid AS pg_catalog.uuid CHECK (hostile.spy(VALUE::pg_catalog.text));
+CREATE DOMAIN hostile.jsonb AS pg_catalog.jsonb CHECK (hostile.spy(VALUE::pg_catalog.text));
+CREATE TABLE hostile.pair (a pg_catalog.text);
+CREATE FUNCTION hostile.as_text(hostile.pair) RETURNS pg_catalog.text LANGUAGE plpgsql AS $$BEGIN PERFORM hostile.spy(''); RETURN $1.a; END$$;
+CREATE CAST (hostile.pair AS pg_catalog.text) WITH FUNCTION hostile.as_text(hostile.pair) AS IMPLICIT;
+CREATE TEMP TABLE task_live (id pg_catalog.uuid, queue pg_catalog.text);
+CREATE TEMP TABLE agent_data (id pg_catalog.uuid);
+CREATE TEMP TABLE queue_grant (role regrole, queue pg_catalog.text, can_create boolean, can_claim boolean);
+CREATE TRIGGER spy BEFORE INSERT OR UPDATE ON pg_temp.task_live FOR EACH ROW EXECUTE FUNCTION hostile.spy_trigger();
+INSERT INTO pg_temp.queue_grant VALUES ('pgtap_villain'::regrole, NULL, true, true);
+SET search_path = pg_temp, hostile, public, pg_catalog;
+INSERT INTO note SELECT 'agent', id FROM coord.agent_register('pgtap-villain'::hostile.text, 'worker'::hostile.text, '1 h', '{}'::hostile.jsonb);
+SELECT lives_ok($$SELECT coord.task_create('t'::hostile.text, '{}'::hostile.jsonb, 'pgtap-open'::hostile.text)$$, 'domains are checked as the caller');
+SELECT lives_ok($$SELECT coord.task_create(ROW('t')::hostile.pair, queue => 'pgtap-open')$$, 'casts are made as the caller');
+SELECT lives_ok($$SELECT coord.task_create_many('[{"type": "t", "queue": "pgtap-open"}]'::hostile.jsonb)$$, 'of an array, too');
+SELECT throws_ok($$SELECT coord.task_create('t', queue => 'pgtap-closed')$$, '42501', NULL, 'a grant in a temporary relation is none');
+SELECT lives_ok(format('SELECT coord.task_complete(t.id, t.fencing_token) FROM coord.task_claim(%L::hostile.uuid, %L, max_tasks => 10) t', value, 'pgtap-open'), 'it claims and completes')
+FROM note WHERE name = 'agent';
+SELECT lives_ok($$SELECT coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "task.create", "params": {"type": "t", "queue": "pgtap-open"}}'::hostile.text)$$, 'JSON-RPC');
+SELECT lives_ok($$SELECT coord.sweep()$$, 'a sweep');
+SELECT is((SELECT pg_catalog.count(*)::int4 FROM pg_temp.task_live), 0, 'nothing of it is in a temporary relation');
+RESET search_path;
+
+-- ---- what can be hung on coord's relations
+SELECT throws_ok($$CREATE TRIGGER spy BEFORE INSERT ON coord.task_live FOR EACH ROW EXECUTE FUNCTION hostile.spy_trigger()$$, '42501', NULL, 'no trigger');
+SELECT throws_ok($$CREATE RULE spy AS ON INSERT TO coord.task_live DO ALSO SELECT hostile.spy('')$$, '42501', NULL, 'no rule');
+SELECT throws_ok($$CREATE INDEX ON coord.task_live ((hostile.spy(queue)))$$, '42501', NULL, 'no index');
+SELECT throws_ok($$ALTER TABLE coord.task_live ADD CHECK (hostile.spy(queue))$$, '42501', NULL, 'no constraint');
+SELECT throws_ok($$ALTER TABLE coord.task_live ALTER queue SET DEFAULT 'x'$$, '42501', NULL, 'no default');
+SELECT throws_ok($$CREATE TABLE hostile.child () INHERITS (coord.task_live)$$, '42501', NULL, 'no child');
+SELECT throws_ok($$CREATE TABLE hostile.referring (id pg_catalog.uuid REFERENCES coord.task_live)$$, '42501', NULL, 'no foreign key');
+SELECT throws_ok($$CREATE FUNCTION coord.backoff(interval, interval, integer, text) RETURNS interval LANGUAGE sql AS 'SELECT $1'$$, '42501', NULL, 'no function beside coord''s');
+RESET ROLE;
+
+SELECT * FROM finish();
+ROLLBACK;
