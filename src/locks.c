@@ -3,10 +3,10 @@
  *		Advisory locks, for what is wider than a row; the one place that
  *		derives their keys.
  *
- * They are two-key advisory locks whose first key is the OID of table
- * coord.task_live, which no other use of advisory locks in the database has a
- * reason to take.  (DESIGN: "class = the extension's OID"; a table's OID is as
- * unique and costs no catalog scan.)  The second key is a hash of what the
+ * They are in the space of advisory locks, of this database and the table
+ * coord.task_live, but in a class of their own, which pg_advisory_lock() and its
+ * like cannot name: every role may call those, and could hold up deliveries, or
+ * whoever registers or creates something.  The third field is a hash of what the
  * lock is about.
  *
  * The order in which coord takes locks, rows included:
@@ -33,13 +33,15 @@
 
 #include "locks.h"
 
+/* the class: 1 and 2 are those of pg_advisory_lock() */
+#define LOCK_CLASS 0xC0
+
 static void
 make_tag(LOCKTAG *tag, uint32 key)
 {
-	Oid			class = get_relname_relid("task_live", get_namespace_oid("coord", false));
+	Oid			relid = get_relname_relid("task_live", get_namespace_oid("coord", false));
 
-	/* the last field is 2 for advisory locks with two keys */
-	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, class, key, 2);
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, relid, key, LOCK_CLASS);
 }
 
 /*
