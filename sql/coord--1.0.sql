@@ -747,6 +747,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	role_oid oid := (SELECT oid FROM pg_roles WHERE rolname = role);
 BEGIN
+	LOCK TABLE coord.queue_grant IN SHARE ROW EXCLUSIVE MODE;
 	EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA coord FROM %I', role);
 	EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA coord FROM %I', role);
 	EXECUTE format('REVOKE ALL ON SCHEMA coord FROM %I', role);
@@ -767,6 +768,8 @@ BEGIN
 	ELSIF role_oid IS NULL THEN
 		RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object';
 	END IF;
+	-- GRANT itself does not wait for another one of the same object: it fails
+	LOCK TABLE coord.queue_grant IN SHARE ROW EXCLUSIVE MODE;
 	IF NOT EXISTS (SELECT FROM pg_namespace n, aclexplode(n.nspacl) a
 		WHERE n.nspname = 'coord' AND a.grantee = role_oid) THEN
 		DELETE FROM coord.queue_grant g WHERE g.role = role_oid;
