@@ -144,6 +144,14 @@ valgrind-mcp:
 		COORD_MCP_WRAPPER='valgrind -q --leak-check=full --errors-for-leak-kinds=definite --error-exitcode=99' \
 		test/harness/run-suites 'tap:03[34]'
 
+# Half an hour, unless SECONDS says otherwise: of the functions, then of sqlsmith.
+fuzz: SECONDS ?= 900
+fuzz:
+	@test/harness/with-cluster -o max_prepared_transactions=10 -o log_statement=none -o "log_line_prefix=%m [%p] %b %d %e " -- \
+		/usr/bin/python3 test/fuzz/functions.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	@test/harness/with-cluster -o max_prepared_transactions=10 -o log_statement=none -o "log_line_prefix=%m [%p] %b %d %e " -- \
+		/usr/bin/python3 test/fuzz/sqlsmith.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
 test:
 	@test/harness/run-suites
 
@@ -170,6 +178,7 @@ help:
 	@echo 'make torture         random load, kills and crashes, and a check of the history (SECONDS=60 SEED=1)'
 	@echo 'make torture-queue   the same for queues: no task is stranded, passed over or claimed twice'
 	@echo 'make torture-events  the same for events: none is missed, doubled or out of order, in spite of crashes'
+	@echo 'make fuzz            hostile arguments to every function, then sqlsmith (SECONDS=900, of each; SEED=1)'
 	@echo 'make test            all suites, on throw-away clusters'
 	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap, test-clients'
 	@echo 'make fuzz-rpc        mutated requests to coord.rpc, coord.mcp and coord-mcp (SEED=1 COUNT=100000)'
@@ -181,5 +190,5 @@ help:
 
 .PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-report bench-deadlines
-.PHONY: torture torture-queue torture-events fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients help
+.PHONY: torture torture-queue torture-events fuzz fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients help
 .PHONY: test-assert test-asan test-valgrind lint
