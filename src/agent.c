@@ -29,6 +29,10 @@
 #include "uuid7.h"
 #include "worker/shared.h"
 
+/* how soon, and how late, to come back to what is locked */
+#define LOCKED_RETRY (50 * INT64CONST(1000))
+#define LOCKED_RETRY_MAX (10 * USECS_PER_SEC)
+
 PG_FUNCTION_INFO_V1(coord_agent_register);
 PG_FUNCTION_INFO_V1(coord_agent_heartbeat);
 PG_FUNCTION_INFO_V1(coord_agent_retire);
@@ -253,6 +257,17 @@ coord_active_agent(const pg_uuid_t *id, TimestampTz now)
 }
 
 /*
+ * When to come back to an agent that has ended and whose claims are locked by others.
+ * The longer that lasts the later, so that many such agents, which one role may have,
+ * do not keep the sweep from those that come after them.
+ */
+static TimestampTz
+come_back_at(TimestampTz since, TimestampTz now)
+{
+	return now + Max(Min((now - since) / 2, LOCKED_RETRY_MAX), LOCKED_RETRY);
+}
+
+/*
  * Mark a locked agent that has lapsed as inactive, announce it, and give back what it
  * had claimed, but no more than "max" claims.  Returns how many those were; the rest,
  * and the leases of an attached agent, are left to the sweep.
@@ -268,7 +283,7 @@ coord_agent_lapse(AgentRow *agent, TimestampTz now, int max)
 	if (agent->inactive_since == DT_NOEND)
 		store_event_agent("agent.inactive", agent, now);
 	n = coord_claims_lose_of(&agent->id, max, now, &all);
-	store_agent_set_inactive(agent, since, all);
+	store_agent_set_inactive(agent, since, all ? DT_NOEND : n > 0 ? since : come_back_at(since, now));
 	return n;
 }
 

@@ -7,13 +7,6 @@
 
 #include "store/agent_store.h"
 
-/* Whether it is active, or the sweep has yet to give back something that it had claimed. */
-static inline bool
-coord_agent_is_unfinished(const AgentRow *agent)
-{
-	return agent->inactive_since == DT_NOEND || agent->check_at != DT_NOEND;
-}
-
 extern TimestampTz coord_agent_ends_at(const AgentRow *agent);
 extern AgentRow *coord_owned_agent(const pg_uuid_t *id);
 extern AgentRow *coord_active_agent(const pg_uuid_t *id, TimestampTz now);

@@ -145,18 +145,21 @@ coord_attachment_ends_at(const pg_uuid_t *agent_id, int64 id, TimestampTz attach
 	return ended_at;
 }
 
-/* The attachments of this database that have ended and are not settled, "max" at most. */
+/*
+ * The attachments of this database that have ended and are not settled, "max" at most,
+ * beginning at a place.  It is moved on: to where to go on, or to 0 at the end.
+ */
 int
-coord_attachments_ended(AttachmentRef *ended, int max)
+coord_attachments_ended(AttachmentRef *ended, int max, int *place_no)
 {
 	int			n = 0;
 
 	if (attachments == NULL)
 		return 0;
 	LWLockAcquire(coord_shared->attachment_lock, LW_SHARED);
-	for (int i = 0; i < attachments->nplaces && n < max; i++)
+	for (; *place_no < attachments->nplaces && n < max; (*place_no)++)
 	{
-		Attachment *place = &attachments->places[i];
+		Attachment *place = &attachments->places[*place_no];
 
 		if (place->state == ATTACHMENT_ENDED && place->dbid == MyDatabaseId)
 		{
@@ -164,8 +167,16 @@ coord_attachments_ended(AttachmentRef *ended, int max)
 			ended[n++].agent_id = place->agent_id;
 		}
 	}
+	if (*place_no >= attachments->nplaces)
+		*place_no = 0;
 	LWLockRelease(coord_shared->attachment_lock);
 	return n;
+}
+
+int
+coord_attachment_place(int64 id)
+{
+	return PLACE_OF(id);
 }
 
 /* Its agent has ended, or has another attachment now. */

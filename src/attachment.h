@@ -16,7 +16,8 @@ typedef struct AttachmentRef
 extern Size coord_attachments_size(void);
 extern void coord_attachments_init(void);
 extern TimestampTz coord_attachment_ends_at(const pg_uuid_t *agent_id, int64 id, TimestampTz attached_at);
-extern int	coord_attachments_ended(AttachmentRef *ended, int max);
+extern int	coord_attachments_ended(AttachmentRef *ended, int max, int *place_no);
+extern int	coord_attachment_place(int64 id);
 extern void coord_attachment_settled(int64 id);
 extern void coord_attachments_forget(Oid dbid);
 extern void coord_attachment_claims(const AgentRow *agent);

@@ -294,30 +294,31 @@ store_agent_beat_unless_locked(const AgentRow *agent, TimestampTz now)
 }
 
 /*
- * Write that a locked agent has ended.  Unless all its claims were given back the sweep
- * goes on with it; if it was attached, its leases are to be released.
+ * Write that a locked agent has ended.  Unless all its claims were given back, when
+ * check_at is DT_NOEND, the sweep goes on with it at check_at; if it was attached, its
+ * leases are to be released.
  */
 void
-store_agent_set_inactive(AgentRow *agent, TimestampTz since, bool all)
+store_agent_set_inactive(AgentRow *agent, TimestampTz since, TimestampTz check_at)
 {
 	static StorePlan plan = {.sql = "UPDATE coord.agent_data SET inactive_since = $2, check_at = $3 WHERE id = $1"};
 
 	agent->inactive_since = since;
-	agent->check_at = all ? DT_NOEND : since;
+	agent->check_at = check_at;
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(since), arg_check_at(agent)));
 	coord_due_at(JOB_AGENTS, agent->check_at);
-	if (all && agent->attachment != 0)
+	if (check_at == DT_NOEND && agent->attachment != 0)
 		coord_due_at(JOB_RELEASES, COORD_DUE_NOW);
 }
 
-/* Agents that have ended and whose leases are to be released, "limit" at most. */
+/* Agents that have ended and whose leases are to be released: the next ones after an id, "limit" at most. */
 UuidList
-store_agents_to_release(int limit)
+store_agents_to_release(const pg_uuid_t *after, int limit)
 {
 	static StorePlan plan = {.sql = "SELECT id FROM coord.agent_data WHERE attachment IS NOT NULL"
-	" AND inactive_since IS NOT NULL AND check_at IS NULL LIMIT $1"};
+	" AND inactive_since IS NOT NULL AND check_at IS NULL AND id > $1 ORDER BY id LIMIT $2"};
 
-	store_run(&plan, STORE_ARGS(arg_int4(limit)));
+	store_run(&plan, STORE_ARGS(arg_uuid(after), arg_int4(limit)));
 	return store_uuids();
 }
 

@@ -45,10 +45,12 @@ static struct
 	pg_uuid_t	ids[AGENT_BATCH];
 	UuidList	agents;			/* none: it has yet to begin */
 	LeaseCursor cursor;
+	pg_uuid_t	after;			/* the last agent of the walk before; zero: it began with the first */
+	bool		passed_over;	/* something in the walks since then */
 }			release_walk;
 
 static void sweep_kind(SweepCounts *counts, SweepOutcome (*batch) (SweepCounts *));
-static bool end_agent(AgentRow *agent, TimestampTz now, int *budget, SweepCounts *counts);
+static void end_agent(AgentRow *agent, TimestampTz now, int *budget, SweepCounts *counts);
 static bool end_attached(const AttachmentRef *ref, TimestampTz now, int *budget, SweepCounts *counts);
 
 static SweepOutcome
@@ -129,8 +131,10 @@ outcome_of(int done, bool locked, bool more)
 SweepOutcome
 coord_sweep_agents(SweepCounts *counts, bool also_unknown)
 {
+	static int	place = 0;		/* of the next attachments; 0: all were looked at */
+	static bool passed_over = false;	/* some that are locked, since place 0 */
 	AttachmentRef refs[AGENT_BATCH];
-	int			nrefs = coord_is_worker() ? coord_attachments_ended(refs, AGENT_BATCH) : 0;
+	int			nrefs = coord_is_worker() ? coord_attachments_ended(refs, AGENT_BATCH, &place) : 0;
 	TimestampTz now = coord_now();
 	int			budget = FREED_BATCH;
 	int			settled = 0;
@@ -139,14 +143,24 @@ coord_sweep_agents(SweepCounts *counts, bool also_unknown)
 	int			n;
 	AgentRow  **due;
 
-	for (int i = 0; i < nrefs && budget > 0; i++)
+	for (int i = 0; i < nrefs; i++)
 	{
+		if (budget <= 0)
+		{
+			place = coord_attachment_place(refs[i].id);
+			break;
+		}
 		if (store_is_set_aside(&refs[i].agent_id))
 			continue;
 		if (end_attached(&refs[i], now, &budget, counts))
 			settled++;
 		else
-			nlocked++;
+			passed_over = true;
+	}
+	if (place == 0)
+	{
+		nlocked += passed_over;
+		passed_over = false;
 	}
 
 	due = also_unknown ? store_agents_attached(&n) : NULL;
@@ -166,16 +180,14 @@ coord_sweep_agents(SweepCounts *counts, bool also_unknown)
 	for (int i = 0; i < n && budget > 0; i++)
 	{
 		coord_sweeping(&due[i]->id);
-		if (end_agent(due[i], now, &budget, counts))
-			done++;
-		else
-			nlocked++;
+		end_agent(due[i], now, &budget, counts);
+		done++;
 	}
-	return outcome_of(done, nlocked > 0, budget <= 0 || n == AGENT_BATCH || settled > 0);
+	return outcome_of(done, nlocked > 0, budget <= 0 || n == AGENT_BATCH || settled > 0 || place > 0);
 }
 
-/* A locked agent that is due.  False when something of it is locked by others. */
-static bool
+/* A locked agent that is due.  What of it is locked by others is left for later. */
+static void
 end_agent(AgentRow *agent, TimestampTz now, int *budget, SweepCounts *counts)
 {
 	TimestampTz ends_at = coord_agent_ends_at(agent);
@@ -185,19 +197,16 @@ end_agent(AgentRow *agent, TimestampTz now, int *budget, SweepCounts *counts)
 	if (ends_at > now)
 	{
 		store_agent_set_check_at(agent, ends_at);
-		return true;
+		return;
 	}
 	n = coord_agent_lapse(agent, now, *budget);
 	*budget -= 1 + n;
 	counts->tasks_requeued += n;
-	if (ended && n == 0 && agent->check_at != DT_NOEND)
-		return false;			/* all that is left of it is locked */
 	if (!ended)
 	{
 		note_lag(counts, ends_at, now);
 		counts->agents_expired++;
 	}
-	return true;
 }
 
 /* An agent whose attachment has ended.  False when it is locked by others. */
@@ -213,15 +222,17 @@ end_attached(const AttachmentRef *ref, TimestampTz now, int *budget, SweepCounts
 
 	/*
 	 * What this transaction does may be undone, so an attachment is settled when
-	 * the worker sees that the agent does not have it any more, or has ended.
+	 * the worker sees that the agent does not have it any more, or has ended; its row
+	 * says then when to come back, if anything was left.
 	 */
-	if (agent == NULL || agent->attachment != ref->id || !coord_agent_is_unfinished(agent))
+	if (agent == NULL || agent->attachment != ref->id || agent->inactive_since != DT_NOEND)
 	{
 		if (coord_is_worker())
 			coord_attachment_settled(ref->id);
 		return true;
 	}
-	return end_agent(agent, now, budget, counts);
+	end_agent(agent, now, budget, counts);
+	return true;
 }
 
 /*
@@ -289,6 +300,16 @@ coord_sweep_orphans(SweepCounts *counts)
 	return outcome_of(done, done < orphans.n, done > 0 && orphans.n == CLAIM_BATCH);
 }
 
+/* There are no more agents whose leases are to be released: begin with the first ones when some were locked. */
+static SweepOutcome
+release_round_ends(void)
+{
+	bool		passed_over = release_walk.passed_over;
+
+	coord_sweep_releases_anew();
+	return passed_over ? SWEEP_LOCKED : SWEEP_IDLE;
+}
+
 /*
  * Leases of agents that were attached are released.  No index finds them, since each
  * grant would have to write it; so all leases are walked over, in batches between which
@@ -302,10 +323,10 @@ coord_sweep_releases(SweepCounts *counts pg_attribute_unused())
 
 	if (release_walk.agents.n == 0)
 	{
-		UuidList	agents = store_agents_to_release(AGENT_BATCH);
+		UuidList	agents = store_agents_to_release(&release_walk.after, AGENT_BATCH);
 
 		if (agents.n == 0)
-			return SWEEP_IDLE;
+			return release_round_ends();
 		memcpy(release_walk.ids, agents.ids, sizeof(pg_uuid_t) * agents.n);
 		release_walk.agents.ids = release_walk.ids;
 		release_walk.agents.n = agents.n;
@@ -315,8 +336,10 @@ coord_sweep_releases(SweepCounts *counts pg_attribute_unused())
 		return SWEEP_MORE;
 	all = release_walk.cursor.passed_over == 0 &&
 		store_agents_released(&release_walk.agents) == release_walk.agents.n;
-	coord_sweep_releases_anew();
-	return all ? SWEEP_MORE : SWEEP_LOCKED;
+	release_walk.passed_over |= !all;
+	release_walk.after = release_walk.ids[release_walk.agents.n - 1];
+	release_walk.agents.n = 0;
+	return SWEEP_MORE;
 }
 
 /* Begin the walk anew: it has come to its end, or a batch of it was undone. */
@@ -324,6 +347,8 @@ void
 coord_sweep_releases_anew(void)
 {
 	release_walk.agents.n = 0;
+	release_walk.passed_over = false;
+	memset(&release_walk.after, 0, sizeof(release_walk.after));
 }
 
 /*
