@@ -76,6 +76,7 @@ CREATE TABLE coord.agent_data (
 	attachment bigint,						-- to a connection; see src/attachment.c
 	events_after bigint NOT NULL			-- the last event position before it was registered
 ) WITH (fillfactor = 50);
+CREATE INDEX agent_data_owner ON coord.agent_data (owner) WHERE retired_at IS NULL;
 CREATE INDEX agent_data_check_at ON coord.agent_data (check_at) WHERE check_at IS NOT NULL;
 CREATE INDEX agent_data_attached ON coord.agent_data (id) WHERE attachment IS NOT NULL;
 
@@ -123,8 +124,10 @@ CREATE TABLE coord.queue_data (
 	backoff_base interval NOT NULL DEFAULT '1 s',
 	backoff_max interval NOT NULL DEFAULT '5 min',
 	max_claimed integer,					-- NULL: no limit
-	retention interval						-- NULL: coord.task_retention
+	retention interval,						-- NULL: coord.task_retention
+	created_by regrole NOT NULL
 );
+CREATE INDEX queue_data_created_by ON coord.queue_data (created_by);
 
 -- A queue with max_claimed has that many slots; a claim occupies one.
 CREATE TABLE coord.queue_slot (
@@ -931,7 +934,7 @@ COMMENT ON FUNCTION coord.agent_register(text, text, interval, jsonb, uuid) IS
 $$Registers an agent, or registers it anew, and makes it active. Other calls name the agent by the id that comes back.
 name: 1 to 512 bytes, unique. type: any word for its kind. heartbeat_timeout: how long after its last heartbeat it becomes inactive, from coord.min_lease_ttl to 366 days; NULL is coord.heartbeat_timeout. metadata: any JSON up to 1 MiB. id: an id of the caller's choice; NULL makes one.
 Returns the agent. A name that the same owner registered before keeps its id.
-Errors: 22004, 22023 bad argument, or an id that is another agent's; 42501 the name belongs to another role; 55P03 an open transaction is registering the name or changing the agent; 54000 metadata too large.$$;
+Errors: 22004, 22023 bad argument, or an id that is another agent's; 42501 the name belongs to another role; 55P03 an open transaction is registering the name or changing the agent; 54000 metadata too large; 53400 the role has coord.max_agents_per_role.$$;
 
 COMMENT ON FUNCTION coord.agent_heartbeat(uuid) IS
 $$Tells that an agent is alive, and makes it active if it was inactive. Due within each heartbeat_timeout of the agent.
@@ -943,7 +946,7 @@ COMMENT ON FUNCTION coord.agent_attach(uuid) IS
 $$Binds an agent's life to this connection: while the connection lives, the agent is active with no heartbeats; when it ends, however it ends, the agent is inactive at once, its tasks are given back and its leases are released. Does not serve behind a pooler in transaction mode: there it binds the agent to a connection of the pooler.
 agent_id: the agent; an inactive one is made active. The last call for it counts, in whatever session.
 Returns the agent.
-Errors: P0002 no such agent; 55000 it is retired, or coord is not in shared_preload_libraries; 42501 it belongs to another role; 55P03 an open transaction is changing it; 53400 coord.max_attached_agents are attached.$$;
+Errors: P0002 no such agent; 55000 it is retired, or coord is not in shared_preload_libraries; 42501 it belongs to another role; 55P03 an open transaction is changing it; 53400 coord.max_attached_agents are attached, or coord.max_share_per_role of that by this role.$$;
 
 COMMENT ON FUNCTION coord.agent_retire(uuid) IS
 $$Ends an agent for good: releases its leases and gives its tasks back at once, their attempts not counted.
@@ -997,7 +1000,7 @@ COMMENT ON FUNCTION coord.task_create(text, jsonb, text, integer, timestamptz, i
 $$Creates a task, in this transaction.
 type: the kind of work, 1 to 512 bytes. payload: any JSON up to 1 MiB. queue: the queue to put it into, 1 to 512 bytes, which comes into being with its first task. priority: higher ones are claimed first. run_at: the instant before which it is not claimable; NULL is now. max_attempts: how often it may be claimed, 1 to 1,000,000; NULL is the queue's. unique_key: while a task of the queue with this key has not finished, that one is returned, unchanged. depends_on: the ids of tasks that must be completed first; if one ends dead or cancelled, so does this one, cancelled. resource_key: a lease that each claim of it takes too, so that no two tasks with the key are worked on at once. id: an id of the caller's choice; NULL makes one.
 Returns the task.
-Errors: 22004, 22023 bad argument, an id that exists, a task that depends on itself; P0002 a dependency does not exist; 55P03 an open transaction is creating a task with the unique_key or id; 54000 payload too large.$$;
+Errors: 22004, 22023 bad argument, an id that exists, a task that depends on itself; P0002 a dependency does not exist; 55P03 an open transaction is creating a task with the unique_key or id; 54000 payload too large; 53400 the queue would be one more than coord.max_queues_per_role.$$;
 
 COMMENT ON FUNCTION coord.task_create_many(jsonb) IS
 $$Creates many tasks, all or none.
@@ -1063,7 +1066,7 @@ COMMENT ON FUNCTION coord.queue_set(text, boolean, integer, interval, interval, 
 $$Creates a queue, or changes its settings; NULL leaves a setting as it is.
 name: the queue, 1 to 512 bytes. paused: while true, nothing is claimed from it. max_attempts: how often a task may be claimed that does not say, 1 to 1,000,000. lease_ttl: how long a claim lasts that does not say. backoff_base: the wait after a task's first failure; each further one doubles it. backoff_max: the longest wait after a failure. max_claimed: how many tasks may be claimed at once, 1 to 10,000; 0 is no limit. retention: how long finished tasks are kept.
 Returns the queue.
-Errors: 22004, 22023 bad argument; 55P03 an open transaction is changing the queue.$$;
+Errors: 22004, 22023 bad argument; 55P03 an open transaction is changing the queue; 53400 the queue would be one more than coord.max_queues_per_role.$$;
 
 COMMENT ON FUNCTION coord.queue_pause(text) IS
 $$Lets nothing be claimed from a queue, until queue_resume. What is claimed already goes on.
@@ -1087,7 +1090,7 @@ COMMENT ON FUNCTION coord.queue_listen(text) IS
 $$Does LISTEN on this connection for tasks of a queue becoming claimable: new ones, those whose run_at or retry has come, those given back. Does not serve behind a pooler in transaction mode: there it returns as ever, and the notifications are lost.
 queue: the queue, which need not exist yet.
 Returns the name of the NOTIFY channel. A notification's payload is a JSON object with queue; one is for any number of tasks. Claim until there is nothing, then wait for the next one.
-Errors: 22023 bad argument; 55000 coord is not in shared_preload_libraries; 53400 coord.max_listened_queues are listened to.$$;
+Errors: 22023 bad argument; 55000 coord is not in shared_preload_libraries; 53400 coord.max_listened_queues are listened to, or coord.max_share_per_role of that by this role.$$;
 
 COMMENT ON FUNCTION coord.queue_unlisten(text) IS
 $$Ends queue_listen.
@@ -1099,7 +1102,7 @@ COMMENT ON PROCEDURE coord.queue_wait(text, interval) IS
 $$Waits until something in a queue is claimable; use it with CALL. It commits its transaction, that of a calling DO block or procedure too, and holds no snapshot, no lock and no transaction id while it waits, and as it is one statement it works behind a pooler in transaction mode.
 queue: the queue, which need not exist yet; NULL is default. timeout: how long to wait at most, for example '5 s', up to 100 years; 0 only looks, NULL is 30 s.
 Returns nothing, when a task is there that an agent that holds no lease could claim, or at the timeout. Another session may claim the task first: claim until there is nothing, then wait again.
-Errors: 22023 bad argument; 25001 called inside a transaction block, by a function, in a block with EXCEPTION, or beside other statements in one string; 25006 the server is a standby; 55000 coord is not in shared_preload_libraries; 53400 coord.max_queue_waiters sessions wait.$$;
+Errors: 22023 bad argument; 25001 called inside a transaction block, by a function, in a block with EXCEPTION, or beside other statements in one string; 25006 the server is a standby; 55000 coord is not in shared_preload_libraries; 53400 coord.max_queue_waiters sessions wait, or coord.max_share_per_role of that are this role's.$$;
 
 COMMENT ON FUNCTION coord.event_send(text, jsonb, uuid, text, text, uuid) IS
 $$Sends an event, in this transaction, to an agent, on a channel, or (with neither) to everyone. It is delivered when the transaction has committed.
@@ -1135,7 +1138,7 @@ COMMENT ON FUNCTION coord.event_subscribe(uuid, text) IS
 $$Has event_poll and inbox give an agent the events of a channel too, from the position that it has acknowledged: also those that were sent since, before this call.
 agent_id: the agent. channel: the channel, 1 to 512 bytes.
 Returns true, or false when it was subscribed.
-Errors: 22004, 22023 bad argument; P0002 no such agent; 42501 it belongs to another role.$$;
+Errors: 22004, 22023 bad argument; P0002 no such agent; 42501 it belongs to another role; 53400 the agent has coord.max_subscriptions_per_agent.$$;
 
 COMMENT ON FUNCTION coord.event_unsubscribe(uuid, text) IS
 $$Ends a subscription: event_poll and inbox no longer give the agent the events of the channel.

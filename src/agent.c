@@ -23,6 +23,7 @@
 #include "clock.h"
 #include "errors.h"
 #include "lease.h"
+#include "quota.h"
 #include "store/event_store.h"
 #include "store/new_key.h"
 #include "store/store.h"
@@ -89,6 +90,8 @@ coord_agent_register(PG_FUNCTION_ARGS)
 					 coord_errargument("id"),
 					 errmsg("agent \"%s\" has another id", name),
 					 errdetail("It is registered as %s.", coord_uuid_str(&agent->id))));
+		if (agent->retired_at != DT_NOEND)
+			coord_check_agents(agent->owner);
 		revive(agent, now);
 		agent->timeout = timeout;
 		agent->heartbeat_at = now;
@@ -103,6 +106,7 @@ coord_agent_register(PG_FUNCTION_ARGS)
 			coord_uuid7(&agent->id);
 		agent->name = name;
 		agent->owner = store_caller();
+		coord_check_agents(agent->owner);
 		agent->timeout = timeout;
 		agent->heartbeat_at = coord_now();
 		insert_agent(agent, type, metadata);

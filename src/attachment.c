@@ -28,6 +28,7 @@
 #include "attachment.h"
 #include "clock.h"
 #include "errors.h"
+#include "quota.h"
 #include "settings.h"
 #include "store/store.h"
 #include "uuid7.h"
@@ -49,6 +50,7 @@ typedef struct Attachment
 	int64		id;				/* 0: the place was never used */
 	Oid			dbid;
 	pg_uuid_t	agent_id;
+	Oid			role;
 	TimestampTz ended_at;
 } Attachment;
 
@@ -302,10 +304,16 @@ coord_attachments_init(void)
 	}
 }
 
-/* Find a place that has been free for longest, and take it; 0 when there is none. */
+/*
+ * Find a place that has been free for longest, and take it; 0 when there is none, or when
+ * the role has its share of them.
+ */
 static int64
 take_place(const pg_uuid_t *agent_id)
 {
+	Oid			role = store_caller();
+	int			share = coord_share_of(role, attachments->nplaces);
+	int			nown = 0;
 	Attachment *oldest = NULL;
 	int64		id = 0;
 
@@ -316,14 +324,16 @@ take_place(const pg_uuid_t *agent_id)
 
 		if (place->state == ATTACHMENT_FREE && (oldest == NULL || place->id >> PLACE_BITS < oldest->id >> PLACE_BITS))
 			oldest = place;
+		nown += place->state != ATTACHMENT_FREE && place->role == role;
 	}
-	if (oldest != NULL)
+	if (oldest != NULL && nown < share)
 	{
 		id = ++attachments->last_number << PLACE_BITS | (oldest - attachments->places);
 		oldest->state = ATTACHMENT_LIVE;
 		oldest->id = id;
 		oldest->dbid = MyDatabaseId;
 		oldest->agent_id = *agent_id;
+		oldest->role = role;
 	}
 	LWLockRelease(coord_shared->attachment_lock);
 	return id;
@@ -388,10 +398,7 @@ attach(const pg_uuid_t *agent_id)
 	{
 		own = list_delete_last(own);
 		pfree(attachment);
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many agents are attached"),
-				 errhint("Raise coord.max_attached_agents, and restart the server.")));
+		coord_error_full("agents are attached", "coord.max_attached_agents");
 	}
 	return attachment->id;
 }

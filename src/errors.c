@@ -9,6 +9,8 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 
+#include "miscadmin.h"
+
 #include "errors.h"
 #include "uuid7.h"
 
@@ -275,4 +277,26 @@ coord_error_queue_right(const char *queue, Oid role, const char *verb)
 			 errmsg("permission denied for queue \"%s\"", queue),
 			 errdetail("Role \"%s\" may not %s.", GetUserNameFromId(role, false), verb),
 			 errhint("coord.grant_agent gives the right to it.")));
+}
+
+/* A role has as many of something as a setting allows it. */
+void
+coord_error_limit(const char *what, Oid role, const char *setting, int limit, const char *remedy)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("too many %s", what),
+			 errdetail("Role \"%s\" may have %d.", GetUserNameFromId(role, false), limit),
+			 errhint("%s %s, for this role or for all.", remedy, setting)));
+}
+
+/* Shared memory has no room for one more, or none for one more of the role. */
+void
+coord_error_full(const char *what, const char *setting)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("too many %s", what),
+			 errdetail("They are as many as %s allows, or the role has its coord.max_share_per_role of them.", setting),
+			 errhint("Raise %s, and restart the server.", setting)));
 }

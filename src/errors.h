@@ -66,6 +66,11 @@ extern void coord_error_task_state(const pg_uuid_t *id, const char *state,
 /* 22023 */
 extern void coord_error_dependency_cycle(const pg_uuid_t *id) pg_attribute_noreturn();
 
+/* 53400 */
+extern void coord_error_limit(const char *what, Oid role, const char *setting, int limit,
+							  const char *remedy) pg_attribute_noreturn();
+extern void coord_error_full(const char *what, const char *setting) pg_attribute_noreturn();
+
 /* 42501 */
 extern void coord_error_not_owner(const char *agent_name, Oid owner) pg_attribute_noreturn();
 extern void coord_error_queue_right(const char *queue, Oid role, const char *verb) pg_attribute_noreturn();

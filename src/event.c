@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "delivery.h"
 #include "errors.h"
+#include "quota.h"
 #include "store/event_log_store.h"
 #include "store/event_store.h"
 #include "store/store.h"
@@ -101,11 +102,20 @@ change_subscription(FunctionCallInfo fcinfo, bool (*change) (const pg_uuid_t *ag
 	PG_RETURN_BOOL(changed);
 }
 
+static bool
+subscribe(const pg_uuid_t *agent_id, const char *channel)
+{
+	if (!store_subscribe(agent_id, channel))
+		return false;
+	coord_check_subscriptions(store_caller(), agent_id);
+	return true;
+}
+
 /* event_subscribe(agent_id, channel) */
 Datum
 coord_event_subscribe(PG_FUNCTION_ARGS)
 {
-	return change_subscription(fcinfo, store_subscribe);
+	return change_subscription(fcinfo, subscribe);
 }
 
 /* event_unsubscribe(agent_id, channel) */

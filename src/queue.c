@@ -12,6 +12,7 @@
 #include "args.h"
 #include "errors.h"
 #include "queue.h"
+#include "quota.h"
 #include "rights.h"
 #include "store/new_key.h"
 #include "store/queue_store.h"
@@ -81,7 +82,8 @@ coord_queue_ensure(const char *name)
 
 	if (state == STORE_KEY_FREE)
 	{
-		store_queue_insert(name);
+		coord_check_queues(store_caller());
+		store_queue_insert(name, store_caller());
 		store_key_inserted(&new_name);
 	}
 	return state != STORE_KEY_IN_FLIGHT;

@@ -28,6 +28,7 @@
 #include "errors.h"
 #include "event_listen.h"
 #include "queue_listen.h"
+#include "quota.h"
 #include "rights.h"
 #include "settings.h"
 #include "store/task_store.h"
@@ -46,6 +47,7 @@ typedef struct QueueKey
 typedef struct ListenedQueue
 {
 	QueueKey	key;
+	Oid			role;			/* whose session was the first */
 	int			listeners;		/* sessions */
 	pg_atomic_uint64 ready_at;
 } ListenedQueue;
@@ -123,10 +125,7 @@ coord_queue_listen(PG_FUNCTION_ARGS)
 		{
 			own = list_delete_last(own);
 			pfree(mine);
-			ereport(ERROR,
-					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					 errmsg("too many queues are listened to"),
-					 errhint("Raise coord.max_listened_queues, and restart the server.")));
+			coord_error_full("queues are listened to", "coord.max_listened_queues");
 		}
 	}
 	mine->leaves = false;
@@ -334,20 +333,39 @@ find_own(const QueueKey *key)
 	return NULL;
 }
 
-/* One more session listens to a queue; false when there is no room. */
+/* Whether a role has its share of the entries; they are counted when it could. */
+static bool
+has_its_share(Oid role, int share)
+{
+	int			n = 0;
+	HASH_SEQ_STATUS status;
+	ListenedQueue *entry;
+
+	if (hash_get_num_entries(listened) < share)
+		return false;
+	hash_seq_init(&status, listened);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		n += entry->role == role;
+	return n >= share;
+}
+
+/* One more session listens to a queue; false when there is no room, or none for the role. */
 static bool
 enter(const QueueKey *key)
 {
 	ListenedQueue *entry;
 	bool		found;
+	Oid			role = GetUserId();
+	int			share = coord_share_of(role, coord_max_listened_queues);
 
 	LWLockAcquire(coord_shared->listener_lock, LW_EXCLUSIVE);
 	entry = hash_search(listened, key, HASH_FIND, NULL);
-	if (entry == NULL && hash_get_num_entries(listened) < coord_max_listened_queues)
+	if (entry == NULL && hash_get_num_entries(listened) < coord_max_listened_queues && !has_its_share(role, share))
 	{
 		entry = hash_search(listened, key, HASH_ENTER_NULL, &found);
 		if (entry != NULL)
 		{
+			entry->role = role;
 			entry->listeners = 0;
 			pg_atomic_init_u64(&entry->ready_at, (uint64) DT_NOEND);
 		}

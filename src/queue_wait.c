@@ -70,10 +70,7 @@ coord_queue_wait(PG_FUNCTION_ARGS)
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	if (waits && !coord_queue_waiter_enter(queue, give_up_at))
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many sessions wait for queues"),
-				 errhint("Raise coord.max_queue_waiters, and restart the server.")));
+		coord_error_full("sessions wait for queues", "coord.max_queue_waiters");
 	PG_ENSURE_ERROR_CLEANUP(leave, (Datum) 0);
 	{
 		wait_for_task(queue, waits, give_up_at);

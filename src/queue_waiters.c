@@ -26,6 +26,7 @@
 #include "claim/ready.h"
 #include "lease_wait.h"
 #include "queue_waiters.h"
+#include "quota.h"
 #include "settings.h"
 #include "worker/shared.h"
 
@@ -36,6 +37,7 @@ typedef struct QueueWaiter
 {
 	dlist_node	node;			/* in the list of those who wait, or of free entries */
 	Oid			dbid;
+	Oid			role;			/* invalid: a free entry */
 	uint64		name_hash[2];
 	bool		first;			/* of those who wait for the queue */
 	TimestampTz until;			/* then it goes */
@@ -126,20 +128,36 @@ coord_queue_waiters_init(void)
 
 /* ---- who waits ---- */
 
-/* Wait for a queue from now; false when there is no room. */
+/* Whether a role has its share of the entries; they are counted when it could. */
+static bool
+has_its_share(Oid role, int share)
+{
+	int			n = 0;
+
+	if (pg_atomic_read_u32(&waiters->nwaiting) < (uint32) share)
+		return false;
+	for (int i = 0; i < coord_max_queue_waiters; i++)
+		n += waiters->entries[i].role == role;
+	return n >= share;
+}
+
+/* Wait for a queue from now; false when there is no room, or none for the role. */
 bool
 coord_queue_waiter_enter(const char *queue, TimestampTz until)
 {
 	uint64		name_hash[2];
 	QueueWaiter *waiter = NULL;
+	Oid			role = GetUserId();
+	int			share = coord_share_of(role, coord_max_queue_waiters);
 
 	Assert(my_wait == NULL);
 	coord_ready_hash(queue, name_hash);
 	LWLockAcquire(coord_shared->queue_waiter_lock, LW_EXCLUSIVE);
-	if (!dlist_is_empty(&waiters->free))
+	if (!dlist_is_empty(&waiters->free) && !has_its_share(role, share))
 	{
 		waiter = dlist_container(QueueWaiter, node, dlist_pop_head_node(&waiters->free));
 		waiter->dbid = MyDatabaseId;
+		waiter->role = role;
 		memcpy(waiter->name_hash, name_hash, sizeof(name_hash));
 		waiter->first = first_for(MyDatabaseId, name_hash) == NULL;
 		waiter->until = until;
@@ -175,6 +193,7 @@ coord_queue_waiter_leave(void)
 			have_look(next);
 		}
 	}
+	waiter->role = InvalidOid;
 	dlist_push_head(&waiters->free, &waiter->node);
 	pg_atomic_fetch_sub_u32(&waiters->nwaiting, 1);
 	LWLockRelease(coord_shared->queue_waiter_lock);

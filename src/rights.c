@@ -28,8 +28,9 @@ PG_FUNCTION_INFO_V1(coord_sees_payloads);
 PG_FUNCTION_INFO_V1(coord_sees_all_queues);
 PG_FUNCTION_INFO_V1(coord_seen_queues);
 
-static bool
-may_everything(Oid role)
+/* Whether no grant and no limit of coord's concerns a role. */
+bool
+coord_may_everything(Oid role)
 {
 	return has_privs_of_role(role, store_owner());
 }
@@ -51,7 +52,7 @@ coord_is_monitor(PG_FUNCTION_ARGS pg_attribute_unused())
 {
 	Oid			role = GetUserId();
 
-	PG_RETURN_BOOL(store_is_monitor(role, false) || may_everything(role));
+	PG_RETURN_BOOL(store_is_monitor(role, false) || coord_may_everything(role));
 }
 
 /* sees_payloads(): those of events to whatever agent */
@@ -60,7 +61,7 @@ coord_sees_payloads(PG_FUNCTION_ARGS pg_attribute_unused())
 {
 	Oid			role = GetUserId();
 
-	PG_RETURN_BOOL(store_is_monitor(role, true) || may_everything(role));
+	PG_RETURN_BOOL(store_is_monitor(role, true) || coord_may_everything(role));
 }
 
 /* sees_all_queues() */
@@ -85,7 +86,7 @@ coord_may(Oid role, const char *queue, int rights)
 {
 	return superuser_arg(role) || store_knows_grant(role, NULL, rights) ||
 		(queue != NULL && store_knows_grant(role, queue, rights)) ||
-		may_everything(role) || store_has_grant(role, NULL, rights) ||
+		coord_may_everything(role) || store_has_grant(role, NULL, rights) ||
 		(queue != NULL && store_has_grant(role, queue, rights));
 }
 

@@ -13,6 +13,7 @@
 #define COORD_CLAIM 0x02
 #define COORD_ANY (COORD_CREATE | COORD_CLAIM)
 
+extern bool coord_may_everything(Oid role);
 extern bool coord_may(Oid role, const char *queue, int rights);
 extern List *coord_queues(Oid role, int rights);
 extern bool coord_sees_every_queue(Oid role);

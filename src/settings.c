@@ -21,6 +21,10 @@ int			coord_heartbeat_timeout;
 int			coord_event_retention;
 int			coord_task_retention;
 double		coord_notify_queue_limit;
+int			coord_max_agents_per_role;
+int			coord_max_queues_per_role;
+int			coord_max_subscriptions_per_agent;
+double		coord_max_share_per_role;
 int			coord_max_databases;
 int			coord_max_attached_agents;
 int			coord_max_listened_queues;
@@ -72,6 +76,31 @@ coord_settings_define(bool preloading)
 							 "It fills up while a session that listens has a transaction open. Above this, coord's notifications wait.",
 							 &coord_notify_queue_limit,
 							 0.5, 0.0, 1.0, PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("coord.max_agents_per_role",
+							"How many agents a role can have that are not retired.",
+							"Superusers and the extension's owner can have any number.",
+							&coord_max_agents_per_role,
+							10000, 1, INT_MAX, PGC_SUSET, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("coord.max_queues_per_role",
+							"How many queues a role can bring into being.",
+							"Superusers and the extension's owner can make any number.",
+							&coord_max_queues_per_role,
+							100000, 1, INT_MAX, PGC_SUSET, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("coord.max_subscriptions_per_agent",
+							"To how many channels an agent can be subscribed.",
+							"Superusers and the extension's owner can make any number.",
+							&coord_max_subscriptions_per_agent,
+							1000, 1, INT_MAX, PGC_SUSET, 0,
+							NULL, NULL, NULL);
+	DefineCustomRealVariable("coord.max_share_per_role",
+							 "How much a role can have of what coord's shared memory has room for: attached agents, listened queues, sessions that wait for a queue.",
+							 "The rest is left for others. Superusers and the extension's owner can have all.",
+							 &coord_max_share_per_role,
+							 0.9, 0.0, 1.0, PGC_SUSET, 0,
 							 NULL, NULL, NULL);
 
 	if (preloading)

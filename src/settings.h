@@ -5,6 +5,10 @@
 #ifndef COORD_SETTINGS_H
 #define COORD_SETTINGS_H
 
+extern int	coord_max_agents_per_role;
+extern int	coord_max_queues_per_role;
+extern int	coord_max_subscriptions_per_agent;
+extern double coord_max_share_per_role;
 extern int	coord_default_lease_ttl;	/* milliseconds */
 extern int	coord_min_lease_ttl;	/* milliseconds */
 extern int	coord_max_lease_ttl;	/* milliseconds */

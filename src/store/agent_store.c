@@ -165,6 +165,17 @@ store_agents_due(TimestampTz now, int limit, int *n)
 	return read_agents(*n);
 }
 
+/* How many agents a role has that are not retired, as far as that is not more than "max". */
+int
+store_agents_of(Oid role, int max)
+{
+	static StorePlan plan = {.sql = "SELECT count(*) FROM (SELECT FROM coord.agent_data"
+	" WHERE owner = $1 AND retired_at IS NULL LIMIT $2) a"};
+
+	store_run(&plan, STORE_ARGS(arg_oid(role), arg_int4(max)));
+	return (int) store_int8(0, 1, 0);
+}
+
 /* All agents that have an attachment, not locked. */
 AgentRow **
 store_agents_attached(int *n)

@@ -38,6 +38,7 @@ typedef enum StoreLock
 extern AgentRow *store_agent(const pg_uuid_t *id, StoreLock lock);
 extern AgentRow *store_agent_named(const char *name);
 extern AgentRow **store_agents_due(TimestampTz now, int limit, int *n);
+extern int	store_agents_of(Oid role, int max);
 extern AgentRow **store_agents_attached(int *n);
 extern TimestampTz store_agents_next_due(void);
 extern void store_agent_insert(const AgentRow *agent, const char *type, Jsonb *metadata);

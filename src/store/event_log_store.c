@@ -472,6 +472,16 @@ store_subscribe(const pg_uuid_t *agent_id, const char *channel)
 	return store_run(&plan, STORE_ARGS(arg_uuid(agent_id), arg_text(channel))) > 0;
 }
 
+/* To how many channels an agent is subscribed, as far as that is not more than "max". */
+int64
+store_subscriptions_of(const pg_uuid_t *agent_id, int64 max)
+{
+	static StorePlan plan = {.sql = "SELECT count(*) FROM (SELECT FROM coord.event_subscription WHERE agent_id = $1 LIMIT $2) s"};
+
+	store_run(&plan, STORE_ARGS(arg_uuid(agent_id), arg_int8(max)));
+	return store_int8(0, 1, 0);
+}
+
 /* False when it was not. */
 bool
 store_unsubscribe(const pg_uuid_t *agent_id, const char *channel)

@@ -46,6 +46,7 @@ extern TimestampTz store_log_next_due(void);
 
 /* subscribed agents */
 extern bool store_subscribe(const pg_uuid_t *agent_id, const char *channel);
+extern int64 store_subscriptions_of(const pg_uuid_t *agent_id, int64 max);
 extern bool store_unsubscribe(const pg_uuid_t *agent_id, const char *channel);
 extern int64 store_event_cursor(const pg_uuid_t *agent_id);
 extern bool store_event_ack(const pg_uuid_t *agent_id, int64 position);

@@ -77,11 +77,21 @@ store_queue_locked(const char *name)
 
 /* Store a queue with the default settings. */
 void
-store_queue_insert(const char *name)
+store_queue_insert(const char *name, Oid created_by)
 {
-	static StorePlan plan = {.sql = "INSERT INTO coord.queue_data (name) VALUES ($1)"};
+	static StorePlan plan = {.sql = "INSERT INTO coord.queue_data (name, created_by) VALUES ($1, $2)"};
 
-	store_run(&plan, STORE_ARGS(arg_text(name)));
+	store_run(&plan, STORE_ARGS(arg_text(name), arg_oid(created_by)));
+}
+
+/* How many queues a role has brought into being, as far as that is not more than "max". */
+int
+store_queues_of(Oid role, int max)
+{
+	static StorePlan plan = {.sql = "SELECT count(*) FROM (SELECT FROM coord.queue_data WHERE created_by = $1 LIMIT $2) q"};
+
+	store_run(&plan, STORE_ARGS(arg_oid(role), arg_int4(max)));
+	return (int) store_int8(0, 1, 0);
 }
 
 void

@@ -134,4 +134,68 @@ $holder->quit;
 
 is(sql('SELECT errors FROM coord.worker'), '0', 'the worker met no error');
 
+# ---- what one role may have
+
+$node->append_conf('postgresql.conf', q{
+coord.max_attached_agents = 10
+coord.max_listened_queues = 10
+coord.max_queue_waiters = 4
+coord.max_ready_queues = 20
+coord.max_beating_agents = 20
+});
+$node->restart;
+CoordCluster::has_worker($node, 'postgres');
+sql(q{
+	ALTER ROLE hostile SET coord.max_queues_per_role = 60;
+	ALTER ROLE hostile SET coord.max_subscriptions_per_agent = 5});
+
+sub refused
+{
+	my ($sql, $setting, $name) = @_;
+	my (undef, undef, $error) = $node->psql('postgres', "\\set VERBOSITY verbose\n$sql", extra_params => [ '-U', 'hostile' ]);
+
+	like($error, qr/ERROR:  53400:.*$setting/s, $name);
+}
+
+# Its heartbeats and its queues fill shared memory: that of the others is slower, and goes on.
+as('hostile', q{
+	SELECT count(coord.agent_register('beats ' || n)) FROM generate_series(1, 50) n;
+	SELECT count(coord.agent_heartbeat(id)) FROM coord.agent WHERE name LIKE 'beats %';
+	SELECT count(coord.task_create('t', queue => 'fills ' || n)) FROM generate_series(1, 50) n;
+	SELECT count(*) FROM generate_series(1, 200) n, coord.agent a, coord.task_claim(a.id, 'fills ' || n) t WHERE a.name = 'beats 1'});
+as('victim', q{SELECT coord.agent_register('beats', heartbeat_timeout => '1 h'); SELECT count(coord.task_create('t', queue => 'rings')) FROM generate_series(1, 3)});
+is(as('victim', q{SELECT (coord.agent_heartbeat(id)).status FROM coord.agent WHERE name = 'beats'}), 'active', 'one role fills the heartbeats, and another\'s count');
+is(as('victim', q{SELECT count(*) FROM coord.agent a, coord.task_claim(a.id, 'rings', max_tasks => 5) t WHERE a.name = 'beats'}), '3',
+	'one role uses many queues, and another claims');
+
+refused(q{SELECT coord.task_create('t', queue => 'more ' || n) FROM generate_series(1, 50) n}, 'coord.max_queues_per_role', 'a role can make so many queues');
+is(as('victim', q{SELECT queue FROM coord.task_create('t', queue => 'another')}), 'another', 'another role still can');
+refused(q{SELECT count(coord.event_subscribe(id, 'c' || n)) FROM coord.agent, generate_series(1, 6) n WHERE name = 'beats 1'},
+	'coord.max_subscriptions_per_agent', 'an agent can be subscribed to so many channels');
+is(as('hostile', q{SELECT count(coord.event_subscribe(id, 'c' || n % 5)) FROM coord.agent, generate_series(1, 10) n WHERE name = 'beats 1'}),
+	'10', 'a subscription that is there is not one more');
+
+sql(q{ALTER ROLE hostile SET coord.max_agents_per_role = 700});
+as('hostile', q{SELECT count(coord.agent_register('many ' || n)) FROM generate_series(1, 700 - (SELECT count(*)::int FROM coord.agent WHERE status <> 'retired' AND owner = 'hostile')) n});
+refused(q{SELECT coord.agent_register('one more')}, 'coord.max_agents_per_role', 'a role can have so many agents');
+is(as('hostile', q{SELECT name FROM coord.agent_register('many 1')}), 'many 1', 'one that it has can be registered anew');
+as('hostile', q{SELECT coord.agent_retire(id) FROM coord.agent WHERE name = 'many 1'; SELECT coord.agent_register('one more')});
+refused(q{SELECT coord.agent_register('many 1')}, 'coord.max_agents_per_role', 'and one that is retired counts when it comes back');
+is(as('victim', q{SELECT name FROM coord.agent_register('still')}), 'still', 'another role still can');
+
+refused(q{SELECT count(coord.agent_attach(id)) FROM coord.agent WHERE name LIKE 'many 1_'}, 'coord.max_attached_agents', 'a role can attach so many agents');
+refused(q{SELECT count(coord.queue_listen('q' || n)) FROM generate_series(1, 10) n}, 'coord.max_listened_queues', 'a role can listen to so many queues');
+my @full = (session(), session());
+$full[0]->query_safe(q{SELECT count(coord.agent_attach(id)) FROM (SELECT id FROM coord.agent WHERE name LIKE 'many 1_' LIMIT 9) a});
+$full[0]->query_safe(q{SELECT count(coord.queue_listen('q' || n)) FROM generate_series(1, 9) n});
+is(as('victim', q{SELECT (coord.agent_attach(id)).name FROM coord.agent WHERE name = 'still'}), 'still', 'and there is room for one of another role');
+is(as('victim', q{SELECT coord.queue_listen('q of victim')}), 'coord:queue:q of victim', 'and for another\'s queue');
+
+my @waiters = map { IPC::Run::start([ 'psql', '-XqAt', '-U', 'hostile', '-d', $node->connstr('postgres'), '-c', "CALL coord.queue_wait('none', '10 min')" ]) } 1 .. 3;
+becomes_true(q{(SELECT count(*) = 3 FROM pg_stat_activity WHERE usename = 'hostile' AND query LIKE 'CALL%' AND wait_event_type = 'Extension')});
+refused(q{CALL coord.queue_wait('none', '1 min')}, 'coord.max_queue_waiters', 'so many sessions of a role can wait for a queue');
+is(as('victim', q{CALL coord.queue_wait('another', '1 min')}), '', 'and one of another role');
+$_->kill_kill for @waiters;
+$_->quit for @full;
+
 done_testing();
