@@ -190,10 +190,9 @@ coord_want_worker(Oid dbid)
 	{
 		for (int job = 0; job < COORD_NJOBS; job++)
 			coord_set_due(db, job, COORD_DUE_NOW);
+		db->start_at = 0;
 		if (db->pid != 0)
 			SetLatch(db->latch);
-		else
-			db->start_at = 0;
 	}
 	LWLockRelease(coord_shared->lock);
 

@@ -67,6 +67,9 @@ coord_worker_main(Datum arg)
 		}
 
 		my_database->status.last_wakeup_at = coord_now();
+		/* if somebody asks for a worker while this one looks whether it is needed, it is not that any more */
+		my_database->start_at = my_database->status.last_wakeup_at;
+		pg_memory_barrier();
 		if (!coord_do_jobs(my_database))
 		{
 			my_exit = WORKER_NOT_NEEDED;
