@@ -117,14 +117,14 @@ function parsed(text) {
 
 const is_object = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 const is_response = (message) => is_object(message) && !("method" in message) && ("result" in message || "error" in message);
-const is_notification = (message, mcp) =>
+const is_notification = (message) =>
   is_object(message) && typeof message.method === "string" && message.jsonrpc === "2.0" &&
   (message.params === undefined || typeof message.params === "object") &&
-  (!("id" in message) || (mcp && message.method.startsWith("notifications/")));
+  !("id" in message);
 
 // What is wrong with the answer to one message (undefined: not even JSON), or nothing.
 function fault(message, answer, mcp) {
-  if (is_notification(message, mcp) || (mcp && is_response(message))) return answer === null ? undefined : "an answer to a notification";
+  if (is_notification(message) || (mcp && is_response(message))) return answer === null ? undefined : "an answer to a notification";
   if (answer === null) return "no answer";
   if (!is_object(answer)) return "no object";
   const keys = Object.keys(answer).sort().join();
@@ -153,7 +153,7 @@ function fault_of(text, answer, mcp) {
   if (message === undefined || unread)
     return answer === null ? fault(message, answer, mcp) : fault({}, answer, mcp);
   if (Array.isArray(message) && message.length > 0) {
-    const wanted = message.filter((each) => !is_notification(each, mcp) && !(mcp && is_response(each)));
+    const wanted = message.filter((each) => !is_notification(each) && !(mcp && is_response(each)));
     if (wanted.length === 0) return answer === null ? undefined : "an answer to a batch of notifications";
     if (!Array.isArray(answer)) return "no batch";
     if (answer.length !== wanted.length) return `${answer.length} answers to ${wanted.length}`;
