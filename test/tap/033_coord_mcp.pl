@@ -115,9 +115,9 @@ is(code($one->request('tools/call', { name => 'no_such' })), -32602, 'so is an u
 $one->send_line('{"jsonrpc": "2.0", "id": "zero", "method": "tools/call", "params": {"name": "task_list", "arguments": {"type": "\u0000"}}}');
 is(code($one->answer('zero')), -32600, 'what jsonb cannot hold too, under its id');
 $one->notify('notifications/unknown');
-$one->send_message({ id => 77, method => 'notifications/unknown' });
 $one->send_message({ id => 78, result => {} });
 is($one->rest, 0, 'neither notifications nor responses are answered');
+is(code($one->request('notifications/unknown')), -32601, 'what has an id is no notification');
 
 ok($one->tool('task_create', { type => 'big', queue => 'big', payload => { x => 'x' x 900_000 } })->{id}, 'a large request is served');
 is(sql(q{SELECT length(payload ->> 'x') FROM coord.task WHERE type = 'big'}), '900000', 'as a whole');
