@@ -125,7 +125,7 @@ CREATE TABLE coord.queue_data (
 	backoff_max interval NOT NULL DEFAULT '5 min',
 	max_claimed integer,					-- NULL: no limit
 	retention interval,						-- NULL: coord.task_retention
-	created_by regrole NOT NULL
+	created_by oid NOT NULL					-- for a limit; not a regrole, as a dump keeps the queue without its role
 );
 CREATE INDEX queue_data_created_by ON coord.queue_data (created_by);
 

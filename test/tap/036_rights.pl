@@ -25,6 +25,7 @@ sql('old', q{
 	SELECT coord.grant_agent('Clerk', 'post', can_claim => false);
 	SELECT coord.grant_agent('mail');
 	SELECT coord.grant_agent('gone', 'billing');
+	SELECT coord.grant_agent('gone');
 	SELECT coord.grant_monitor('watcher');
 	SELECT coord.grant_monitor('auditor', payloads => true);
 	SET ROLE "Clerk";
@@ -33,6 +34,7 @@ sql('old', q{
 	SELECT coord.event_send('private', '"secret"', recipient_id => id) FROM coord.agent;
 	SET ROLE gone;
 	SELECT coord.agent_register('orphan', heartbeat_timeout => '1 h');
+	SELECT coord.queue_set('left behind', max_attempts => 7);
 	SET ROLE mail;
 	SELECT coord.task_create('letter', queue => 'post');
 	RESET ROLE;
@@ -48,6 +50,7 @@ my $grants = q{SELECT g.* FROM coord.queue_grant g JOIN pg_roles r ON r.oid = g.
 is(sql('new', 'SELECT * FROM coord.queue_grant g ORDER BY role::text, queue'), sql('old', $grants), 'grants for queues are there, those of the dropped role are not');
 is(sql('new', 'SELECT * FROM coord.monitor_grant ORDER BY role::text'), sql('old', 'SELECT * FROM coord.monitor_grant ORDER BY role::text'), 'those of monitors, too');
 is(sql('new', q{SELECT name, owner FROM coord.agent}), 'ann|The Clerk', 'an agent is its role\'s, by its new name; that of a role that is no more has gone with it');
+is(sql('new', q{SELECT max_attempts FROM coord.queue WHERE name = 'left behind'}), '7', 'a queue stays when the role that made it is no more');
 my $rights = q{SELECT string_agg(x, ' ' ORDER BY x) FROM (
 	SELECT relname || relacl::text FROM pg_class WHERE relnamespace = 'coord'::regnamespace
 	UNION ALL SELECT oid::regprocedure::text || proacl::text FROM pg_proc WHERE pronamespace = 'coord'::regnamespace
