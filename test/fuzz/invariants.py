@@ -111,6 +111,9 @@ def everything_can_be_read(cursor, findings):
             cursor.execute(f"SELECT count(to_jsonb(r)) FROM coord.{call}() r")
         except psycopg2.Error as error:
             findings.add(f"coord.{call}() fails by what is stored", str(error))
+    cursor.execute("SELECT pg_catalog.to_regproc('public.bt_index_check') IS NULL")
+    if cursor.fetchone()[0]:        # a server without contrib
+        return
     try:
         cursor.execute("""SELECT count(public.bt_index_check(c.oid, true)) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am a ON a.oid = c.relam
             WHERE c.relnamespace = 'coord'::regnamespace AND c.relkind = 'i' AND a.amname = 'btree'""")

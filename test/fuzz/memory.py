@@ -1,8 +1,8 @@
 """Whether a backend gives back what calls took: each function is called many times, with
 right and with wrong arguments, once in transactions of their own and once by one statement.
 
-What a transaction must remember (what it has made claimable, for instance) grows with its
-calls and is its; so in one statement only calls that change nothing are made.
+What a transaction must remember (what it has made claimable, which versions of a row are
+its own) grows with its calls; so in one statement only calls that change nothing are made.
 """
 
 import time
@@ -82,8 +82,7 @@ WRONG = {
 LIMIT = 1
 
 # by one statement, since these change nothing, or what they change is remembered once
-ALIKE = ("agent_heartbeat", "agent_list", "lease_acquire that is held", "lease_renew", "lease_assert", "lease_list",
-         "task_claim of nothing", "task_list", "queue_list", "event_list", "event_poll", "inbox", "rpc", "mcp")
+ALIKE = ("agent_heartbeat", "agent_list", "lease_assert", "lease_list", "task_claim of nothing", "task_list", "queue_list", "event_list", "event_poll", "inbox", "rpc", "mcp")
 
 USED = "SELECT name, sum(used_bytes)::bigint FROM pg_backend_memory_contexts GROUP BY 1"
 IN_TRANSACTIONS = """DO $$
