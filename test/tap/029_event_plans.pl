@@ -42,24 +42,13 @@ my $last = sql('SELECT max(position) FROM coord.event_log');
 sql("UPDATE coord.agent_data SET events_after = $last - 5000");
 sql('VACUUM ANALYZE coord.event_log');
 
-# pages($query): the pages that a query has looked at.
-sub pages
-{
-	my ($query) = @_;
-	# the first time fills the session's caches
-	my $plan = sql("$query; EXPLAIN (ANALYZE, BUFFERS, COSTS off, TIMING off, SUMMARY off) $query");
-
-	$plan =~ /^ *Buffers: shared(?: hit=(\d+))?(?: read=(\d+))?/m or die $plan;
-	return ($1 // 0) + ($2 // 0);
-}
-
 # few($query, $rows, $what): it gives so many rows and looks at few pages.
 sub few
 {
 	my ($query, $rows, $what) = @_;
 
 	is(sql("SELECT count(*) FROM ($query) q"), $rows, "$what: what is there");
-	cmp_ok(pages($query), '<', FEW, "$what: few pages");
+	cmp_ok(CoordCluster::pages($node, $query), '<', FEW, "$what: few pages");
 }
 
 few("SELECT * FROM coord.event_list(after => $last - 100)", 100, 'event_list from a late position');

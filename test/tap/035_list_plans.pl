@@ -48,24 +48,13 @@ sql("SELECT coord.lease_acquire('key 30001', '$agent', '1 h')");
 sql("SELECT coord.task_claim('$agent', 'few', lease_ttl => '1 h') FROM generate_series(1, 5)");
 sql("SELECT coord.task_claim('$agent', 'few', lease_ttl => '1 h', max_tasks => 5)");
 
-# pages($query): the pages that a query has looked at.
-sub pages
-{
-	my ($query) = @_;
-	# the first time fills the session's caches
-	my $plan = sql("$query; EXPLAIN (ANALYZE, BUFFERS, COSTS off, TIMING off, SUMMARY off) $query");
-
-	$plan =~ /^ *Buffers: shared(?: hit=(\d+))?(?: read=(\d+))?/m or die $plan;
-	return ($1 // 0) + ($2 // 0);
-}
-
 # few($query, $rows, $what): it gives so many rows and looks at few pages.
 sub few
 {
 	my ($call, $rows, $what) = @_;
 
 	is(sql("SELECT count(*) FROM coord.$call"), $rows, "$what: what is there");
-	cmp_ok(pages("SELECT * FROM coord.$call"), '<', FEW, "$what: few pages");
+	cmp_ok(CoordCluster::pages($node, "SELECT * FROM coord.$call"), '<', FEW, "$what: few pages");
 }
 
 few('task_list("limit" => 10)', 10, 'the newest tasks');

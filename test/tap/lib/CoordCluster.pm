@@ -114,4 +114,15 @@ sub logged
 	return grep { /$pattern/ } split /\n/, slurp_file($node->logfile, $offset);
 }
 
+# pages($node, $query): the pages that a query looks at, once the session's caches are filled.
+sub pages
+{
+	my ($node, $query) = @_;
+	my $plan = $node->safe_psql('postgres',
+		"$query; EXPLAIN (ANALYZE, BUFFERS, COSTS off, TIMING off, SUMMARY off) $query");
+
+	$plan =~ /^ *Buffers: shared(?: hit=(\d+))?(?: read=(\d+))?/m or die $plan;
+	return ($1 // 0) + ($2 // 0);
+}
+
 1;
