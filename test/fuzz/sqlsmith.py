@@ -58,7 +58,7 @@ def main():
     seed = int(options.seed or random.randrange(1 << 31))
     print(f"sqlsmith: seed {seed}", flush=True)
     findings = Findings()
-    server.set_up()
+    server.set_up(trap=False)
     server.ask(FILL, role="fuzz_monitor")
     log_from = server.log_length()
     for role in ("fuzz_monitor", "postgres"):
