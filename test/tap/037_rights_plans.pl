@@ -15,6 +15,7 @@ use constant FEW => 300;    # pages
 my $node = CoordCluster::new_node('rights_plans');
 $node->append_conf('postgresql.conf', "autovacuum = off\n");
 $node->start;
+CoordCluster::has_postgres($node);
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 
 sql(q{

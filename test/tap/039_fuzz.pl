@@ -17,6 +17,7 @@ log_line_prefix = '%m [%p] %b %d %e '
 autovacuum_naptime = 1
 });
 $node->start;
+CoordCluster::has_postgres($node);
 
 local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGUSER => 'postgres', PGDATABASE => 'postgres', COORD_LOG => $node->logfile,
 	PYTHONDONTWRITEBYTECODE => 1);

@@ -114,6 +114,18 @@ sub logged
 	return grep { /$pattern/ } split /\n/, slurp_file($node->logfile, $offset);
 }
 
+# has_postgres($node): the superuser of a node is named as who runs the test; now one is named postgres.
+sub has_postgres
+{
+	my ($node) = @_;
+
+	$node->safe_psql('postgres', q{DO $$ BEGIN
+		IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'postgres') THEN
+			CREATE ROLE postgres SUPERUSER LOGIN;
+		END IF; END $$});
+	return;
+}
+
 # pages($node, $query): the pages that a query looks at, once the session's caches are filled.
 sub pages
 {
