@@ -9,7 +9,7 @@
 EXTENSION = coord
 MODULE_big = coord
 PGFILEDESC = "coord - leases, task claims, agents and events"
-DATA = sql/coord--1.0.sql $(wildcard sql/coord--*--*.sql)
+DATA = $(wildcard sql/coord--*.sql)
 OBJS = $(patsubst %.c,%.o,$(sort $(filter-out src/bin/%,$(wildcard src/*.c src/*/*.c))))
 
 # The tests that "make installcheck" runs against a running server which has

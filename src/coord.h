@@ -5,6 +5,6 @@
 #ifndef COORD_COORD_H
 #define COORD_COORD_H
 
-#define COORD_VERSION "1.0"
+#define COORD_VERSION "1.1"
 
 #endif							/* COORD_COORD_H */

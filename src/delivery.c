@@ -328,14 +328,3 @@ coord_notices_next_due(void)
 		return DT_NOEND;
 	return coord_may_notify_at();
 }
-
-/* ---- retention ---- */
-
-/* Drop the events that are older than coord.event_retention. */
-SweepOutcome
-coord_expire_events(SweepCounts *counts pg_attribute_unused())
-{
-	if (!coord_try_lock_delivery())
-		return SWEEP_LOCKED;
-	return store_log_expire(coord_now()) > 0 ? SWEEP_SOME : SWEEP_IDLE;
-}

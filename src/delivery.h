@@ -14,7 +14,6 @@ extern void coord_await_delivery(void);
 extern SweepOutcome coord_deliver_events(SweepCounts *counts);
 extern SweepOutcome coord_notify_events(SweepCounts *counts);
 extern TimestampTz coord_notices_next_due(void);
-extern SweepOutcome coord_expire_events(SweepCounts *counts);
 
 extern uint64 coord_deliveries_seen(void);
 extern bool coord_delivered_all_seen(void);

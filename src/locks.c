@@ -15,14 +15,14 @@
  *	2. the row of a task, then those of its dependants;
  *	3. the row of a queue slot;
  *	4. the row of a lease;
- *	5. the delivery;
+ *	5. the delivery, then the retention of tasks;
  *	6. a new unique key of a task, then any other new key, and a sequence: held
  *	   only for the time of inserting or setting it.
  *
- * Rows that other agents may have locked are taken with SKIP LOCKED and the
- * delivery by trying, so that no cycle of waiting can close.  Waited for are
+ * Rows that other agents may have locked are taken with SKIP LOCKED, the delivery
+ * and the retention by trying, so that no cycle of waiting can close.  Waited for are
  * only the rows of a claim or a lease that the caller holds, what is held shortly,
- * and the worker's batch, which waits for nobody.
+ * and the worker's batch, which waits for nobody; and by purge(), whoever has 5.
  */
 #include "postgres.h"
 
@@ -44,6 +44,16 @@ make_tag(LOCKTAG *tag, uint32 key)
 	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, relid, key, LOCK_CLASS);
 }
 
+/* Lock something that has a name, until the end of the transaction; false when it is not to wait and another has it. */
+static bool
+lock_named(const char *name, bool wait)
+{
+	LOCKTAG		tag;
+
+	make_tag(&tag, hash_bytes((const unsigned char *) name, (int) strlen(name)));
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
 /*
  * Lock the giving of positions to events, until the end of the transaction: so
  * positions become visible in their order.
@@ -51,10 +61,22 @@ make_tag(LOCKTAG *tag, uint32 key)
 bool
 coord_try_lock_delivery(void)
 {
-	LOCKTAG		tag;
+	return lock_named("delivery", false);
+}
 
-	make_tag(&tag, hash_bytes((const unsigned char *) "delivery", 8));
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+/* Lock the partitions of finished tasks, until the end of the transaction. */
+bool
+coord_try_lock_retention(void)
+{
+	return lock_named("retention", false);
+}
+
+/* Lock both, waiting: for purge(), which comes with nothing locked. */
+void
+coord_lock_upkeep(void)
+{
+	(void) lock_named("delivery", true);
+	(void) lock_named("retention", true);
 }
 
 /* Lock the insertion of a key into a unique index, waiting, until coord_unlock(). */

@@ -2,11 +2,9 @@
  * event_log_store.c
  *		Delivered events: coord.event_log, in its partitions; and who has read how far.
  *
- * The partitions are a circle of tables that are there from the beginning.  One is
- * written for an eighth of coord.event_retention, then the next, if it is empty; else
- * the same goes on.  A partition is emptied whole, by TRUNCATE, when its last event is
- * older than the retention, at a moment when nobody reads it: nobody waits for that, and
- * that waits for nobody.
+ * The partitions (partition.c) are a circle.  One is written for an eighth of
+ * coord.event_retention, then the next, if it is empty; else the same goes on.  A
+ * partition is emptied when its last event is older than the retention.
  *
  * Positions grow from partition to partition, so coord.event_partition tells which ones
  * can have the events after a position, and a statement reads a single one, in order,
@@ -15,13 +13,8 @@
 #include "postgres.h"
 
 #include "access/stratnum.h"
-#include "access/table.h"
-#include "catalog/namespace.h"
-#include "commands/trigger.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -29,6 +22,7 @@
 #include "sequence.h"
 #include "settings.h"
 #include "store/event_log_store.h"
+#include "store/partition.h"
 #include "store/rights_store.h"
 #include "worker/wakeup.h"
 
@@ -40,9 +34,6 @@
 #define MIN_TURN USECS_PER_SEC
 
 #define MAX_IN_USE (2 * LOG_PARTITIONS)
-
-/* how soon to come back to a partition that is being read */
-#define BUSY_RETRY (10 * USECS_PER_SEC)
 
 #define PARTITION(n) {"event_log_" #n, "event_log_" #n "_position_partition_idx"}
 
@@ -134,33 +125,14 @@ turn(void)
 	return Max(retention() / RETENTION_TURNS, MIN_TURN);
 }
 
-/* Whether the calling statement itself is reading a partition. */
-static bool
-is_being_read_here(Oid relid)
-{
-	Relation	rel = table_open(relid, NoLock);
-	bool		read = rel->rd_refcnt > 1 || AfterTriggerPendingOnRel(relid);
-
-	table_close(rel, NoLock);
-	return read;
-}
-
 /* Empty a partition, unless somebody is using it. */
 static bool
 empty(int partition)
 {
-	static LogPlans truncate;
 	static StorePlan forget = {.sql = "DELETE FROM coord.event_partition WHERE partition = $1"};
-	Oid			relid = get_relname_relid(partitions[partition].name, get_namespace_oid("coord", false));
 
-	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
+	if (!store_partition_truncate(partitions[partition].name))
 		return false;
-	if (is_being_read_here(relid))
-	{
-		UnlockRelationOid(relid, AccessExclusiveLock);
-		return false;
-	}
-	store_run(plan_for(truncate, partition, "TRUNCATE coord.event_log_%1$d"), 0, NULL);
 	store_run(&forget, STORE_ARGS(arg_int4(partition)));
 	return true;
 }
@@ -259,7 +231,7 @@ store_log_expire(TimestampTz now)
 	if (n > 0 && now >= used[n - 1].opened_at + turn() && !is_empty(used[n - 1].number))
 	{
 		if (turn_if_due(now).number == used[n - 1].number)
-			busy_until = now + BUSY_RETRY;
+			busy_until = now + PARTITION_BUSY_RETRY;
 		n = partitions_in_use(used);
 	}
 	for (int i = 0; i < n - 1 && expires_at(&used[i]) <= now; i++)
@@ -269,9 +241,30 @@ store_log_expire(TimestampTz now)
 		if (empty(used[i].number))
 			emptied++;
 		else
-			busy_until = now + BUSY_RETRY;
+			busy_until = now + PARTITION_BUSY_RETRY;
 	}
 	return emptied;
+}
+
+/*
+ * Have no events from before an instant: partitions of which all are are emptied, the
+ * others' events deleted one by one.  The caller has the delivery lock.
+ */
+void
+store_log_purge(TimestampTz before, RetentionCounts *counts)
+{
+	LogPartition used[MAX_IN_USE];
+	int			n = partitions_in_use(used);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (last_of(used, n, used[i].number) != i)
+			continue;
+		if (i < n - 1 && used[i + 1].opened_at <= before && empty(used[i].number))
+			counts->emptied++;
+		else
+			counts->deleted += store_partition_delete(partitions[used[i].number].name, "created_at", before);
+	}
 }
 
 /* When there is something to do for store_log_expire(). */

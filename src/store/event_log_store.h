@@ -5,6 +5,7 @@
 #ifndef COORD_STORE_EVENT_LOG_STORE_H
 #define COORD_STORE_EVENT_LOG_STORE_H
 
+#include "store/partition.h"
 #include "store/rows.h"
 #include "store/store.h"
 
@@ -42,6 +43,7 @@ extern void store_event_poll(FunctionCallInfo fcinfo, const pg_uuid_t *agent_id,
 
 /* retention */
 extern int	store_log_expire(TimestampTz now);
+extern void store_log_purge(TimestampTz before, RetentionCounts *counts);
 extern TimestampTz store_log_next_due(void);
 
 /* subscribed agents */

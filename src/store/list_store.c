@@ -16,6 +16,7 @@
 #include "lib/stringinfo.h"
 
 #include "rights.h"
+#include "store/finished_store.h"
 #include "store/list_store.h"
 #include "store/rights_store.h"
 #include "store/store.h"
@@ -266,7 +267,7 @@ add_unfinished(ListQuery *query, const TaskFilter *filter, const TaskArgs *args)
 static void
 add_stored(ListQuery *query, const char *relation, const TaskArgs *args)
 {
-	appendStringInfo(&query->sql, " UNION ALL (SELECT t.* FROM coord.%s t WHERE true", relation);
+	appendStringInfo(&query->sql, " UNION ALL (SELECT " FINISHED_COLUMNS " FROM coord.%s t WHERE true", relation);
 	add_task_filters(query, args);
 	add_with(query, " AND t.id = $%d", args->task_id);
 	add_with(query, " AND t.id < $%d", args->after);
@@ -295,7 +296,7 @@ store_task_list(FunctionCallInfo fcinfo, const TaskFilter *filter)
 	{
 		/* the first branch, which has no rows, is only there for its columns */
 		if (filter->state != NULL)
-			add(&query, "(SELECT * FROM coord.task_finished LIMIT 0)");
+			add(&query, "(SELECT " FINISHED_COLUMNS " FROM coord.task_finished LIMIT 0)");
 		else
 			add_unfinished(&query, filter, &args);
 		add_stored(&query, "task_finished", &args);

@@ -105,6 +105,7 @@ store_queue_update(const QueueRow *queue)
 								arg_interval(queue->backoff_base), arg_interval(queue->backoff_max),
 								arg_int4_or_null(queue->max_claimed == 0, queue->max_claimed),
 								arg_interval_or_null(queue->retention)));
+	coord_due_at(JOB_FINISHED, COORD_DUE_NOW);	/* it may be kept with others now */
 	if (!queue->paused)
 		coord_queue_ready(queue->name, coord_now());
 }

@@ -18,6 +18,7 @@
 #include "utils/snapmgr.h"
 
 #include "store/deadline_store.h"
+#include "store/finished_store.h"
 #include "store/live_task.h"
 #include "store/rows.h"
 #include "store/store.h"
@@ -32,12 +33,6 @@ enum
 	TASK_RESOURCE_KEY, TASK_UNIQUE_KEY, TASK_DEPENDS_ON, TASK_PROGRESS, TASK_RESULT, TASK_ERROR,
 	TASK_CREATED_AT, TASK_CLAIMED_AT, TASK_FINISHED_AT
 };
-
-/* the columns of coord.task, as a live row gives them when it leaves */
-#define FINISHED_COLUMNS \
-	"id, queue, type, payload, priority, state, run_at, attempts, max_attempts, agent_id, lease_id," \
-	" fencing_token, lease_expires_at, resource_key, unique_key, depends_on, progress, result, error," \
-	" created_at, claimed_at, finished_at"
 
 /* Read what is in a task's row. */
 void
@@ -364,12 +359,13 @@ store_task_unclaim(const TaskRow *task, TimestampTz run_at, int attempts, const 
 	task_ready(task->queue);
 }
 
-#define MOVE_TO(relation, state, result, error) \
+/* Move a task at $2, with $3 as its error; "column" and "value" are for what the relation has besides. */
+#define MOVE_TO(relation, state, column, value) \
 	"WITH gone AS (DELETE FROM coord.task_live WHERE id = $1 RETURNING *) " \
-	"INSERT INTO " relation " (" FINISHED_COLUMNS ") " \
+	"INSERT INTO " relation " (" FINISHED_COLUMNS column ") " \
 	"SELECT id, queue, type, payload, priority, '" state "', run_at, attempts, max_attempts, agent_id, lease_id," \
-	" fencing_token, NULL, coalesce(claimed_key, resource_key), unique_key, depends_on, progress, " result ", " error "," \
-	" created_at, claimed_at, $2 FROM gone"
+	" fencing_token, NULL, coalesce(claimed_key, resource_key), unique_key, depends_on, progress, NULL," \
+	" coalesce($3, error), created_at, claimed_at, $2" value " FROM gone"
 
 /*
  * Take a task out of task_live.  Nothing is done when its row is not as it was read or,
@@ -388,7 +384,8 @@ store_task_take_out(TaskRow *task)
 Datum
 store_task_complete(const TaskRow *task, Jsonb *result, TimestampTz now)
 {
-	RowsTable  *table = rows_open_partition("task_finished", TimestampTzGetDatum(now));
+	int			partition;
+	RowsTable  *table = store_finished_open(task->queue, now, &partition);
 	StoredRow	row;
 
 	as_users_see(&task->row, &row);
@@ -397,6 +394,8 @@ store_task_complete(const TaskRow *task, Jsonb *result, TimestampTz now)
 	rows_set_null(&row, TASK_ERROR);
 	rows_set_arg(&row, TASK_RESULT, arg_jsonb(result));
 	rows_set(&row, TASK_FINISHED_AT, TimestampTzGetDatum(now));
+	if (partition != FINISHED_UNPARTITIONED)
+		rows_set(&row, TASK_FINISHED_AT + 1, Int16GetDatum(partition));
 	rows_insert(table, &row);
 	return rows_as_result("task", &row);
 }
@@ -404,18 +403,24 @@ store_task_complete(const TaskRow *task, Jsonb *result, TimestampTz now)
 void
 store_task_cancel(const TaskRow *task, const char *error, TimestampTz now)
 {
-	static StorePlan plan = {.sql = MOVE_TO("coord.task_finished", "cancelled", "NULL", "coalesce($3, error)")};
+	static StorePlan plan = {.sql = MOVE_TO("coord.task_finished", "cancelled", ", partition", ", $4")};
+	static StorePlan unpartitioned = {.sql = MOVE_TO("coord.task_finished", "cancelled", "", "")};
+	int			partition;
 
 	if (task->locked && strcmp(task->state, "pending") == 0)
 		coord_queue_claimed_from(task->queue, true);	/* likewise not there for others, if this is not undone */
-	store_run(&plan, STORE_ARGS(arg_uuid(&task->id), arg_time(now), arg_text(error)));
+	(void) store_finished_open(task->queue, now, &partition);
+	if (partition == FINISHED_UNPARTITIONED)
+		store_run(&unpartitioned, STORE_ARGS(arg_uuid(&task->id), arg_time(now), arg_text(error)));
+	else
+		store_run(&plan, STORE_ARGS(arg_uuid(&task->id), arg_time(now), arg_text(error), arg_int4(partition)));
 }
 
 /* Make a task a dead letter. */
 void
 store_task_bury(const TaskRow *task, const char *error, TimestampTz now)
 {
-	static StorePlan plan = {.sql = MOVE_TO("coord.task_dead", "dead", "NULL", "coalesce($3, error)")};
+	static StorePlan plan = {.sql = MOVE_TO("coord.task_dead", "dead", "", "")};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(&task->id), arg_time(now), arg_text(error)));
 }

@@ -21,11 +21,13 @@
 #include "clock.h"
 #include "delivery.h"
 #include "queue_listen.h"
+#include "retention.h"
 #include "store/lease_store.h"
 #include "store/store.h"
 #include "store/agent_store.h"
 #include "store/deadline_store.h"
 #include "store/event_log_store.h"
+#include "store/finished_store.h"
 #include "store/task_store.h"
 #include "uuid7.h"
 #include "worker/jobs.h"
@@ -110,6 +112,7 @@ static Job	jobs[COORD_NJOBS] = {
 	[JOB_EVENTS] = {.name = "delivering events", .batch = coord_deliver_events, .next_due = NULL},
 	[JOB_NOTICES] = {.name = "notifying of events", .batch = coord_notify_events, .next_due = coord_notices_next_due},
 	[JOB_RETENTION] = {.name = "dropping old events", .batch = coord_expire_events, .next_due = store_log_next_due},
+	[JOB_FINISHED] = {.name = "dropping old tasks", .batch = coord_expire_tasks, .next_due = store_finished_next_due},
 };
 
 static bool look_for_unknown = false;

@@ -36,10 +36,11 @@ typedef enum CoordJob
 	JOB_CHECKS,					/* look at the dependencies that have a check */
 	JOB_EVENTS,					/* deliver events */
 	JOB_NOTICES,				/* notify who listens for them */
-	JOB_RETENTION				/* drop old ones */
+	JOB_RETENTION,				/* drop old ones */
+	JOB_FINISHED				/* and old tasks that have finished */
 } CoordJob;
 
-#define COORD_NJOBS (JOB_RETENTION + 1)
+#define COORD_NJOBS (JOB_FINISHED + 1)
 
 /* a job that is due now, or to be done as soon as possible */
 #define COORD_DUE_NOW DT_NOBEGIN

@@ -64,6 +64,7 @@ coord_worker_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			coord_set_due(my_database, JOB_RETENTION, COORD_DUE_NOW);
+			coord_set_due(my_database, JOB_FINISHED, COORD_DUE_NOW);
 		}
 
 		my_database->status.last_wakeup_at = coord_now();

@@ -1,7 +1,7 @@
 -- The schema is the contract's: its relations with their columns in order, its
 -- functions with their argument names, defaults and results, its settings.
 BEGIN;
-SELECT plan(107);
+SELECT plan(109);
 
 -- The columns of a relation, as the contract writes them.
 CREATE FUNCTION pg_temp.columns(relation text) RETURNS text LANGUAGE sql AS $$
@@ -210,6 +210,10 @@ SELECT is(pg_temp.arguments('event_ack'), 'agent_id uuid, "position" bigint', 'e
 SELECT is(pg_temp.result('event_ack'), 'bigint', 'event_ack has its result');
 SELECT is(pg_temp.arguments('inbox'), 'agent_id uuid, ack bigint = NULL, max_events integer = 20', 'inbox has its arguments');
 SELECT is(pg_temp.result('inbox'), 'SETOF coord.event', 'inbox has its result');
+SELECT is(pg_temp.arguments('purge'),
+	'older_than interval = NULL',
+	'purge has its arguments');
+SELECT is(pg_temp.result('purge'), 'jsonb', 'purge has its result');
 SELECT is(pg_temp.arguments('sweep'),
 	'',
 	'sweep has its arguments');

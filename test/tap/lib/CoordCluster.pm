@@ -96,6 +96,49 @@ sub rows
 		. q{ UNION ALL SELECT 'queue', (r.name, r.max_claimed, r.backoff_base, r.pending, r.claimed, r.dead)::text FROM coord.queue r ORDER BY 1, 2});
 }
 
+# catalog($node, $db): all that the extension consists of there, a line each.
+sub catalog
+{
+	my ($node, $db) = @_;
+
+	return split /\n/, $node->safe_psql($db, q{
+		WITH member AS (
+			SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON d.refobjid = e.oid
+			WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'coord'
+		), relation AS (
+			SELECT c.* FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
+		), line (line) AS (
+			SELECT concat_ws(' ', (pg_identify_object(classid, objid, 0)).type, (pg_identify_object(classid, objid, 0)).identity,
+				'comment', obj_description(objid, classid::regclass::name)) FROM member
+			UNION ALL
+			SELECT concat_ws(' ', 'relation', oid::regclass, relkind, relpersistence, pg_get_userbyid(relowner), relacl, reloptions,
+				pg_get_expr(relpartbound, oid), pg_get_partkeydef(oid), CASE relkind WHEN 'v' THEN pg_get_viewdef(oid) END) FROM relation
+			UNION ALL
+			SELECT concat_ws(' ', 'column', attrelid::regclass, attnum, attname, format_type(atttypid, atttypmod), attcollation::regcollation,
+				attnotnull, attstorage, pg_get_expr(adbin, adrelid), col_description(attrelid, attnum))
+			FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid LEFT JOIN pg_attrdef d ON adrelid = attrelid AND adnum = attnum
+			WHERE attnum > 0
+			UNION ALL
+			SELECT concat_ws(' ', 'index', indexrelid::regclass, pg_get_indexdef(indexrelid), indisvalid, indisprimary, inhparent::regclass)
+			FROM relation r JOIN pg_index i ON i.indrelid = r.oid LEFT JOIN pg_inherits ON inhrelid = indexrelid
+			UNION ALL
+			SELECT concat_ws(' ', 'constraint', conrelid::regclass, conname, pg_get_constraintdef(k.oid))
+			FROM relation r JOIN pg_constraint k ON k.conrelid = r.oid
+			UNION ALL
+			SELECT concat_ws(' ', 'trigger', pg_get_triggerdef(t.oid)) FROM relation r JOIN pg_trigger t ON t.tgrelid = r.oid
+			UNION ALL
+			SELECT concat_ws(' ', 'function', pg_get_functiondef(p.oid), pg_get_userbyid(proowner), proacl)
+			FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
+			UNION ALL
+			SELECT concat_ws(' ', 'extension', extversion, nspname, extrelocatable) FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace
+			WHERE extname = 'coord'
+			UNION ALL
+			SELECT concat_ws(' ', 'dumped', c.oid::regclass, c.condition)
+			FROM pg_extension e, unnest(e.extconfig, e.extcondition) c (oid, condition) WHERE extname = 'coord'
+		)
+		SELECT regexp_replace(line, '\\n', ' ', 'g') FROM line ORDER BY 1});
+}
+
 # last_token($node, $db): the greatest fencing token that was given.
 sub last_token
 {

@@ -1,0 +1,68 @@
+/*
+ * retention.c
+ *		Dropping what is older than it is to be kept: finished tasks and events.
+ *
+ * The worker, or sweep() without one, empties the partitions whose time is over; so does
+ * purge(), which can also be told to keep less.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+
+#include "args.h"
+#include "clock.h"
+#include "locks.h"
+#include "retention.h"
+#include "store/event_log_store.h"
+#include "store/finished_store.h"
+
+PG_FUNCTION_INFO_V1(coord_purge);
+
+/* purge(older_than) */
+Datum
+coord_purge(PG_FUNCTION_ARGS)
+{
+	int64		older_than = coord_arg_duration(fcinfo, 0, "older_than", -1);
+	TimestampTz now = coord_now();
+	RetentionCounts tasks = {0};
+	RetentionCounts events = {0};
+	StoreScope	scope;
+
+	store_open(&scope);
+	coord_lock_upkeep();
+	store_finished_keep(now, &tasks);
+	events.emptied = store_log_expire(now);
+	if (older_than >= 0)
+	{
+		store_finished_purge(now - older_than, &tasks);
+		store_log_purge(now - older_than, &events);
+	}
+	store_close(&scope);
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf(
+		"{\"tasks_deleted\": " INT64_FORMAT ", \"task_partitions_emptied\": " INT64_FORMAT
+		", \"events_deleted\": " INT64_FORMAT ", \"event_partitions_emptied\": " INT64_FORMAT "}",
+		tasks.deleted, tasks.emptied, events.deleted, events.emptied)));
+}
+
+/* A job: drop the events that are older than coord.event_retention. */
+SweepOutcome
+coord_expire_events(SweepCounts *counts pg_attribute_unused())
+{
+	if (!coord_try_lock_delivery())
+		return SWEEP_LOCKED;
+	return store_log_expire(coord_now()) > 0 ? SWEEP_SOME : SWEEP_IDLE;
+}
+
+/* A job: drop the finished tasks that are older than their queues' retention. */
+SweepOutcome
+coord_expire_tasks(SweepCounts *counts pg_attribute_unused())
+{
+	RetentionCounts done = {0};
+
+	if (!coord_try_lock_retention())
+		return SWEEP_LOCKED;
+	store_finished_keep(coord_now(), &done);
+	return SWEEP_SOME;
+}
