@@ -62,8 +62,10 @@ all: coord-mcp$(X)
 $(BIN_OBJS): override CPPFLAGS := -I$(srcdir)/src -isystem $(SERVER_HEADERS) -isystem $(includedir) \
 	$(filter-out -I%,$(CPPFLAGS))
 
+# Not by libpq_pgport, which is without PostgreSQL's own two libraries from 17 on; nor by LIBS, which is all
+# that the server needs.
 coord-mcp$(X): $(BIN_OBJS)
-	$(CC) $(CFLAGS) $(BIN_OBJS) $(LDFLAGS) $(LDFLAGS_EX) $(libpq_pgport) -o $@
+	$(CC) $(CFLAGS) $(BIN_OBJS) $(LDFLAGS) $(LDFLAGS_EX) -L$(pkglibdir) -lpgcommon -lpgport $(libpq) -lm -o $@
 
 install: install-bin
 uninstall: uninstall-bin

@@ -16,6 +16,11 @@
 #define COORD_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
+/* PostgreSQL 18 says before a declaration that a function does not return. */
+#ifndef pg_noreturn
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* PostgreSQL 16 has one function for the ownership of all objects, and one for privileges. */
 #if PG_VERSION_NUM >= 160000
 #define coord_owns_database(dbid) object_ownercheck(DatabaseRelationId, (dbid), GetUserId())
@@ -30,16 +35,24 @@
 /* PostgreSQL 16 names files anew, tells which indexes an update concerns, and is told which to write. */
 #if PG_VERSION_NUM >= 160000
 #define coord_file_of(rel) ((rel)->rd_locator.relNumber)
-typedef TU_UpdateIndexes CoordUpdateIndexes;
+#define CoordUpdateIndexes TU_UpdateIndexes
 #define coord_only_summarizing(update_indexes) ((update_indexes) == TU_Summarizing)
 #define coord_insert_index_tuples(relinfo, slot, estate, update, only_summarizing) \
 	((void) ExecInsertIndexTuples((relinfo), (slot), (estate), (update), false, NULL, NIL, (only_summarizing)))
 #else
 #define coord_file_of(rel) ((rel)->rd_node.relNode)
-typedef bool CoordUpdateIndexes;
+#define CoordUpdateIndexes bool
 #define coord_only_summarizing(update_indexes) false
 #define coord_insert_index_tuples(relinfo, slot, estate, update, only_summarizing) \
 	((void) (only_summarizing), (void) ExecInsertIndexTuples((relinfo), (slot), (estate), (update), false, NULL, NIL))
+#endif
+
+/* PostgreSQL 18 counts an index scan's searches for EXPLAIN, if told where. */
+#if PG_VERSION_NUM >= 180000
+#define coord_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan((rel), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define coord_index_beginscan(rel, index, snapshot, nkeys) index_beginscan((rel), (index), (snapshot), (nkeys), 0)
 #endif
 
 /* PostgreSQL 17 changed how a JSON lexer for frontends is made and freed. */

@@ -11,6 +11,8 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "compat.h"
+
 typedef struct ErrorFacts
 {
 	char		argument[NAMEDATALEN];	/* the argument that is bad; may be empty */
@@ -32,47 +34,44 @@ extern int	coord_errexpected(const char *expected);
 extern int	coord_errfault(int code);
 
 /* P0002 */
-extern void coord_error_no_agent(const pg_uuid_t *id) pg_attribute_noreturn();
-extern void coord_error_no_lease(const pg_uuid_t *id) pg_attribute_noreturn();
-extern void coord_error_no_task(const pg_uuid_t *id) pg_attribute_noreturn();
-extern void coord_error_no_queue(const char *name) pg_attribute_noreturn();
+pg_noreturn extern void coord_error_no_agent(const pg_uuid_t *id);
+pg_noreturn extern void coord_error_no_lease(const pg_uuid_t *id);
+pg_noreturn extern void coord_error_no_task(const pg_uuid_t *id);
+pg_noreturn extern void coord_error_no_queue(const char *name);
 
 /* 55P03 */
-extern void coord_error_task_claimed(const pg_uuid_t *id, const pg_uuid_t *agent_id,
-									 TimestampTz until) pg_attribute_noreturn();
-extern void coord_error_task_busy(const pg_uuid_t *id) pg_attribute_noreturn();
-extern void coord_error_resource_held(const char *resource_key, const pg_uuid_t *agent_id,
-									  TimestampTz until) pg_attribute_noreturn();
-extern void coord_error_resource_busy(const char *resource_key) pg_attribute_noreturn();
-extern void coord_error_name_busy(const char *what, const char *name) pg_attribute_noreturn();
-extern void coord_error_agent_busy(const char *name) pg_attribute_noreturn();
-extern void coord_error_queue_busy(const char *name) pg_attribute_noreturn();
-extern void coord_error_queue_full(const char *name, int max_claimed) pg_attribute_noreturn();
+pg_noreturn extern void coord_error_task_claimed(const pg_uuid_t *id, const pg_uuid_t *agent_id,
+												 TimestampTz until);
+pg_noreturn extern void coord_error_task_busy(const pg_uuid_t *id);
+pg_noreturn extern void coord_error_resource_held(const char *resource_key, const pg_uuid_t *agent_id,
+												  TimestampTz until);
+pg_noreturn extern void coord_error_resource_busy(const char *resource_key);
+pg_noreturn extern void coord_error_name_busy(const char *what, const char *name);
+pg_noreturn extern void coord_error_agent_busy(const char *name);
+pg_noreturn extern void coord_error_queue_busy(const char *name);
+pg_noreturn extern void coord_error_queue_full(const char *name, int max_claimed);
 
 /* 55000 */
-extern void coord_error_stale_token(const pg_uuid_t *task_id, int64 token,
-									const char *state) pg_attribute_noreturn();
-extern void coord_error_claim_ran_out(const pg_uuid_t *task_id, TimestampTz since,
-									  bool agent_inactive) pg_attribute_noreturn();
-extern void coord_error_lease_ended(const pg_uuid_t *id, const char *how) pg_attribute_noreturn();
-extern void coord_error_stale_resource_token(const char *resource_key, int64 token,
-											 const char *detail) pg_attribute_noreturn();
-extern void coord_error_agent_not_active(const char *name, const char *status,
-										 TimestampTz since) pg_attribute_noreturn();
-extern void coord_error_not_preloaded(const char *what) pg_attribute_noreturn();
-extern void coord_error_task_state(const pg_uuid_t *id, const char *state,
-								   const char *verb) pg_attribute_noreturn();
+pg_noreturn extern void coord_error_stale_token(const pg_uuid_t *task_id, int64 token, const char *state);
+pg_noreturn extern void coord_error_claim_ran_out(const pg_uuid_t *task_id, TimestampTz since,
+												  bool agent_inactive);
+pg_noreturn extern void coord_error_lease_ended(const pg_uuid_t *id, const char *how);
+pg_noreturn extern void coord_error_stale_resource_token(const char *resource_key, int64 token,
+														 const char *detail);
+pg_noreturn extern void coord_error_agent_not_active(const char *name, const char *status, TimestampTz since);
+pg_noreturn extern void coord_error_not_preloaded(const char *what);
+pg_noreturn extern void coord_error_task_state(const pg_uuid_t *id, const char *state, const char *verb);
 
 /* 22023 */
-extern void coord_error_dependency_cycle(const pg_uuid_t *id) pg_attribute_noreturn();
+pg_noreturn extern void coord_error_dependency_cycle(const pg_uuid_t *id);
 
 /* 53400 */
-extern void coord_error_limit(const char *what, Oid role, const char *setting, int limit,
-							  const char *remedy) pg_attribute_noreturn();
-extern void coord_error_full(const char *what, const char *setting) pg_attribute_noreturn();
+pg_noreturn extern void coord_error_limit(const char *what, Oid role, const char *setting, int limit,
+										  const char *remedy);
+pg_noreturn extern void coord_error_full(const char *what, const char *setting);
 
 /* 42501 */
-extern void coord_error_not_owner(const char *agent_name, Oid owner) pg_attribute_noreturn();
-extern void coord_error_queue_right(const char *queue, Oid role, const char *verb) pg_attribute_noreturn();
+pg_noreturn extern void coord_error_not_owner(const char *agent_name, Oid owner);
+pg_noreturn extern void coord_error_queue_right(const char *queue, Oid role, const char *verb);
 
 #endif							/* COORD_ERRORS_H */

@@ -127,7 +127,7 @@ coord_notify_name(const char *prefix, const char *hash_prefix, const char *text)
 
 	/* base64url without padding: 43 characters */
 	hash = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea, CStringGetTextDatum(text)));
-	len = pg_b64_encode(VARDATA_ANY(hash), VARSIZE_ANY_EXHDR(hash), encoded, sizeof(encoded));
+	len = pg_b64_encode((void *) VARDATA_ANY(hash), VARSIZE_ANY_EXHDR(hash), encoded, sizeof(encoded));
 	encoded[len - 1] = '\0';
 	for (char *c = encoded; *c != '\0'; c++)
 	{

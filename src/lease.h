@@ -5,6 +5,7 @@
 #ifndef COORD_LEASE_H
 #define COORD_LEASE_H
 
+#include "compat.h"
 #include "store/lease_store.h"
 
 typedef enum LeaseOutcome
@@ -30,7 +31,7 @@ extern LeaseOutcome coord_lease_grant(const LeaseRequest *request, LeaseRow **le
 extern bool coord_lease_is_held(const LeaseRequest *request, LeaseRow **lease);
 extern LeaseOutcome coord_lease_outlook(const char *resource_key, LeaseRow **lease);
 extern void coord_lease_check(const char *resource_key, int64 token);
-extern void coord_lease_refuse(const char *resource_key) pg_attribute_noreturn();
+pg_noreturn extern void coord_lease_refuse(const char *resource_key);
 extern bool coord_lease_extend(LeaseRow *lease, TimestampTz expires_at, TimestampTz now);
 extern bool coord_lease_end(LeaseRow *lease, TimestampTz now);
 extern LeaseRow *coord_lease_by_id(const pg_uuid_t *id, StoreLock lock);

@@ -110,7 +110,7 @@ json_int(Json *json, int64 value)
 void
 json_exact_int(Json *json, int64 value)
 {
-	if (Abs(value) <= JSON_MAX_SAFE_INTEGER)
+	if (value >= -JSON_MAX_SAFE_INTEGER && value <= JSON_MAX_SAFE_INTEGER)
 		json_int(json, value);
 	else
 		json_string(json, psprintf(INT64_FORMAT, value));

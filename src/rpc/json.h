@@ -5,6 +5,7 @@
 #ifndef COORD_RPC_JSON_H
 #define COORD_RPC_JSON_H
 
+#include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 
 /* the largest integer of which every JSON reader, JavaScript's too, keeps each digit */

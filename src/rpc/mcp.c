@@ -71,7 +71,7 @@ mcp_is_method(const char *method)
 	return find_method(method) != NULL;
 }
 
-static void bad_param(const char *name, const char *expected) pg_attribute_noreturn();
+pg_noreturn static void bad_param(const char *name, const char *expected);
 
 static void
 bad_param(const char *name, const char *expected)

@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "locks.h"
 #include "store/new_key.h"
 #include "store/store.h"
@@ -63,7 +64,7 @@ probe(StoreKeyKind kind, int nkeys, ScanKey keys, TransactionId *changed_by)
 	IndexScanDesc scan;
 
 	InitDirtySnapshot(dirty);
-	scan = index_beginscan(rel, index, &dirty, nkeys, 0);
+	scan = coord_index_beginscan(rel, index, &dirty, nkeys);
 	index_rescan(scan, keys, nkeys, NULL, 0);
 	if (index_getnext_slot(scan, ForwardScanDirection, slot))
 		state = TransactionIdIsValid(dirty.xmin) ? STORE_KEY_IN_FLIGHT : STORE_KEY_EXISTS;

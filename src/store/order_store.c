@@ -12,6 +12,7 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "store/live_task.h"
 #include "store/rows.h"
 #include "store/store.h"
@@ -37,7 +38,7 @@ store_prepare_scan(void)
 static IndexScanDesc
 begin_order_scan(RowsTable *table, Snapshot snapshot, const char *queue, int nkeys, ScanKey keys)
 {
-	IndexScanDesc scan = index_beginscan(table->rel, rows_index(table, "task_live_order"), snapshot, nkeys, 0);
+	IndexScanDesc scan = coord_index_beginscan(table->rel, rows_index(table, "task_live_order"), snapshot, nkeys);
 
 	scan->xs_want_itup = true;
 	rows_key_text(&keys[0], ORDER_QUEUE, queue);
@@ -228,7 +229,7 @@ store_announce_waiting(const char *resource_key)
 	RowsTable  *table = rows_open("task_live", AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
-	IndexScanDesc scan = index_beginscan(table->rel, rows_index(table, "task_live_resource"), snapshot, 3, 0);
+	IndexScanDesc scan = coord_index_beginscan(table->rel, rows_index(table, "task_live_resource"), snapshot, 3);
 	char	   *queue = "";
 	ScanKeyData keys[3];
 

@@ -11,6 +11,7 @@
 #include "access/tableam.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "store/queue_store.h"
 #include "store/rows.h"
 #include "store/store.h"
@@ -180,7 +181,7 @@ store_slot_is_free(const QueueRow *queue)
 
 	InitDirtySnapshot(dirty);
 	rows_key_text(&key, SLOT_QUEUE, queue->name);
-	scan = index_beginscan(table->rel, rows_index(table, "queue_slot_pkey"), &dirty, 1, 0);
+	scan = coord_index_beginscan(table->rel, rows_index(table, "queue_slot_pkey"), &dirty, 1);
 	index_rescan(scan, &key, 1, NULL, 0);
 	while (index_getnext_slot(scan, ForwardScanDirection, slot))
 	{

@@ -251,7 +251,7 @@ rows_find(RowsTable *table, const char *index, int nkeys, ScanKey keys, Snapshot
 		snapshot = GetTransactionSnapshot();
 	if (snapshot->snapshot_type == SNAPSHOT_MVCC)
 		snapshot = RegisterSnapshot(snapshot);
-	scan = index_beginscan(table->rel, rows_index(table, index), snapshot, nkeys, 0);
+	scan = coord_index_beginscan(table->rel, rows_index(table, index), snapshot, nkeys);
 	index_rescan(scan, keys, nkeys, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, slot);
 	if (found && row != NULL)
@@ -280,7 +280,7 @@ rows_begin(RowsWalk *walk, RowsTable *table, const char *index, int nkeys, ScanK
 		walk->scan = table_beginscan(table->rel, walk->snapshot, 0, NULL);
 		return;
 	}
-	walk->index_scan = index_beginscan(table->rel, rows_index(table, index), walk->snapshot, nkeys, 0);
+	walk->index_scan = coord_index_beginscan(table->rel, rows_index(table, index), walk->snapshot, nkeys);
 	index_rescan(walk->index_scan, keys, nkeys, NULL, 0);
 }
 

@@ -280,7 +280,6 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		   ProcessUtilityContext context, ParamListInfo params,
 		   QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	ProcessUtility_hook_type run = prev_ProcessUtility ? prev_ProcessUtility : standard_ProcessUtility;
 	AfterUtility after = plan_after_utility(pstmt->utilityStmt);
 	const char *name = exclusive_database(pstmt->utilityStmt);
 	Oid			dbid = name != NULL ? get_database_oid(name, true) : InvalidOid;
@@ -291,7 +290,7 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	lock_for_drop(pstmt->utilityStmt);
 	PG_TRY();
 	{
-		run(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	}
 	PG_CATCH();
 	{
@@ -309,6 +308,6 @@ coord_commands_init(void)
 	RegisterXactCallback(at_xact_end, NULL);
 	prev_object_access = object_access_hook;
 	object_access_hook = on_object_access;
-	prev_ProcessUtility = ProcessUtility_hook;
+	prev_ProcessUtility = ProcessUtility_hook != NULL ? ProcessUtility_hook : standard_ProcessUtility;
 	ProcessUtility_hook = on_utility;
 }
