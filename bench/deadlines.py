@@ -34,8 +34,6 @@ import time
 
 import psycopg2
 
-SERVER_BIN = "/usr/lib/postgresql/15/bin/"
-
 
 def connect():
     connection = psycopg2.connect("")
@@ -218,7 +216,7 @@ def claim_loops(agent, seconds, directory):
     script = os.path.join(directory, "claim.sql")
     with open(script, "w") as file:
         file.write(CLAIM_LOOP % agent)
-    return subprocess.Popen([SERVER_BIN + "pgbench", "-n", "-c", "4", "-T", str(seconds), "-f", script, "-l",
+    return subprocess.Popen(["pgbench", "-n", "-c", "4", "-T", str(seconds), "-f", script, "-l",
                              "--log-prefix", os.path.join(directory, "log")],
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
