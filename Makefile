@@ -164,6 +164,10 @@ test-regress test-isolation test-pgtap test-tap test-clients:
 test-assert test-asan test-valgrind:
 	@test/harness/on-server $(@:test-%=%) test/harness/run-suites $(SUITES)
 
+# Each supported version in a chroot of its own (see test/harness/matrix).
+matrix:
+	@test/harness/matrix $(if $(VERSIONS),-v "$(VERSIONS)") $(SUITES)
+
 lint:
 	@test/harness/lint $(FILES)
 
@@ -187,10 +191,12 @@ help:
 	@echo 'make valgrind-mcp    the tests of coord-mcp, under valgrind'
 	@echo 'make test-assert     all suites on a server with assertions, which the first run builds; likewise test-asan'
 	@echo '                     and test-valgrind (SUITES="regress tap:018": those; for others see test/harness/on-server)'
+	@echo 'make matrix          all suites on each supported version of PostgreSQL, in chroots with the Debian that has it,'
+	@echo '                     which the first run makes; as root (VERSIONS="17 18" SUITES="regress tap:018": those)'
 	@echo 'make lint            static analysis: cppcheck, gcc -fanalyzer, clang-tidy (FILES="src/lease.c": of those)'
 	@echo 'make clean           remove what was built'
 
 .PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-report bench-deadlines
 .PHONY: torture torture-queue torture-events fuzz fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients help
-.PHONY: test-assert test-asan test-valgrind lint
+.PHONY: test-assert test-asan test-valgrind matrix lint
