@@ -55,6 +55,13 @@
 #define coord_index_beginscan(rel, index, snapshot, nkeys) index_beginscan((rel), (index), (snapshot), (nkeys), 0)
 #endif
 
+/* PostgreSQL 17 lets an extension name what it waits for. */
+#if PG_VERSION_NUM >= 170000
+#define coord_new_wait_event(name) WaitEventExtensionNew(name)
+#else
+#define coord_new_wait_event(name) ((void) (name), PG_WAIT_EXTENSION)
+#endif
+
 /* PostgreSQL 17 changed how a JSON lexer for frontends is made and freed. */
 #ifdef FRONTEND
 #if PG_VERSION_NUM >= 170000

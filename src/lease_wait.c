@@ -166,7 +166,7 @@ void
 coord_wait_sleep(TimestampTz until)
 {
 	if (pg_atomic_read_u32(&my_wait->look) == 0)
-		coord_sleep(until);
+		coord_sleep(until, COORD_WAIT_LEASE);
 }
 
 /*

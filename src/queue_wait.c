@@ -113,7 +113,7 @@ wait_for_task(const char *queue, bool waits, TimestampTz give_up_at)
 		if (coord_queue_waiter_is_first())
 			until = Min(until, next_at);
 		while (!found && !coord_queue_waiter_is_told() && coord_now() < until)
-			coord_sleep(until);
+			coord_sleep(until, COORD_WAIT_QUEUE);
 	}
 }
 

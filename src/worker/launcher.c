@@ -32,6 +32,7 @@
 
 #include "attachment.h"
 #include "clock.h"
+#include "sleep.h"
 #include "worker/shared.h"
 #include "worker/worker.h"
 
@@ -117,7 +118,7 @@ coord_launcher_main(Datum arg pg_attribute_unused())
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (next == DT_NOEND ? 0 : WL_TIMEOUT),
 						 next == DT_NOEND ? -1L : TimestampDifferenceMilliseconds(now, next) + 1,
-						 PG_WAIT_EXTENSION);
+						 coord_wait_event(COORD_WAIT_LAUNCHER));
 	}
 }
 

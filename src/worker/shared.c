@@ -24,6 +24,7 @@
 #include "queue_listen.h"
 #include "queue_waiters.h"
 #include "settings.h"
+#include "sleep.h"
 #include "worker/shared.h"
 
 /* how long a reader waits for a delivery, and a command for a worker to end */
@@ -237,7 +238,8 @@ coord_hold_worker(Oid dbid)
 
 	ConditionVariablePrepareToSleep(&coord_shared->state_cv);
 	while (worker_may_run(dbid) && coord_now() < give_up_at)
-		(void) ConditionVariableTimedSleep(&coord_shared->state_cv, HOLD_TIMEOUT_MS, PG_WAIT_EXTENSION);
+		(void) ConditionVariableTimedSleep(&coord_shared->state_cv, HOLD_TIMEOUT_MS,
+										   coord_wait_event(COORD_WAIT_WORKER_END));
 	ConditionVariableCancelSleep();
 }
 
@@ -314,7 +316,8 @@ coord_wait_for_delivery(void)
 
 	ConditionVariablePrepareToSleep(&db->delivery_cv);
 	while (pg_atomic_read_u64(&db->deliveries_done) < delivery && coord_now() < give_up_at)
-		(void) ConditionVariableTimedSleep(&db->delivery_cv, DELIVERY_TIMEOUT_MS, PG_WAIT_EXTENSION);
+		(void) ConditionVariableTimedSleep(&db->delivery_cv, DELIVERY_TIMEOUT_MS,
+										   coord_wait_event(COORD_WAIT_DELIVERY));
 	ConditionVariableCancelSleep();
 }
 

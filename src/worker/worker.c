@@ -20,6 +20,7 @@
 
 #include "clock.h"
 #include "queue_listen.h"
+#include "sleep.h"
 #include "worker/jobs.h"
 #include "worker/shared.h"
 #include "worker/worker.h"
@@ -180,6 +181,6 @@ sleep_until_due(void)
 	if (timeout != 0)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout < 0 ? 0 : WL_TIMEOUT),
-						 timeout, PG_WAIT_EXTENSION);
+						 timeout, coord_wait_event(COORD_WAIT_WORKER));
 	pg_atomic_write_u64(&my_database->sleeps_until, (uint64) COORD_DUE_NOW);
 }

@@ -65,6 +65,11 @@ my ($ret, $out, $err) = $node->psql('postgres', 'DROP DATABASE nosuch');
 like($err, qr/does not exist/, 'what fails says so');
 ok(works('postgres'), 'and changes nothing');
 
+ok($node->poll_query_until('postgres', q{SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'coord launcher'},
+	CoordCluster::wait_event($node, 'CoordLauncherMain')), 'what the launcher waits for has a name');
+ok($node->poll_query_until('postgres', "SELECT bool_and(wait_event = '" . CoordCluster::wait_event($node, 'CoordWorkerMain')
+	. q{') FROM pg_stat_activity WHERE backend_type = 'coord worker'}), 'as has what a worker waits for');
+
 # Being ended.
 my $pid = sql('postgres', 'SELECT pid FROM coord.worker');
 sql('postgres', "SELECT pg_terminate_backend($pid)");

@@ -36,7 +36,7 @@ sub waits
 	$session->query_until(qr/now/, qq{\\echo now
 		INSERT INTO granted (agent, lease, at) SELECT '$agent', l.id, l.acquired_at FROM coord.lease_acquire('k', @{[agent($agent)]}, '1 h', wait => '$wait') l;
 	});
-	becomes("wait_event = 'Extension' AND state = 'active' FROM pg_stat_activity WHERE pid = $pid") or die "$agent does not wait";
+	becomes("wait_event_type = 'Extension' AND state = 'active' FROM pg_stat_activity WHERE pid = $pid") or die "$agent does not wait";
 	return ($session, $pid);
 }
 
@@ -47,9 +47,11 @@ sub start_anew { sql('TRUNCATE granted RESTART IDENTITY'); release(); sql(qq{SEL
 
 start_anew();
 my @session = map { (waits($_))[0] } 'a', 'b', 'c';
+is(sql(q{SELECT string_agg(DISTINCT wait_event, ' ') FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND state = 'active'}),
+	CoordCluster::wait_event($node, 'CoordLease'), 'what they wait for has a name');
 is(sql('SELECT count(*) FROM granted'), '0', 'three wait for what another holds');
 is(sql(qq{SELECT count(*) FROM coord.lease_renew((SELECT id FROM coord.lease WHERE resource_key = 'k'))}), '1', 'whom they do not disturb');
-is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'Extension' AND state = 'active' AND backend_type = 'client backend' AND backend_xid IS NOT NULL}),
+is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND state = 'active' AND backend_type = 'client backend' AND backend_xid IS NOT NULL}),
 	'0', 'they have written nothing');
 for my $agent ('a', 'b', 'c')
 {
@@ -168,7 +170,7 @@ sub is_deadlock
 	$session{a}->query_until(qr/now/, qq{\\echo now
 		SELECT 'rows: ' || count(*) FROM coord.lease_acquire('$name y', @{[agent('a')]}, wait => '2 s');
 	});
-	becomes(q{EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'Extension' AND state = 'active' AND backend_type = 'client backend')});
+	becomes(q{EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND state = 'active' AND backend_type = 'client backend')});
 	is($session{b}->query(qq{SELECT count(*) FROM coord.lease_acquire('$name x', @{[agent('b')]}, wait => '300 ms')}), '0', "$name: the wait of one ends");
 	like($session{b}->{stderr}, qr/WARNING:.*waiting for resource "$name x" was a deadlock.*waited for resource "$name y"/s, "$name: it says why");
 	like($session{a}->query('SELECT 1'), qr/rows: 0/, "$name: so does that of the other");

@@ -31,7 +31,7 @@ my $waiter_pid = $waiter->query_safe('SELECT pg_backend_pid()');
 my $other = $node->background_psql('postgres', on_error_stop => 0);
 
 # A session's wait ends within a minute, or is told to be too long.
-sub sleeps { return "wait_event = 'Extension' AND state = 'active' FROM pg_stat_activity WHERE pid = $_[0]"; }
+sub sleeps { return "wait_event_type = 'Extension' AND state = 'active' FROM pg_stat_activity WHERE pid = $_[0]"; }
 
 sub create { return sql("SELECT id FROM coord.task_create('t', queue => 'q' $_[0])"); }
 sub claim { return split /\|/, sql("SELECT id, fencing_token FROM coord.task_claim($a, 'q')"); }
@@ -286,8 +286,10 @@ finish_all();
 my @more = map { $node->background_psql('postgres') } 1 .. 2;
 begin_wait();
 $_->query_until(qr/now/, qq{\\echo now\nCALL coord.queue_wait('q', '10 min');\n\\echo it has ended\n}) for @more;
-my $all_sleep = q{count(*) = 3 FROM pg_stat_activity WHERE wait_event = 'Extension' AND state = 'active' AND query LIKE 'CALL%'};
+my $all_sleep = q{count(*) = 3 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND state = 'active' AND query LIKE 'CALL%'};
 becomes($all_sleep);
+is(sql(q{SELECT string_agg(DISTINCT wait_event, ' ') FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE 'CALL%'}),
+	CoordCluster::wait_event($node, 'CoordQueue'), 'what they wait for has a name');
 my ($ret, $out, $err) = $node->psql('postgres', q{\set VERBOSITY verbose
 CALL coord.queue_wait('q')});
 like($err, qr/53400:.*too many sessions wait for queues.*coord\.max_queue_waiters/s, 'one more than coord.max_queue_waiters is refused');

@@ -29,6 +29,14 @@ sub has_worker
 	return $node->poll_query_until($db, 'SELECT pid IS NOT NULL FROM coord.worker');
 }
 
+# wait_event($node, $name): what pg_stat_activity calls a wait of coord's that has a name.
+sub wait_event
+{
+	my ($node, $name) = @_;
+
+	return $node->pg_version >= 17 ? $name : 'Extension';
+}
+
 # short_lease($node, $db, $ttl, $key): a lease that will run out; returns its id.
 sub short_lease
 {
