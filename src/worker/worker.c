@@ -154,11 +154,16 @@ prepare_session(void)
 		{"statement_timeout", "0"},
 		{"lock_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
+		{"transaction_timeout", "0"},	/* PostgreSQL 17's */
 		{"row_security", "off"},
 	};
 
 	for (size_t i = 0; i < lengthof(settings); i++)
+	{
+		if (GetConfigOption(settings[i][0], true, false) == NULL)
+			continue;
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	}
 	pgstat_report_appname("coord worker");
 }
 

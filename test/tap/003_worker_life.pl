@@ -65,10 +65,34 @@ my ($ret, $out, $err) = $node->psql('postgres', 'DROP DATABASE nosuch');
 like($err, qr/does not exist/, 'what fails says so');
 ok(works('postgres'), 'and changes nothing');
 
+# Settings.  Nothing that a database has set for its sessions is for the worker.
+my %limits = (
+	statement_timeout => ['1 ms', '0'], lock_timeout => ['1 ms', '0'], idle_in_transaction_session_timeout => ['1 ms', '0'],
+	default_transaction_read_only => ['on', 'off'], default_transaction_isolation => ['serializable', 'read\\ committed']);
+$limits{transaction_timeout} = ['1 ms', '0'] if $node->pg_version >= 17;
+sql('postgres', 'CREATE DATABASE strict');
+sql('strict', 'CREATE EXTENSION coord');
+{
+	local $ENV{PGOPTIONS} = join(' ', map { "-c $_=$limits{$_}[1]" } sort keys %limits);
+
+	$node->poll_query_until('strict', $has_worker) or die 'no worker';
+	sql('postgres', "ALTER DATABASE strict SET $_ = '$limits{$_}[0]'") for sort keys %limits;
+	my $before = sql('strict', 'SELECT pid FROM coord.worker');
+	sql('postgres', "SELECT pg_terminate_backend($before)");
+	ok($node->poll_query_until('strict', "SELECT pid IS NOT NULL AND pid <> $before FROM coord.worker"), 'a database with limits gets a worker');
+	$before = sql('strict', 'SELECT pid FROM coord.worker');
+	sql('strict', q{
+		SELECT coord.agent_register('many', heartbeat_timeout => '1 h');
+		SELECT count(*) FROM coord.agent a, generate_series(1, 2000) g, LATERAL coord.lease_acquire('k ' || g, a.id, '100 ms') WHERE a.name = 'many'});
+	ok($node->poll_query_until('strict', q{SELECT count(*) = 2000 AND bool_and(position IS NOT NULL) FROM coord.event WHERE type = 'lock.expired'}),
+		'whose batches may take longer than that');
+	is(sql('strict', 'SELECT pid FROM coord.worker'), $before, 'and have ended none');
+}
 ok($node->poll_query_until('postgres', q{SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'coord launcher'},
 	CoordCluster::wait_event($node, 'CoordLauncherMain')), 'what the launcher waits for has a name');
 ok($node->poll_query_until('postgres', "SELECT bool_and(wait_event = '" . CoordCluster::wait_event($node, 'CoordWorkerMain')
 	. q{') FROM pg_stat_activity WHERE backend_type = 'coord worker'}), 'as has what a worker waits for');
+sql('postgres', 'DROP DATABASE strict');
 
 # Being ended.
 my $pid = sql('postgres', 'SELECT pid FROM coord.worker');
