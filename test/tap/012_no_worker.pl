@@ -65,7 +65,6 @@ is(sql(q{SELECT count(*) FROM coord.event_list(type => 'task.requeued') WHERE pa
 
 # By a named claim, too; and when it is the agent that has ended.
 sql(q{
-	SELECT coord.agent_register('mortal', heartbeat_timeout => '100 ms');
 	SELECT coord.task_create('named');
 	SELECT coord.task_claim(id, lease_ttl => '1 h', task_id => (SELECT id FROM coord.task WHERE type = 'named'))
 	FROM coord.agent_register('mortal', heartbeat_timeout => '100 ms')});
