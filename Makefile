@@ -82,7 +82,7 @@ else
 
 all install uninstall installcheck:
 	@echo 'coord: $(PG_CONFIG) finds no PGXS. Install the development package of your PostgreSQL' >&2
-	@echo '(Debian: postgresql-server-dev-15), or name it: make PG_CONFIG=/path/to/pg_config' >&2
+	@echo '(Debian: postgresql-server-dev-all), or name it: make PG_CONFIG=/path/to/pg_config' >&2
 	@false
 
 clean distclean maintainer-clean:
