@@ -28,8 +28,10 @@ sub attached_session
 {
 	my $session = $node->background_psql('postgres');
 
-	sql(q{SELECT coord.agent_register('bound', heartbeat_timeout => '100 ms'); SELECT coord.task_create('t', queue => 'bound')});
-	is($session->query_safe($attach), 'active', 'an agent is attached');
+	sql(q{SELECT coord.task_create('t', queue => 'bound')});
+	# in one statement, as the timeout may pass between two
+	is($session->query_safe(q{SELECT status FROM coord.agent_attach((SELECT id FROM coord.agent_register('bound', heartbeat_timeout => '100 ms')))}),
+		'active', 'an agent is attached');
 	$session->query_safe(q{
 		SELECT coord.lease_acquire('bound', id, '1 h', auto_renew => true), coord.task_claim(id, 'bound', lease_ttl => '1 h')
 		FROM coord.agent WHERE name = 'bound'});
