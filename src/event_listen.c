@@ -13,6 +13,7 @@
 #include "agent.h"
 #include "args.h"
 #include "event_listen.h"
+#include "sequence.h"
 #include "store/store.h"
 #include "uuid7.h"
 
@@ -70,10 +71,11 @@ static char *
 notice_of(const EventHead *event)
 {
 	StringInfoData notice;
+	const char *quote = coord_needs_digits(event->position) ? "\"" : "";
 
 	initStringInfo(&notice);
-	appendStringInfo(&notice, "{\"id\": \"%s\", \"position\": " INT64_FORMAT ", \"type\": ",
-					 coord_uuid_str(event->id), event->position);
+	appendStringInfo(&notice, "{\"id\": \"%s\", \"position\": %s" INT64_FORMAT "%s, \"type\": ",
+					 coord_uuid_str(event->id), quote, event->position, quote);
 	escape_json(&notice, event->type);
 	appendStringInfo(&notice, ", \"severity\": \"%s\", \"recipient_id\": ", event->severity);
 	if (event->recipient_id != NULL)

@@ -19,6 +19,7 @@
 
 #include "clock.h"
 #include "rpc/json.h"
+#include "sequence.h"
 #include "uuid7.h"
 
 void
@@ -102,18 +103,14 @@ json_int(Json *json, int64 value)
 	json_number(json, int64_to_numeric(value));
 }
 
-/*
- * A fencing token or a position.  JavaScript, and so most clients, rounds integers
- * past 2^53, and a rounded token holds nothing.  Up to there it is a number, as one
- * expects; from there on, which tokens reach on the fourth timeline, a string of digits.
- */
+/* A fencing token or a position: a number, as one expects, while every reader keeps each digit. */
 void
 json_exact_int(Json *json, int64 value)
 {
-	if (value >= -JSON_MAX_SAFE_INTEGER && value <= JSON_MAX_SAFE_INTEGER)
-		json_int(json, value);
-	else
+	if (coord_needs_digits(value))
 		json_string(json, psprintf(INT64_FORMAT, value));
+	else
+		json_int(json, value);
 }
 
 void

@@ -8,9 +8,6 @@
 #include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 
-/* the largest integer of which every JSON reader, JavaScript's too, keeps each digit */
-#define JSON_MAX_SAFE_INTEGER ((INT64CONST(1) << 53) - 1)
-
 /* What is being built; zeroed at first.  "value" is whole when all that was begun is ended. */
 typedef struct Json
 {

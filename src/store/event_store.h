@@ -9,13 +9,17 @@
 #include "store/lease_store.h"
 #include "store/task_store.h"
 
+/* a token or a position in JSON, as coord_needs_digits() wants it */
+#define STORE_JSON_DIGITS(number) \
+	"CASE WHEN " number " < 9007199254740992 THEN to_jsonb(" number ") ELSE to_jsonb(" number "::text) END"
+
 /* the beginning of a statement that adds events, and such a statement, for lock.expired */
 #define STORE_INSERT_EVENT \
 	"INSERT INTO coord.event_inbox (id, type, severity, sender_id, recipient_id, channel, payload, created_at) "
 #define STORE_INSERT_LOCK_EXPIRED(id, lease_id, resource_key, agent_id, fencing_token, expires_at, now) \
 	STORE_INSERT_EVENT "SELECT " id ", 'lock.expired', 'warning', NULL, " agent_id ", 'coord.locks'," \
 	" jsonb_build_object('lease_id', " lease_id ", 'resource_key', " resource_key ", 'agent_id', " agent_id "," \
-	" 'fencing_token', " fencing_token ", 'expires_at', " expires_at "), " now
+	" 'fencing_token', " STORE_JSON_DIGITS(fencing_token) ", 'expires_at', " expires_at "), " now
 
 extern Datum store_event_insert(const pg_uuid_t *id, const char *type, const char *severity,
 								const pg_uuid_t *sender_id, const pg_uuid_t *recipient_id,
