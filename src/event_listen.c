@@ -41,6 +41,7 @@ coord_event_listen(PG_FUNCTION_ARGS)
 {
 	char	   *name = checked_listen_name(fcinfo);
 
+	PreventCommandDuringRecovery("event_listen");	/* as LISTEN: nobody is notified there */
 	if (MyBackendType != B_BACKEND)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

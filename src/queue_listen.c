@@ -105,6 +105,7 @@ coord_queue_listen(PG_FUNCTION_ARGS)
 
 	if (!coord_is_preloaded())
 		coord_error_not_preloaded("queue_listen");
+	PreventCommandDuringRecovery("queue_listen");	/* as LISTEN: nobody is notified there */
 	if (MyBackendType != B_BACKEND)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
