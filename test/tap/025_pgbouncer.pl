@@ -7,17 +7,9 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use CoordCluster;
+use Pgbouncer;
 use PostgreSQL::Test::Utils;
 use Test::More;
-
-my $pooler;
-
-END
-{
-	my $status = $?;
-	$pooler->kill_kill(grace => 1) if $pooler;
-	$? = $status;
-}
 
 my $node = CoordCluster::new_node('pgbouncer');
 $node->start;
@@ -26,26 +18,9 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE served (client integer, pid integer)});
 CoordCluster::has_worker($node, 'postgres');
 
-# The pooler: on a socket of its own, with two server connections.
-my $socket = PostgreSQL::Test::Utils::tempdir_short();
-my $port = PostgreSQL::Test::Cluster::get_free_port();
-my $config = $node->basedir . '/pgbouncer.ini';
-append_to_file($config, qq{
-[databases]
-postgres = host=${\ $node->host} port=${\ $node->port} user=${\ scalar getpwuid($<)}
-[pgbouncer]
-pool_mode = transaction
-default_pool_size = 2
-max_client_conn = 50
-unix_socket_dir = $socket
-listen_port = $port
-auth_type = any
-});
-my $said = '';
+my $pooler = Pgbouncer->new($node, 2);
+my $pooled = $pooler->conninfo('transaction');
 my $timeout = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
-$pooler = IPC::Run::start([ '/usr/sbin/pgbouncer', $config ], '>', \$said, '2>', \$said, $timeout);
-pump_until($pooler, $timeout, \$said, qr/process up/) or BAIL_OUT('pgbouncer does not start');
-my $pooled = "host=$socket port=$port dbname=postgres user=anybody";
 
 # ---- what works
 
@@ -84,13 +59,12 @@ ok(pump_until($client, $timeout, \$out, qr/^coord:channel:news\n/m), 'event_list
 # The server tells the connection on which LISTEN was done, which by now is nobody's:
 # the pooler throws the notification away, and says so.
 my $event = $node->safe_psql('postgres', q{SELECT id FROM coord.event_send('news', channel => 'news')});
-ok(pump_until($pooler, $timeout, \$said, qr/got packet 'A' from server when not linked/), 'the pooler drops the notification');
+ok($pooler->says(qr/got packet 'A' from server when not linked/), 'the pooler drops the notification');
 $in .= "SELECT id FROM coord.event_list(channel => 'news');\n\\echo end\n";
 ok(pump_until($client, $timeout, \$out, qr/^end\n/m), 'the client reads its events');
 is($out, "coord:channel:news\n$event\nend\n", 'and has not been notified');
 $in .= "\\q\n";
 $client->finish;
 
-$pooler->signal('TERM');
-$pooler->finish;
+$pooler->stop;
 done_testing();
