@@ -83,9 +83,9 @@ class Lost extends Error {}
 
 // Most that goes wrong with a connection passes.  But what the server says to a query (no
 // such agent, no rights) it would say again, unless it is in one of the classes 08
-// (connection), 53 (resources) and 57 (shutdown).
+// (connection), 53 (resources) and 57 (shutdown), or is 25006: it is in recovery still.
 function lost(error) {
-  throw error instanceof DatabaseError && !/^(08|53|57)/.test(error.code) ? error : new Lost(error.message);
+  throw error instanceof DatabaseError && !/^(08|53|57|25006)/.test(error.code) ? error : new Lost(error.message);
 }
 
 // Handles what has come since the last position.  A notification is no more than a reason

@@ -110,8 +110,10 @@ class Listener:
                 self.serve(connection)
             except psycopg2.Error as error:
                 # What the server says of a query (no such agent, no rights) it would say
-                # again.  A lost connection has no code and may be any of psycopg2's errors.
-                if error.pgcode is not None and not isinstance(error, psycopg2.OperationalError):
+                # again, but not that it is in recovery still (25006).  A lost connection has
+                # no code and may be any of psycopg2's errors.
+                passes = (psycopg2.OperationalError, psycopg2.errors.ReadOnlySqlTransaction)
+                if error.pgcode is not None and not isinstance(error, passes):
                     raise
                 # With jitter, so that not all come at once to a server that is back.
                 pause = random.uniform(0.5, 1) * min(30, 0.1 * 2 ** min(self.failures, 9))
