@@ -351,6 +351,9 @@ AS 'MODULE_PATHNAME', 'coord_attachment_ended_at' LANGUAGE C VOLATILE STRICT;
 CREATE FUNCTION coord.last_beat(agent_id uuid) RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'coord_last_beat_of' LANGUAGE C VOLATILE STRICT;
 
+CREATE FUNCTION coord.beats_since() RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'coord_beats_since_of' LANGUAGE C VOLATILE;
+
 CREATE FUNCTION coord.new_id() RETURNS uuid
 AS 'MODULE_PATHNAME', 'coord_new_id' LANGUAGE C VOLATILE;
 
@@ -399,7 +402,7 @@ SELECT a.id, a.name, a.type,
 FROM coord.agent_data a
 	CROSS JOIN LATERAL (SELECT greatest(a.heartbeat_at, coord.last_beat(a.id),
 		(SELECT max(beat_at) FROM coord.agent_beat WHERE agent_id = a.id)) AS heartbeat_at) b
-	CROSS JOIN LATERAL (SELECT CASE WHEN a.attachment IS NULL THEN b.heartbeat_at + a.heartbeat_timeout
+	CROSS JOIN LATERAL (SELECT CASE WHEN a.attachment IS NULL THEN greatest(b.heartbeat_at, coord.beats_since()) + a.heartbeat_timeout
 		ELSE coord.attachment_ended_at(a.id, a.attachment, a.heartbeat_at) END AS ends_at) e
 	CROSS JOIN LATERAL (SELECT coalesce(a.inactive_since,
 		CASE WHEN a.retired_at IS NULL AND e.ends_at <= pg_catalog.clock_timestamp()
@@ -443,7 +446,7 @@ FROM coord.task_live t
 	LEFT JOIN coord.queue_data q ON q.name = t.queue
 	CROSS JOIN LATERAL (SELECT coalesce(a.retired_at, a.inactive_since,
 		CASE WHEN a.attachment IS NULL THEN a.heartbeat_timeout +
-			greatest(a.heartbeat_at, coord.last_beat(a.id), (SELECT max(beat_at) FROM coord.agent_beat WHERE agent_id = a.id))
+			greatest(a.heartbeat_at, coord.beats_since(), coord.last_beat(a.id), (SELECT max(beat_at) FROM coord.agent_beat WHERE agent_id = a.id))
 		ELSE coord.attachment_ended_at(a.id, a.attachment, a.heartbeat_at) END) AS ends_at) agent
 	CROSS JOIN LATERAL (SELECT
 		CASE WHEN least(t.lease_expires_at, agent.ends_at) <= pg_catalog.clock_timestamp()
@@ -809,7 +812,7 @@ BEGIN
 		'coord.queue TO %I', role);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION coord.setting(text), coord.version(), '
 		'coord.backoff(interval, interval, integer, uuid), '
-		'coord.attachment_ended_at(uuid, bigint, timestamptz), coord.last_beat(uuid), '
+		'coord.attachment_ended_at(uuid, bigint, timestamptz), coord.last_beat(uuid), coord.beats_since(), '
 		'coord.is_granted(), coord.is_monitor(), coord.sees_payloads(), coord.sees_all_queues(), '
 		'coord.seen_queues() TO %I', role);
 	RETURN role_oid;
@@ -831,7 +834,7 @@ COMMENT ON COLUMN coord.agent.type IS 'As registered; means nothing to coord.';
 COMMENT ON COLUMN coord.agent.status IS 'active, inactive (no heartbeat for heartbeat_timeout, or its connection has ended) or retired.';
 COMMENT ON COLUMN coord.agent.owner IS 'The role that registered it; it, and who has its rights, may act for the agent.';
 COMMENT ON COLUMN coord.agent.metadata IS 'As registered; means nothing to coord.';
-COMMENT ON COLUMN coord.agent.heartbeat_timeout IS 'How long after its last heartbeat it becomes inactive, unless it is attached to a connection.';
+COMMENT ON COLUMN coord.agent.heartbeat_timeout IS 'How long after its last heartbeat, or after a later start or promotion of the server, it becomes inactive, unless it is attached to a connection.';
 COMMENT ON COLUMN coord.agent.last_heartbeat_at IS 'Its last sign of life: registration, heartbeat, claim or renewal of a claim.';
 COMMENT ON COLUMN coord.agent.registered_at IS 'When the name was first registered.';
 COMMENT ON COLUMN coord.agent.inactive_since IS 'When its heartbeat timeout passed, or its connection ended; NULL while it is active.';
@@ -1287,6 +1290,11 @@ Returns that instant, or NULL while it lives.$$;
 
 COMMENT ON FUNCTION coord.last_beat(uuid) IS
 'Internal: the last heartbeat of agent agent_id that is noted in shared memory. Returns NULL when none is.';
+
+COMMENT ON FUNCTION coord.beats_since() IS
+$$Internal: since when the server takes heartbeats; no heartbeat timeout begins before. Takes no arguments.
+Returns that instant, its start or promotion, or NULL on a standby.$$;
+
 COMMENT ON FUNCTION coord.new_id() IS
 $$Internal: a new UUID version 7. Takes no arguments.
 Returns it.$$;

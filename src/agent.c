@@ -3,7 +3,8 @@
  *		Agents: registration, heartbeats, and what happens at their end.
  *
  * An agent is inactive from the instant at which its heartbeat timeout has
- * passed or, if it is attached, its connection has ended.  Whoever meets a lapsed
+ * passed, while there was a server to take heartbeats (beat.c), or, if it is attached,
+ * its connection has ended.  Whoever meets a lapsed
  * agent first (the sweep, or a heartbeat that comes too late) marks it and gives
  * back what it had claimed, in one transaction unless that is too much for one.
  * The leases of an agent that has fallen silent run on to their own ends, since it
@@ -19,6 +20,7 @@
 #include "agent.h"
 #include "args.h"
 #include "attachment.h"
+#include "beat.h"
 #include "claim.h"
 #include "clock.h"
 #include "errors.h"
@@ -189,7 +191,7 @@ coord_agent_ends_at(const AgentRow *agent)
 		return agent->inactive_since;
 	if (agent->attachment != 0)
 		return coord_attachment_ends_at(&agent->id, agent->attachment, agent->heartbeat_at);
-	return agent->heartbeat_at + agent->timeout;
+	return Max(agent->heartbeat_at, coord_beats_since()) + agent->timeout;
 }
 
 /* Error unless the caller has the rights of the agent's owner. */

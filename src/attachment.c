@@ -26,6 +26,7 @@
 #include "agent.h"
 #include "args.h"
 #include "attachment.h"
+#include "beat.h"
 #include "clock.h"
 #include "errors.h"
 #include "quota.h"
@@ -121,8 +122,8 @@ coord_attachment_ended_at(PG_FUNCTION_ARGS)
 }
 
 /*
- * When an attachment ended; DT_NOEND while it lives.  One that is not known ended
- * with the memory that knew it, but not before "attached_at".
+ * When an attachment ended; DT_NOEND while it lives.  One that is not known ended with
+ * the server that knew it, as far as this one can tell, but not before "attached_at".
  */
 TimestampTz
 coord_attachment_ends_at(const pg_uuid_t *agent_id, int64 id, TimestampTz attached_at)
@@ -131,10 +132,10 @@ coord_attachment_ends_at(const pg_uuid_t *agent_id, int64 id, TimestampTz attach
 
 	if (RecoveryInProgress())
 		return DT_NOEND;
+	ended_at = Max(coord_beats_since(), attached_at);
 	if (attachments == NULL)
-		return Max(PgStartTime, attached_at);
+		return ended_at;
 
-	ended_at = Max(coord_shared->made_at, attached_at);
 	LWLockAcquire(coord_shared->attachment_lock, LW_SHARED);
 	if (PLACE_OF(id) < attachments->nplaces)
 	{

@@ -7,9 +7,14 @@
  * row (see agent_store.c), and who reads the row takes the later of the two.  Thus a
  * heartbeat costs no flush, and leaves no dead row in a small relation that everybody
  * reads.  A heartbeat that is noted here stays though its transaction is rolled back.
+ *
+ * What was only noted is lost in a crash, and while there is no server, or only a standby,
+ * none can come.  So a timeout does not begin before the server takes heartbeats: whoever
+ * was active when it went down has one timeout's grace (coord_beats_since).
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
@@ -40,6 +45,7 @@ typedef struct Beat
 static HTAB *beats = NULL;
 
 PG_FUNCTION_INFO_V1(coord_last_beat_of);
+PG_FUNCTION_INFO_V1(coord_beats_since_of);
 
 Size
 coord_beats_size(void)
@@ -142,6 +148,31 @@ coord_last_beat(const pg_uuid_t *agent_id)
 	return at;
 }
 
+/*
+ * Since when the server takes heartbeats: its start, the re-initialisation of its shared
+ * memory after a crash, or its promotion.  DT_NOBEGIN on a standby, which takes none and
+ * shows agents as far as it knows.  Who asks first sets it, which is the launcher if
+ * nobody else.  Without shared memory a promotion is not known.
+ */
+TimestampTz
+coord_beats_since(void)
+{
+	uint64		since;
+	uint64		now;
+
+	if (RecoveryInProgress())
+		return DT_NOBEGIN;
+	if (coord_shared == NULL)
+		return PgStartTime;
+	since = pg_atomic_read_u64(&coord_shared->beats_since);
+	if (since != 0)
+		return (TimestampTz) since;
+	now = (uint64) coord_now();
+	if (pg_atomic_compare_exchange_u64(&coord_shared->beats_since, &since, now))
+		return (TimestampTz) now;
+	return (TimestampTz) since;
+}
+
 /* A heartbeat is being written to agent_beat. */
 void
 coord_beat_is_written_aside(void)
@@ -166,4 +197,15 @@ coord_last_beat_of(PG_FUNCTION_ARGS)
 	if (at == DT_NOBEGIN)
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(at);
+}
+
+/* coord.beats_since(): NULL on a standby */
+Datum
+coord_beats_since_of(PG_FUNCTION_ARGS)
+{
+	TimestampTz since = coord_beats_since();
+
+	if (since == DT_NOBEGIN)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(since);
 }

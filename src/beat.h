@@ -13,6 +13,7 @@ extern void coord_beats_init(void);
 
 extern bool coord_beat(const pg_uuid_t *agent_id, TimestampTz now, TimestampTz ends_at);
 extern TimestampTz coord_last_beat(const pg_uuid_t *agent_id);
+extern TimestampTz coord_beats_since(void);
 
 extern void coord_beat_is_written_aside(void);
 extern uint32 coord_beats_written_aside(void);

@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "utils/fmgrprotos.h"
 
 #include "beat.h"
@@ -72,7 +73,8 @@ last_beat_aside(const pg_uuid_t *id)
 		return DT_NOBEGIN;
 	if (rows_is_empty("agent_beat"))
 	{
-		none_at = written;
+		if (!RecoveryInProgress())
+			none_at = written;	/* what is replayed is not counted */
 		return DT_NOBEGIN;
 	}
 	store_run(&plan, STORE_ARGS(arg_uuid(id)));

@@ -31,6 +31,7 @@
 #include "utils/syscache.h"
 
 #include "attachment.h"
+#include "beat.h"
 #include "clock.h"
 #include "sleep.h"
 #include "worker/shared.h"
@@ -91,6 +92,7 @@ coord_launcher_main(Datum arg pg_attribute_unused())
 	coord_shared->launcher_latch = MyLatch;
 	LWLockRelease(coord_shared->lock);
 
+	(void) coord_beats_since();
 	looking = true;
 	for (;;)
 	{

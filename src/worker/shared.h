@@ -124,6 +124,7 @@ typedef struct CoordShared
 	LWLock	   *ready_lock;		/* which queue has which ring */
 	LWLock	   *beat_lock;
 	pg_atomic_uint32 beats_aside;	/* grows when one is written to agent_beat */
+	pg_atomic_uint64 beats_since;	/* the server takes them; 0: nobody has asked yet (beat.c) */
 	Latch	   *launcher_latch; /* NULL: it does not run */
 	TimestampTz made_at;		/* when this memory was */
 	ConditionVariable state_cv; /* a worker has started or ended */

@@ -79,12 +79,12 @@ ok($node->poll_query_until('postgres',
 	q{SELECT count(*) = 3 FROM coord.event_list() WHERE type IN ('lock.expired', 'agent.inactive', 'task.requeued')}),
 	'a lease, an agent and a claim that ran out are announced after the start');
 is(sql(q{
-	SELECT l.state, l.ended_at = l.expires_at, a.status, a.inactive_since = a.last_heartbeat_at + a.heartbeat_timeout,
+	SELECT l.state, l.ended_at = l.expires_at, a.status, a.inactive_since = coord.beats_since() + a.heartbeat_timeout,
 		t.state, t.error
 	FROM coord.lease l, coord.agent a, coord.task t
 	WHERE l.resource_key = 'short' AND a.name = 'mortal' AND t.payload = '2'}),
 	'expired|t|inactive|t|pending|agent inactive',
-	'as of the instants at which they did');
+	'as of the instants at which they did, the agent one timeout after the start');
 is(sql(q{SELECT count(*) FROM coord.event_list(channel => 'restart')}), '1', 'an event from before is there');
 
 done_testing();
