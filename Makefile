@@ -44,6 +44,7 @@ BIN_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/bin/*.c)))
 EXTRA_CLEAN += $(BIN_OBJS) $(BIN_OBJS:.o=.d) coord-mcp
 
 .DEFAULT_GOAL := all
+comma := ,
 
 ifneq ($(and $(PGXS),$(wildcard $(SERVER_HEADERS)/postgres.h)),)
 
@@ -123,17 +124,18 @@ bench-deadlines:
 	@test/harness/with-cluster -o fsync=on -o synchronous_commit=on -- \
 		/usr/bin/python3 bench/deadlines.py --json 3 $(PARTS) 3>bench/results/deadlines.json
 
+# An hour of all kinds, or KINDS="plain disk"; in short they are in test-tap.
+TORTURE = test/harness/with-cluster -- /usr/bin/python3 test/torture/torture.py --keep test/output $(if $(SEED),--seed $(SEED))
+
 torture:
-	@test/harness/with-cluster -o fsync=on -o synchronous_commit=on -- \
-		/usr/bin/python3 test/torture/churn.py --keep test/output $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+	@$(TORTURE) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(KINDS),--kinds $(subst $() ,$(comma),$(strip $(KINDS))))
 
-torture-queue:
-	@test/harness/with-cluster -o fsync=on -o synchronous_commit=on -o max_prepared_transactions=40 -- \
-		/usr/bin/python3 test/torture/queues.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+torture-queue torture-events:
+	@$(TORTURE) --seconds $(or $(SECONDS),60) --kinds $(@:torture-%=%)
 
-torture-events:
-	@test/harness/with-cluster -o fsync=on -o synchronous_commit=on -o max_prepared_transactions=40 -- \
-		/usr/bin/python3 test/torture/events.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+# Bugs that are planted, each of which the short form must find.
+torture-mutants:
+	@test/torture/mutants/run $(MUTANTS)
 
 # In short it is in test-clients.
 fuzz-rpc:
@@ -181,9 +183,10 @@ help:
 	@echo 'make bench-flat      cost with depth, queues, a held snapshot, a million tasks (CHECK=1 PARTS="depth snapshot")'
 	@echo 'make bench-report    writes bench/README.md anew from bench/results'
 	@echo 'make bench-deadlines how promptly what falls due is done (PARTS="locks idle": only those)'
-	@echo 'make torture         random load, kills and crashes, and a check of the history (SECONDS=60 SEED=1)'
-	@echo 'make torture-queue   the same for queues: no task is stranded, passed over or claimed twice'
+	@echo 'make torture         an hour of random load, nemeses, and a check of the history (SECONDS=60 SEED=1 KINDS="plain disk")'
+	@echo 'make torture-queue   a minute of it, for queues: no task is stranded, passed over or claimed twice'
 	@echo 'make torture-events  the same for events: none is missed, doubled or out of order, in spite of crashes'
+	@echo 'make torture-mutants bugs that are planted, each of which a minute of it must find (MUTANTS="stale-token")'
 	@echo 'make fuzz            hostile arguments to every function, then sqlsmith (SECONDS=900, of each; SEED=1)'
 	@echo 'make test            all suites, on throw-away clusters'
 	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap, test-clients'
@@ -198,5 +201,5 @@ help:
 
 .PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-report bench-deadlines
-.PHONY: torture torture-queue torture-events fuzz fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients help
+.PHONY: torture torture-queue torture-events torture-mutants fuzz fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients help
 .PHONY: test-assert test-asan test-valgrind matrix lint

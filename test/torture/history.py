@@ -8,9 +8,12 @@ it is sent, and one when its outcome is known.
     undone    rolled back with its transaction
     unknown   the connection broke; so is a call without an outcome, whose client died
 
-What follows from it is drawn with care: something was held from the instant that the
-server named until the earliest end that is possible by what the client knew.  Client
-and server share the clock.
+A call in a transaction is "done" when that is, "answered" before, and "kept" is when
+COMMIT was sent.
+
+Here spans of time are compared: something was held from the instant that the server named
+until the earliest end that is possible by what the client knew.  Client and server share
+the clock.  What follows from the order of calls is checked by linear.py.
 """
 
 import glob
@@ -29,8 +32,11 @@ class Call:
             record[key] for key in ("at", "op", "connection", "agent", "asked"))
         self.outcome = outcome.get("outcome", "unknown")
         self.done = outcome.get("done", INFINITY)
+        self.answered = outcome.get("answered", self.done)
+        self.kept = outcome.get("kept") or 0
         self.result = outcome.get("result")
         self.error = outcome.get("error")
+        self.follows = outcome.get("follows", 0)        # how many of its transaction
 
     def may_have_happened(self):
         return self.outcome in ("ok", "unknown")
@@ -69,15 +75,16 @@ def load(directory):
 class History:
     """All calls, and what was held by them."""
 
-    def __init__(self, calls):
+    def __init__(self, calls, restarts=()):
         self.calls = calls
+        self.restarts = sorted(restarts)        # when all that had been begun before was over
         self.ok = [call for call in calls if call.outcome == "ok"]
-        self.retired = defaultdict(list)        # agent -> when it may have been retired
+        self.retired = defaultdict(list)        # agent -> when it may have been retired: since, until
         self.heard = {}                         # connection -> its last answer
         self.attached = {}                      # connection -> whose agent ends with it
         for call in calls:
             if call.op == "agent_retire" and call.may_have_happened():
-                self.retired[call.agent].append(call.at)
+                self.retired[call.agent].append((call.at, self.gone(call) if call.outcome == "unknown" else call.at))
             if call.outcome in ("ok", "refused"):
                 self.heard[call.connection] = max(self.heard.get(call.connection, 0), call.done)
             if call.op == "agent_attach" and call.may_have_happened():
@@ -89,9 +96,13 @@ class History:
     def _life(self, agent):
         return sorted(self.heard.get(c, 0) for c, of in self.attached.items() if of == agent)
 
-    def _cut(self, agent, since, until):
+    def gone(self, call):
+        """When a call without an answer cannot take effect any more."""
+        return next((at for at in self.restarts if at >= call.at), INFINITY)
+
+    def cut(self, agent, since, until):
         """The earliest end that the agent may have had after an instant."""
-        ends = [at for at in self.retired[agent] if at >= since]
+        ends = [max(begin, since) for begin, end in self.retired[agent] if end >= since]
         ends += [at for at in self.last_heard.get(agent, []) if at >= since]
         return min([until, *ends])
 
@@ -123,7 +134,7 @@ class History:
                     held.end = min(held.end, call.at + call.asked["ttl"])
         for leases in keys.values():
             for held in leases.values():
-                held.end = self._cut(held.holder, held.start, held.end)
+                held.end = self.cut(held.holder, held.start, held.end)
         return keys
 
     def _claims(self):
@@ -158,7 +169,7 @@ class History:
                     held.end = min(held.end, call.at + call.asked["ttl"])
         for task, claims in tasks.items():
             for held in claims.values():
-                held.end = self._cut(held.holder, held.start, held.end)
+                held.end = self.cut(held.holder, held.start, held.end)
                 for cancel in cancels[task]:
                     if cancel.at >= held.start:
                         held.end = min(held.end, cancel.at)
@@ -234,6 +245,31 @@ def check_tokens(history, violations):
                 violations.add(f"token {token} is of two tasks, {claims[token]} and {task}", *held.calls)
             if leases.get(token, held.lease) != held.lease:
                 violations.add(f"token {token} is of a claim and of another lease", *held.calls)
+
+
+def check_grants(history, violations):
+    """A grant that began after another one was known has a higher token, whatever they are of."""
+    grants = [(call, call.result["token"]) for call in history.ok if call.op == "lease_acquire" and call.result
+              and call.result["since"] == call.result["at"] and not call.result["task"]]
+    grants += [(call, claim["token"]) for call in history.ok if call.op == "task_claim" for claim in call.result]
+    known = sorted(grants, key=lambda grant: grant[0].done)
+    n, highest, whose = 0, 0, None
+    for call, token in sorted(grants, key=lambda grant: grant[0].at):
+        while n < len(known) and known[n][0].done < call.at:
+            if known[n][1] > highest:
+                whose, highest = known[n]
+            n += 1
+        if token <= highest:
+            violations.add(f"token {token} was given after {highest}", whose, call)
+
+
+def check_writes(history, violations):
+    """Nobody has written a guarded row after somebody with a higher token; and nobody was granted
+    the key between an assertion and the end of its transaction."""
+    for call in history.ok:
+        if call.op in ("guarded_write", "fenced_write") and call.result > call.asked["token"]:
+            violations.add(f"the row of {call.asked['key']} was written with token {call.asked['token']} "
+                           f"after {call.result}", call)
 
 
 def check_completions(history, violations):
