@@ -292,15 +292,17 @@ class Run:
         """How often what makes a run worth something is to happen."""
         long = self.options.seconds >= 60
         often = ["lease_acquire", "lease_renew", "lease_release", "lease_assert", "guarded_write", "fenced_write",
-                 "task_create", "task_claim", "task_renew", "task_complete", "task_fail", "task_release", "resource_key",
-                 "run_at", "refused", "undone", "task.requeued"]
-        seldom = ["depends_on", "lock.expired", "agent_attach", "waited", "unknown", "lease histories", "task histories"]
-        if self.clock_is_true and long:
+                 "task_create", "task_claim", "task_renew", "task_complete", "task_fail", "task_release",
+                 "resource_key", "run_at", "refused", "undone", "task.requeued"]
+        seldom = ["depends_on", "lock.expired", "agent_attach", "waited", "unknown", "lease histories",
+                  "task histories"]
+        seldom += ["task_cancel", "agent_retire", "agent.inactive", "dead tasks", "cancelled tasks",
+                   *KILLERS[self.kind].DECK]
+        if self.clock_is_true:
             seldom += ["looks"]
-        if long:
-            seldom += ["task_cancel", "agent_retire", "agent.inactive", "dead tasks", "cancelled tasks",
-                       *KILLERS[self.kind].DECK]
-        return {**{name: self.options.seconds / (3 if long else 10) for name in often}, **{name: 1 for name in seldom}}
+        if not long:
+            often, seldom = ["lease_acquire", "task_create", "task_claim", "task_complete", "refused"], ["lease histories"]
+        return {**{name: self.options.seconds / 10 for name in often}, **{name: 1 for name in seldom}}
 
 
 def main():

@@ -83,11 +83,23 @@ class Server:
         limit = time.monotonic() + 60
         while not self.pg_ctl("start", check=False) and not self.is_up():
             if time.monotonic() > limit:
-                raise RuntimeError(f"the server does not start: {open(self.log).read()[-2000:]}")
+                raise RuntimeError(f"the server does not start, beside {self.processes()}: {open(self.log).read()[-500:]}")
             time.sleep(0.1)
 
     def is_up(self):
         return self.run("pg_ctl", "status", "-D", self.data, check=False)
+
+    def processes(self):
+        """What still runs in its data directory."""
+        found = []
+        for path in glob.glob("/proc/[0-9]*"):
+            try:
+                if os.readlink(f"{path}/cwd") == self.data:
+                    with open(f"{path}/cmdline") as line, open(f"{path}/wchan") as where:
+                        found.append(f"{line.read().strip(chr(0))} in {where.read()}")
+            except OSError:             # it has ended
+                pass
+        return found
 
     def restart(self):
         self.pg_ctl("-m", "immediate", "stop", check=False)

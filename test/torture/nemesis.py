@@ -156,7 +156,8 @@ class DiskKiller(Killer):
             return False
         seconds = self.random.uniform(0.3, 2)
         self.full_until = time.time() + seconds
-        self.spans.append((time.time(), self.full_until + 1))
+        # a job that has failed rests for the longer the oftener it did
+        self.spans.append((time.time(), self.full_until + 8))
         self.cluster.fill_disk()
         return True
 
