@@ -1,5 +1,7 @@
 # Deadlines: what runs out is announced to who listens, as of its very instant; a
 # commit that brings an earlier deadline wakes the worker; and nothing else does.
+#
+# Runs alone.
 
 use strict;
 use warnings;

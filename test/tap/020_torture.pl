@@ -2,6 +2,8 @@
 # clients, backends, the worker and the server are killed and paused, connections cut and
 # stalled, the disk gets full, the clock is stepped, and a standby takes over.  The histories
 # are checked, and before that the checker, on histories that are wrong on purpose.
+#
+# Runs alone.
 
 use strict;
 use warnings;

@@ -1,6 +1,8 @@
 # No wake-up is lost under load.  Of each queue there is somebody who creates tasks and
 # waits until they are done before he creates more, so that nothing else makes up for a
 # wake-up that was lost; two who wait and work; and one who claims and rolls back.
+#
+# Runs alone.
 
 use strict;
 use warnings;

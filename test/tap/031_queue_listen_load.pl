@@ -1,4 +1,6 @@
 # Workers that listen to a queue never sleep on a claimable task, whatever else goes on.
+#
+# Runs alone.
 
 use strict;
 use warnings;

@@ -3,6 +3,8 @@
 # asynchronous replication the last grants are, and tokens are higher than theirs all the
 # same.  The lost server comes back by pg_rewind, as the standby of the next failover.
 # test/torture/failover.py has the clients, and what they check.
+#
+# Runs alone.
 
 use strict;
 use warnings;
