@@ -44,7 +44,10 @@ make_tag(LOCKTAG *tag, uint32 key)
 	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, relid, key, LOCK_CLASS);
 }
 
-/* Lock something that has a name, until the end of the transaction; false when it is not to wait and another has it. */
+/*
+ * Lock something that has a name, until the end of the transaction.  False when another
+ * has it, unless we wait for that.
+ */
 static bool
 lock_named(const char *name, bool wait)
 {

@@ -23,6 +23,7 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "storage/sinval.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -78,7 +79,6 @@ static struct
 {
 	bool		valid;
 	Oid			relid;			/* the relation whose invalidation says that it may have changed */
-	uint64		times_forgotten;
 	bool		partitioned;
 	int			n;				/* open partitions */
 	UsedPartition open[PARTITIONS];
@@ -267,7 +267,8 @@ empty(const UsedPartition *partition)
 
 /* ---- writing ---- */
 
-static const UsedPartition *
+/* The open partition of the shortest class that is long enough for a queue. */
+static int
 choose(const char *queue)
 {
 	const UsedPartition *best = NULL;
@@ -280,7 +281,7 @@ choose(const char *queue)
 	}
 	if (best == NULL)
 		elog(ERROR, "no partition of finished tasks is open");
-	return best;
+	return best->number;
 }
 
 /* The worker does not wait for the turn of a partition that has nothing. */
@@ -303,40 +304,37 @@ tell_of_turn(TimestampTz now)
 RowsTable *
 store_finished_open(const char *queue, TimestampTz now, int *partition)
 {
-	for (;;)
-	{
-		uint64		before;
-		RowsTable  *table;
+	RowsTable  *table;
+	uint64		heard;
 
-		while (!known.valid)
+	do
+	{
+		heard = SharedInvalidMessageCounter;
+		if (!known.valid)
 			load_known();
-		before = known.times_forgotten;
-		*partition = known.partitioned ? choose(queue)->number : FINISHED_UNPARTITIONED;
+		*partition = known.partitioned ? choose(queue) : FINISHED_UNPARTITIONED;
 		table = rows_open(known.partitioned ? partitions[*partition] : "task_finished", RowExclusiveLock);
-		if (known.times_forgotten != before)
-			continue;			/* perhaps it was closed, or the extension was updated, before we had locked it */
-		if (*partition == FINISHED_UNPARTITIONED)
-			return rows_open_partition("task_finished", TimestampTzGetDatum(now));
-		tell_of_turn(now);
-		return table;
-	}
+		/* else it was perhaps closed, or the extension updated, before it was locked */
+	} while (SharedInvalidMessageCounter != heard && !known.valid);
+
+	if (*partition == FINISHED_UNPARTITIONED)
+		return rows_open_partition("task_finished", TimestampTzGetDatum(now));
+	tell_of_turn(now);
+	return table;
 }
 
 static void
 forget_for_relation(Datum arg pg_attribute_unused(), Oid relid)
 {
 	if (!OidIsValid(relid) || relid == known.relid)
-	{
-		known.times_forgotten++;
 		known.valid = false;
-	}
 }
 
 static void
 load_known(void)
 {
 	static bool watching = false;
-	uint64		before = known.times_forgotten;
+	uint64		heard = SharedInvalidMessageCounter;
 	UsedPartition used[PARTITIONS];
 	Retentions	retentions;
 	int			n;
@@ -362,7 +360,7 @@ load_known(void)
 			known.turn_at = Min(known.turn_at, used[i].opened_at + turn(&retentions, used[i].class));
 		}
 	}
-	known.valid = known.times_forgotten == before;
+	known.valid = SharedInvalidMessageCounter == heard;
 }
 
 /* ---- retention ---- */
@@ -400,7 +398,10 @@ turn_partitions(UsedPartition *used, int *n, const Retentions *retentions, Times
 	}
 }
 
-/* Each class that tasks are of, but the longest, gets a partition; what no tasks are of any more is closed. */
+/*
+ * Each class that tasks are of, but the longest, gets a partition of its own; what no
+ * tasks are of any more is closed.
+ */
 static void
 fit_classes(UsedPartition *used, int *n, const Retentions *retentions, TimestampTz now)
 {
