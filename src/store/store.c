@@ -51,17 +51,27 @@ anchor_relation(void)
 /*
  * Keep the extension from being dropped until the end of the transaction; false
  * when there is none.  DROP EXTENSION locks the extension before its relations,
- * so this also keeps a sweep from deadlocking with it.
+ * so this also keeps a sweep from deadlocking with it.  Who waits for the lock may
+ * find another extension: one transaction has dropped it and created it anew.  From
+ * PostgreSQL 18 on that comes without waiting, too, as the oid is from a cache that is
+ * told after the worker is.
  */
 bool
 store_hold_extension(void)
 {
 	Oid			extension = get_extension_oid("coord", true);
 
-	if (!OidIsValid(extension))
-		return false;
-	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-	return get_extension_oid("coord", true) == extension;
+	while (OidIsValid(extension))
+	{
+		Oid			locked = extension;
+
+		LockDatabaseObject(ExtensionRelationId, locked, 0, AccessShareLock);
+		extension = get_extension_oid("coord", true);
+		if (extension == locked)
+			return true;
+		UnlockDatabaseObject(ExtensionRelationId, locked, 0, AccessShareLock);
+	}
+	return false;
 }
 
 /* Whose the extension is. */

@@ -290,14 +290,13 @@ run_batch(CoordJob job, Batch *batch)
 	coord_sweeping(NULL);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
 	if (!store_hold_extension())
 	{
-		PopActiveSnapshot();
 		CommitTransactionCommand();
 		batch->state = BATCH_NOT_NEEDED;
 		return;
 	}
+	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, psprintf("coord: %s", jobs[job].name));
 
 	store_open(&scope);

@@ -46,6 +46,17 @@ ok(works('postgres'), 'a rolled-back DROP EXTENSION changes nothing');
 sql('postgres', 'BEGIN; DROP EXTENSION coord; CREATE EXTENSION coord; COMMIT');
 ok(works('postgres'), 'nor does one in a transaction with a CREATE EXTENSION');
 
+my $worker = sql('postgres', 'SELECT pid FROM coord.worker');
+my $dropper = $node->background_psql('postgres');
+$dropper->query_safe('BEGIN; DROP EXTENSION coord; CREATE EXTENSION coord');
+sql('postgres', 'ALTER DATABASE postgres CONNECTION LIMIT -1');		# has the worker look
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_locks WHERE pid = $worker AND classid = 'pg_extension'::regclass AND NOT granted"),
+	'a worker waits for such a transaction');
+$dropper->query_safe('COMMIT');
+$dropper->quit;
+ok(works('postgres'), 'and works');
+is(sql('postgres', 'SELECT pid FROM coord.worker'), $worker, 'for the new extension');
+
 # Databases.  Nobody else may be connected for these commands, and the worker gives way.
 sql('postgres', 'CREATE DATABASE one');
 sql('one', 'CREATE EXTENSION coord');
