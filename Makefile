@@ -162,6 +162,11 @@ test:
 test-regress test-isolation test-pgtap test-tap test-clients:
 	@test/harness/run-suites $(@:test-%=%)
 
+# Not in "make test": three servers and etcd, some minutes.
+test-patroni:
+	@test/harness/prepare patroni etcd-server
+	@COORD_TIMEOUT=$${COORD_TIMEOUT:-1800} test/harness/with-cluster -- /usr/bin/python3 test/patroni/test.py
+
 # Servers that check more, which the first run builds (see test/harness/build-server).
 test-assert test-asan test-valgrind:
 	@test/harness/on-server $(@:test-%=%) test/harness/run-suites $(SUITES)
@@ -190,6 +195,7 @@ help:
 	@echo 'make fuzz            hostile arguments to every function, then sqlsmith (SECONDS=900, of each; SEED=1)'
 	@echo 'make test            all suites, on throw-away clusters'
 	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap, test-clients'
+	@echo 'make test-patroni    failover under Patroni with etcd, both of which it installs'
 	@echo 'make fuzz-rpc        mutated requests to coord.rpc, coord.mcp and coord-mcp (SEED=1 COUNT=100000)'
 	@echo 'make valgrind-mcp    the tests of coord-mcp, under valgrind'
 	@echo 'make test-assert     all suites on a server with assertions, which the first run builds; likewise test-asan'
@@ -201,5 +207,5 @@ help:
 
 .PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-report bench-deadlines
-.PHONY: torture torture-queue torture-events torture-mutants fuzz fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients help
+.PHONY: torture torture-queue torture-events torture-mutants fuzz fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients test-patroni help
 .PHONY: test-assert test-asan test-valgrind matrix lint
