@@ -65,7 +65,7 @@ sub start_client
 	my ($client, $place) = @_;
 	my ($format, @command) = @{ $client{$client} };
 	my ($out, $err) = ('', '');
-	my $timeout = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
+	my $timeout = IPC::Run::timeout(3 * $PostgreSQL::Test::Utils::timeout_default);	# all run at once
 	my $process = IPC::Run::start([ @command, map { $format->() } @{ $where{$place} } ], '<', \undef, '>', \$out, '2>', \$err, $timeout);
 
 	push @started, $process;

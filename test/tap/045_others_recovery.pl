@@ -82,6 +82,34 @@ is(sql('SELECT state, count(*) FROM coord.task GROUP BY 1 ORDER BY 1'), "complet
 is(sql(q{SELECT count(*) FROM coord.event WHERE type = 'task.requeued'}), '3', 'each was given back once');
 $rescuer->quit;
 
+# ---- a task is both finished and failed, by who was thought dead and by who buries it (solid_queue 589)
+# The isolation test finished_or_failed has more of this, beside a worker.
+
+sub completes
+{
+	my (undef, $state, $error) = $node->psql('postgres', "SELECT state FROM coord.task_complete($_[0])", extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
+
+	return $state . $error;
+}
+
+sql(q{SELECT coord.task_create('t', queue => 'once', max_attempts => 1)});
+my $late = sql(q{
+	SELECT coord.agent_register('late', heartbeat_timeout => '2 s') \g /dev/null
+	SELECT format('%L, %s', t.id, t.fencing_token) FROM coord.agent a, coord.task_claim(a.id, 'once', lease_ttl => '1 h') t WHERE name = 'late'});
+ok(becomes(q{status = 'inactive' FROM coord.agent WHERE name = 'late'}), 'an agent with a last attempt falls silent');
+like(completes($late), qr/55000/, 'it is too late to complete the task, though nobody has buried it');
+my $burier = $node->background_psql('postgres');
+$burier->query_safe('BEGIN; SELECT coord.sweep()');
+is($burier->query_safe(q{SELECT count(*) FROM coord.task_dead WHERE queue = 'once'}), '1', 'a sweep is burying it');
+like(completes($late), qr/55000/, 'meanwhile it is too late, without waiting');
+$burier->query_safe('ROLLBACK');
+like(completes($late), qr/55000/, 'it is so when the sweep is undone');
+sql('SELECT coord.sweep()');
+like(completes($late), qr/55000/, 'and when another has buried it');
+is(sql(q{SELECT state, (SELECT count(*) FROM coord.task_dead d WHERE d.id = t.id), (SELECT count(*) FROM coord.task_finished f WHERE f.id = t.id)
+	FROM coord.task t WHERE queue = 'once'}), 'dead|1|0', 'it is dead, and not finished');
+$burier->quit;
+
 # ---- a worker restarts under its old name, and beats on for the dead one (procrastinate 1518)
 
 sql(q{
@@ -220,6 +248,7 @@ END
 for my $program (sort keys %listener)
 {
 	my $l = $listener{$program};
+	$l->{timeout}->start($PostgreSQL::Test::Utils::timeout_default);
 	ok(pump_until($l->{process}, $l->{timeout}, \$l->{err}, qr/during recovery; again in .*during recovery; again in/s),
 		"$program is refused by a server in recovery, and tries again");
 }
@@ -230,6 +259,7 @@ my $event = $standby->safe_psql('postgres', q{SELECT id FROM coord.event_send('n
 for my $program (sort keys %listener)
 {
 	my $l = $listener{$program};
+	$l->{timeout}->start($PostgreSQL::Test::Utils::timeout_default);
 	ok(pump_until($l->{process}, $l->{timeout}, \$l->{out}, qr/"$event"/), "$program hears of what is sent after the promotion");
 	$l->{process}->signal('TERM');
 	ok($l->{process}->finish, 'and ends well');

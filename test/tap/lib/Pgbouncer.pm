@@ -58,6 +58,7 @@ sub says
 {
 	my ($self, $pattern) = @_;
 
+	$self->{timeout}->start($PostgreSQL::Test::Utils::timeout_default);
 	return pump_until($self->{process}, $self->{timeout}, \$self->{said}, $pattern);
 }
 
@@ -74,6 +75,7 @@ sub stop
 	my ($self) = @_;
 
 	@running = grep { $_ != $self } @running;
+	$self->{timeout}->start($PostgreSQL::Test::Utils::timeout_default);
 	$self->{process}->signal('TERM');
 	return $self->{process}->finish;
 }
