@@ -31,11 +31,13 @@ public class TenSteps
     /* as the server writes it: the JDK has no reader of JSON */
     private static final String JSON =
         "{\"deep\": {\"er\": \"\\\"\\\\\"}, \"name\": \"Zo\u00eb \u2603\", \"parts\": [1, 2.5, null, true]}";
-    private static final DateTimeFormatter MICROSECONDS = DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm:ss.SSSSSS");
+    private static final DateTimeFormatter MICROSECONDS =
+        DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm:ss.SSSSSS");
 
     private final Connection connection;
     private final Connection listener;
-    private final String name = "ten steps " + UUID.randomUUID(); // of the agent, its queue, a resource, a channel
+    /* of the agent, its queue, a resource, a channel */
+    private final String name = "ten steps " + UUID.randomUUID();
     private UUID me;
 
     private TenSteps(Connection connection, Connection listener)
@@ -65,7 +67,8 @@ public class TenSteps
     /* Of a number of ours, and what the server writes for it. */
     private static String exact(long number, String text)
     {
-        return same(Long.toString(number), text, number > 1L << 53 ? "past 2^53 and exact" : "short", "rounded");
+        return same(Long.toString(number), text, number > 1L << 53 ? "past 2^53 and exact" : "short",
+                    "rounded");
     }
 
     /* The rows that a query gives, on its first one if there is one. */
@@ -100,29 +103,32 @@ public class TenSteps
     private long task() throws SQLException
     {
         UUID id = UUID.randomUUID();
-        ResultSet row = one("SELECT * FROM coord.task_create('resize', ?, queue => ?, run_at => ?, id => ?)", jsonb(JSON),
-                            name, OffsetDateTime.of(2024, 2, 29, 12, 34, 56, 789_012_000, ZoneOffset.ofHours(2)), id);
+        OffsetDateTime runAt = OffsetDateTime.of(2024, 2, 29, 12, 34, 56, 789_012_000, ZoneOffset.ofHours(2));
+        ResultSet row = one("SELECT * FROM coord.task_create('resize', ?, queue => ?, run_at => ?, id => ?)",
+                            jsonb(JSON), name, runAt, id);
+        runAt = row.getObject("run_at", OffsetDateTime.class);
         System.out.printf("2 task_create: %s, id %s, run_at %s UTC, payload %s%n", row.getString("state"),
                           same(row.getObject("id", UUID.class), id, "as given", "not as given"),
-                          row.getObject("run_at", OffsetDateTime.class).withOffsetSameInstant(ZoneOffset.UTC).format(MICROSECONDS),
-                          given(row, "payload"));
+                          runAt.withOffsetSameInstant(ZoneOffset.UTC).format(MICROSECONDS), given(row, "payload"));
 
-        ResultSet claim = one("SELECT *, fencing_token::text AS digits FROM coord.task_claim(?, ?, lease_ttl => ?)",
+        ResultSet claim = one("SELECT *, fencing_token::text AS digits" +
+                              " FROM coord.task_claim(?, ?, lease_ttl => ?)",
                               me, name, new PGInterval("1 minute"));
         long token = claim.getLong("fencing_token");
         OffsetDateTime expiresAt = claim.getObject("lease_expires_at", OffsetDateTime.class);
-        System.out.printf("3 task_claim: %s, attempt %d, token %s%n", claim.getString("state"), claim.getInt("attempts"),
-                          exact(token, claim.getString("digits")));
+        System.out.printf("3 task_claim: %s, attempt %d, token %s%n", claim.getString("state"),
+                          claim.getInt("attempts"), exact(token, claim.getString("digits")));
 
-        row = one("SELECT * FROM coord.task_renew(?, ?, ?, progress => ?)", id, token, new PGInterval("2 minutes"), jsonb(JSON));
+        row = one("SELECT * FROM coord.task_renew(?, ?, ?, progress => ?)", id, token,
+                  new PGInterval("2 minutes"), jsonb(JSON));
         boolean later = row.getObject("lease_expires_at", OffsetDateTime.class).isAfter(expiresAt);
         System.out.printf("4 task_renew: %s, progress %s, until %s than before%n", row.getString("state"),
                           given(row, "progress"), later ? "later" : "no later");
 
         row = one("SELECT * FROM coord.task_complete(?, ?, ?)", id, token, jsonb(JSON));
         ResultSet again = one("SELECT * FROM coord.task_complete(?, ?, ?)", id, token, jsonb(JSON));
-        System.out.printf("5 task_complete: %s, result %s; again: %s%n", row.getString("state"), given(row, "result"),
-                          again.getString("state"));
+        System.out.printf("5 task_complete: %s, result %s; again: %s%n", row.getString("state"),
+                          given(row, "result"), again.getString("state"));
         return token;
     }
 
@@ -133,9 +139,10 @@ public class TenSteps
         ResultSet again = one("SELECT * FROM coord.lease_renew(?, ?)", id, new PGInterval("2 minutes"));
         boolean later = again.getObject("expires_at", OffsetDateTime.class)
             .isAfter(row.getObject("expires_at", OffsetDateTime.class));
-        System.out.printf("6 lease: %s, renewed until %s with %s token, released %b, again %b%n", row.getString("state"),
-                          later ? "later" : "no later",
-                          same(again.getLong("fencing_token"), row.getLong("fencing_token"), "the same", "another"),
+        System.out.printf("6 lease: %s, renewed until %s with %s token, released %b, again %b%n",
+                          row.getString("state"), later ? "later" : "no later",
+                          same(again.getLong("fencing_token"), row.getLong("fencing_token"), "the same",
+                               "another"),
                           one("SELECT coord.lease_release(?)", id).getBoolean(1),
                           one("SELECT coord.lease_release(?)", id).getBoolean(1));
     }
@@ -169,8 +176,8 @@ public class TenSteps
                           exact(position, row.getString("digits")));
 
         ResultSet rest = one("SELECT count(*) FROM coord.event_list(channel => ?, after => ?)", name, position);
-        System.out.printf("8 event_list: %s, payload %s; after its position: %d events%n", row.getString("type"),
-                          given(row, "payload"), rest.getInt(1));
+        System.out.printf("8 event_list: %s, payload %s; after its position: %d events%n",
+                          row.getString("type"), given(row, "payload"), rest.getInt(1));
     }
 
     private void refused(long staleToken) throws SQLException
@@ -191,7 +198,8 @@ public class TenSteps
         connection.rollback();
         connection.setAutoCommit(true);
         row = one("SELECT * FROM coord.task WHERE id = ?", id);
-        System.out.printf("10 rolled back: %s; then %s, attempt %d%n", claimed, row.getString("state"), row.getInt("attempts"));
+        System.out.printf("10 rolled back: %s; then %s, attempt %d%n", claimed, row.getString("state"),
+                          row.getInt("attempts"));
         one("SELECT * FROM coord.task_cancel(?)", id);
     }
 

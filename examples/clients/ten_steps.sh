@@ -59,13 +59,19 @@ SELECT format('6 lease: %s, renewed until %s with %s token, released %s, again %
 	bool(:'released')::text, coord.lease_release(:'id')::text);
 END
 
-# The listener's answers are lines: the name that it listens to, then what it hears.
+# The listener writes the name that it listens to; then we ask again and again, by a query
+# without rows, what it has heard.
 coproc listener { run -d "${2:-$conninfo}" 2>&1; }
 echo "SELECT coord.event_listen(channel => :'name');" >&"${listener[1]}"
 IFS= read -r _ <&"${listener[0]}"
 sent=$(run -d "$conninfo" <<<"SELECT id FROM coord.event_send('report', :'value', channel => :'name');")
-until IFS= read -r -t 0.1 heard <&"${listener[0]}"; do
-	echo "SELECT WHERE false;" >&"${listener[1]}"
+heard=
+while [ -z "$heard" ]; do
+	sleep 0.1
+	printf 'SELECT WHERE false;\n\\echo asked\n' >&"${listener[1]}"
+	while IFS= read -r line <&"${listener[0]}" && [ "$line" != asked ]; do
+		heard=$line
+	done
 done
 [[ $heard =~ '"id": "'([^\"]+)'", "position": '\"?([0-9]+) ]]
 id=${BASH_REMATCH[1]}

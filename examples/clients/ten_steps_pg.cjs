@@ -24,14 +24,17 @@ async function connect(connectionString) {
   return client;
 }
 
-const same = (got, wanted, yes, no) => (isDeepStrictEqual(got, wanted) ? yes : `${no} (${JSON.stringify(got)})`);
+const same = (got, wanted, yes, no) =>
+  (isDeepStrictEqual(got, wanted) ? yes : `${no} (${JSON.stringify(got)})`);
 const given = (value) => same(value, VALUE, "as given", "not as given");
 // Of a number of ours, and what the server writes for it.
-const exact = (number, text) => same(number, text, BigInt(number) > 2n ** 53n ? "past 2^53 and exact" : "short", "rounded");
+const exact = (number, text) =>
+  same(number, text, BigInt(number) > 2n ** 53n ? "past 2^53 and exact" : "short", "rounded");
 const seconds = ({ hours = 0, minutes = 0, seconds = 0, milliseconds = 0 }) =>
   hours * 3600 + minutes * 60 + seconds + milliseconds / 1000;
 // Of a timestamptz as text.
-const utc = (text) => new Date(text).toISOString().slice(0, 23).replace("T", " ") + /\.\d{3}(\d*)/.exec(text)[1];
+const utc = (text) =>
+  new Date(text).toISOString().slice(0, 23).replace("T", " ") + /\.\d{3}(\d*)/.exec(text)[1];
 
 const [connectionString, forListening] = process.argv.slice(2);
 let client, listener;
@@ -43,7 +46,8 @@ const one = async (query, ...values) => (await all(query, ...values))[0];
 async function agent() {
   const me = await one("SELECT * FROM coord.agent_register($1, heartbeat_timeout => $2, metadata => $3)",
     name, "1 hour 30 minutes 250 milliseconds", VALUE);
-  console.log(`1 agent_register: ${me.status}, timeout ${seconds(me.heartbeat_timeout)} s, metadata ${given(me.metadata)}`);
+  console.log(`1 agent_register: ${me.status}, timeout ${seconds(me.heartbeat_timeout)} s, ` +
+    `metadata ${given(me.metadata)}`);
   return me;
 }
 
@@ -56,12 +60,14 @@ async function task(me) {
 
   const claim = await one("SELECT *, fencing_token::text AS digits FROM coord.task_claim($1, $2, lease_ttl => $3)",
     me.id, name, "1 minute");
-  console.log(`3 task_claim: ${claim.state}, attempt ${claim.attempts}, token ${exact(claim.fencing_token, claim.digits)}`);
+  console.log(`3 task_claim: ${claim.state}, attempt ${claim.attempts}, ` +
+    `token ${exact(claim.fencing_token, claim.digits)}`);
 
   const held = [claim.id, claim.fencing_token];
   row = await one("SELECT *, lease_expires_at > $5 AS later FROM coord.task_renew($1, $2, $3, progress => $4)",
     ...held, "2 minutes", VALUE, claim.lease_expires_at);
-  console.log(`4 task_renew: ${row.state}, progress ${given(row.progress)}, until ${row.later ? "later" : "no later"} than before`);
+  console.log(`4 task_renew: ${row.state}, progress ${given(row.progress)}, ` +
+    `until ${row.later ? "later" : "no later"} than before`);
 
   row = await one("SELECT * FROM coord.task_complete($1, $2, $3)", ...held, VALUE);
   const again = await one("SELECT * FROM coord.task_complete($1, $2, $3)", ...held, VALUE);
@@ -71,7 +77,8 @@ async function task(me) {
 
 async function lease(me) {
   const row = await one("SELECT * FROM coord.lease_acquire($1, $2, $3)", name, me.id, "1 minute");
-  const again = await one("SELECT *, expires_at > $3 AS later FROM coord.lease_renew($1, $2)", row.id, "2 minutes", row.expires_at);
+  const again = await one("SELECT *, expires_at > $3 AS later FROM coord.lease_renew($1, $2)",
+    row.id, "2 minutes", row.expires_at);
   const token = same(again.fencing_token, row.fencing_token, "the same", "another");
   const released = [];
   for (let i = 0; i < 2; i++) released.push((await one("SELECT coord.lease_release($1)", row.id)).lease_release);
@@ -89,7 +96,8 @@ async function event() {
     `position ${exact(String(heard.position), row.digits)}`);
 
   const rest = await all("SELECT * FROM coord.event_list(channel => $1, after => $2)", name, heard.position);
-  console.log(`8 event_list: ${row.type}, payload ${given(row.payload)}; after its position: ${rest.length} events`);
+  console.log(`8 event_list: ${row.type}, payload ${given(row.payload)}; ` +
+    `after its position: ${rest.length} events`);
 }
 
 async function refused(me, staleToken) {

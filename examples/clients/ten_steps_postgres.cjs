@@ -22,14 +22,17 @@ function connect(url) {
   return postgres(url, { prepare: false, max: 1, types: { bigint: postgres.BigInt, date: asText } });
 }
 
-const same = (got, wanted, yes, no) => (isDeepStrictEqual(got, wanted) ? yes : `${no} (${got})`);
+const same = (got, wanted, yes, no) =>
+  (isDeepStrictEqual(got, wanted) ? yes : `${no} (${got})`);
 const given = (value) => same(value, VALUE, "as given", "not as given");
 // Of a BigInt, and what the server writes for it.
-const exact = (number, text) => same(String(number), text, number > 2n ** 53n ? "past 2^53 and exact" : "short", "rounded");
+const exact = (number, text) =>
+  same(String(number), text, number > 2n ** 53n ? "past 2^53 and exact" : "short", "rounded");
 // Of an interval as text, of hours and less.
 const seconds = (text) => text.split(":").reduce((sum, part) => sum * 60 + Number(part), 0);
 // Of a timestamptz as text.
-const utc = (text) => new Date(text).toISOString().slice(0, 23).replace("T", " ") + /\.\d{3}(\d*)/.exec(text)[1];
+const utc = (text) =>
+  new Date(text).toISOString().slice(0, 23).replace("T", " ") + /\.\d{3}(\d*)/.exec(text)[1];
 
 const [url, forListening] = process.argv.slice(2);
 const sql = connect(url);
@@ -39,7 +42,8 @@ const name = `ten steps ${randomUUID()}`; // of the agent, its queue, a resource
 async function agent() {
   const [me] = await sql`SELECT * FROM coord.agent_register(${name},
     heartbeat_timeout => ${"1 hour 30 minutes 250 milliseconds"}, metadata => ${sql.json(VALUE)})`;
-  console.log(`1 agent_register: ${me.status}, timeout ${seconds(me.heartbeat_timeout)} s, metadata ${given(me.metadata)}`);
+  console.log(`1 agent_register: ${me.status}, timeout ${seconds(me.heartbeat_timeout)} s, ` +
+    `metadata ${given(me.metadata)}`);
   return me;
 }
 
@@ -88,7 +92,8 @@ async function event() {
     `position ${exact(BigInt(heard.position), row.digits)}`);
 
   const rest = await sql`SELECT * FROM coord.event_list(channel => ${name}, after => ${heard.position})`;
-  console.log(`8 event_list: ${row.type}, payload ${given(row.payload)}; after its position: ${rest.length} events`);
+  console.log(`8 event_list: ${row.type}, payload ${given(row.payload)}; ` +
+    `after its position: ${rest.length} events`);
 }
 
 async function refused(me, staleToken) {

@@ -67,7 +67,8 @@ class Steps:
               f"run_at {task.run_at.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S.%f} UTC,",
               f"payload {given(task.payload)}")
 
-        claim = self.one("SELECT *, fencing_token::text AS digits FROM coord.task_claim(%s, %s, lease_ttl => %s)",
+        claim = self.one("SELECT *, fencing_token::text AS digits"
+                         " FROM coord.task_claim(%s, %s, lease_ttl => %s)",
                          self.me.id, self.name, timedelta(minutes=1))
         print(f"3 task_claim: {claim.state}, attempt {claim.attempts},",
               f"token {exact(claim.fencing_token, claim.digits)}")
@@ -84,7 +85,8 @@ class Steps:
         return claim.fencing_token
 
     def lease(self):
-        lease = self.one("SELECT * FROM coord.lease_acquire(%s, %s, %s)", self.name, self.me.id, timedelta(minutes=1))
+        lease = self.one("SELECT * FROM coord.lease_acquire(%s, %s, %s)",
+                         self.name, self.me.id, timedelta(minutes=1))
         again = self.one("SELECT * FROM coord.lease_renew(%s, %s)", lease.id, timedelta(minutes=2))
         later = same(again.expires_at > lease.expires_at, True, "later", "no later")
         token = same(again.fencing_token, lease.fencing_token, "the same", "another")
@@ -109,7 +111,8 @@ class Steps:
               f"position {exact(int(heard['position']), event.digits)}")
 
         rest = self.all("SELECT * FROM coord.event_list(channel => %s, after => %s)", self.name, event.position)
-        print(f"8 event_list: {event.type}, payload {given(event.payload)}; after its position: {len(rest)} events")
+        print(f"8 event_list: {event.type}, payload {given(event.payload)};",
+              f"after its position: {len(rest)} events")
 
     def refused(self, stale_token):
         self.one("SELECT * FROM coord.task_create('again', queue => %s)", self.name)
