@@ -157,9 +157,9 @@ def prepare():
         rows(db, f"INSERT INTO torture.{table} SELECT unnest(%s), 0, 0", KEYS)
     rows(db, """CREATE TRIGGER fence BEFORE UPDATE ON torture.fenced FOR EACH ROW
         EXECUTE FUNCTION coord.fence('key', 'token')""")
-    for queue, most in (("churn", 0), ("narrow", 3)):
-        rows(db, """SELECT name FROM coord.queue_set(%s, max_attempts => 6, backoff_base => '50 ms',
-            backoff_max => '500 ms', max_claimed => %s)""", queue, most)
+    for queue, most, attempts in (("churn", 0, 6), ("narrow", 3, 2)):
+        rows(db, """SELECT name FROM coord.queue_set(%s, max_claimed => %s, max_attempts => %s,
+            backoff_base => '50 ms', backoff_max => '500 ms')""", queue, most, attempts)
     db.close()
 
 

@@ -14,7 +14,6 @@ from history import ENDS_CLAIM, INFINITY
 from linear import Call
 
 GONE_AFTER = 10         # seconds after which nothing is left of a call without an answer, but its effect
-MAX_ATTEMPTS = 6
 OUT_OF_SIGHT = -INFINITY, INFINITY
 
 
@@ -132,8 +131,8 @@ class Objects:
             agent_until = claim["agent_until"] or INFINITY
             over, until = self.bounds(call, claim["until"], agent_until)
             args = {"token": claim["token"], "since": self.reading(claim["since"], INFINITY), "over": over, "until": until}
-            self.add(self.tasks[claim["task"]], "claimed", call, attempts=claim["attempts"], max_attempts=MAX_ATTEMPTS,
-                     hidden=0, given_back=False, **args)
+            self.add(self.tasks[claim["task"]], "claimed", call, attempts=claim["attempts"],
+                     max_attempts=claim["max_attempts"], hidden=0, given_back=False, **args)
             if claim["lease"]:
                 self.add(self.keys[claim["key"]], "granted", call, lease=claim["lease"], claim=True, longest=until,
                          at=self.reading(claim["since"], call.at), agent_until=self.reading(agent_until, -INFINITY), **args)
@@ -171,7 +170,8 @@ class Objects:
         self.of_claim(call, "completed")
 
     def task_fail(self, call):
-        self.of_claim(call, "failed", max_attempts=MAX_ATTEMPTS, said_state=call.result)
+        claim = self.claims[(call.asked["task"], call.asked["token"])]
+        self.of_claim(call, "failed", max_attempts=claim["max_attempts"], said_state=call.result)
 
     def task_release(self, call):
         self.of_claim(call, "given back")
