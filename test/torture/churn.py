@@ -212,7 +212,8 @@ def check_database(history, run, violations, happened):
         histories.check_expiries(history, announced, violations)
     for event, n in rows(db, "SELECT id, count(*) FROM coord.event GROUP BY id HAVING count(*) > 1"):
         violations.add(f"event {event} is there {n} times")
-    for task, attempts in rows(db, "SELECT id, attempts FROM coord.task WHERE attempts NOT BETWEEN 0 AND max_attempts"):
+    for task, attempts in rows(db, "SELECT id, attempts FROM coord.task "
+                                   "WHERE attempts NOT BETWEEN 0 AND max_attempts"):
         violations.add(f"task {task} has {attempts} attempts")
     happened.update(dict(rows(db, "SELECT type, count(*)::int FROM coord.event GROUP BY type")))
     happened.update({f"{state} tasks": n for state, n in Counter(
@@ -301,7 +302,8 @@ class Run:
         if self.clock_is_true:
             seldom += ["looks"]
         if not long:
-            often, seldom = ["lease_acquire", "task_create", "task_claim", "task_complete", "refused"], ["lease histories"]
+            often = ["lease_acquire", "task_create", "task_claim", "task_complete", "refused"]
+            seldom = ["lease histories"]
         return {**{name: self.options.seconds / 10 for name in often}, **{name: 1 for name in seldom}}
 
 

@@ -83,7 +83,8 @@ class Server:
         limit = time.monotonic() + 60
         while not self.pg_ctl("start", check=False) and not self.is_up():
             if time.monotonic() > limit:
-                raise RuntimeError(f"the server does not start, beside {self.processes()}: {open(self.log).read()[-500:]}")
+                with open(self.log) as log:
+                    raise RuntimeError(f"no start beside {self.processes()}: {log.read()[-500:]}")
             time.sleep(0.1)
 
     def is_up(self):
@@ -209,7 +210,8 @@ class Cluster:
         """All that has been committed by now is on the standby, and nothing else is answered."""
         limit = time.monotonic() + seconds
         here = self.primary.ask("SELECT pg_current_wal_lsn()")[0][0]
-        while not self.primary.ask("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync' AND flush_lsn >= %s", here):
+        while not self.primary.ask("SELECT 1 FROM pg_stat_replication "
+                                   "WHERE sync_state = 'sync' AND flush_lsn >= %s", here):
             if time.monotonic() > limit:
                 raise RuntimeError("the standby does not come up")
             time.sleep(0.05)

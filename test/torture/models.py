@@ -171,7 +171,8 @@ def claimed(task, call):
     if task.state == "claimed" and call.since < task.over - EPSILON or task.state not in ("pending", "claimed"):
         return
     least = task.least - (task.state == "claimed" and call.given_back)
-    if call.token > task.token and max(least, 0) + 1 <= call.attempts <= min(task.most + 1 + call.hidden, call.max_attempts):
+    most = min(task.most + 1 + call.hidden, call.max_attempts)
+    if call.token > task.token and max(least, 0) + 1 <= call.attempts <= most:
         yield Task("claimed", call.token, call.attempts, call.attempts, max(call.over, call.kept), call.until)
 
 

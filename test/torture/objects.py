@@ -130,12 +130,14 @@ class Objects:
                 continue
             agent_until = claim["agent_until"] or INFINITY
             over, until = self.bounds(call, claim["until"], agent_until)
-            args = {"token": claim["token"], "since": self.reading(claim["since"], INFINITY), "over": over, "until": until}
+            args = {"token": claim["token"], "since": self.reading(claim["since"], INFINITY), "over": over,
+                    "until": until}
             self.add(self.tasks[claim["task"]], "claimed", call, attempts=claim["attempts"],
                      max_attempts=claim["max_attempts"], hidden=0, given_back=False, **args)
             if claim["lease"]:
                 self.add(self.keys[claim["key"]], "granted", call, lease=claim["lease"], claim=True, longest=until,
-                         at=self.reading(claim["since"], call.at), agent_until=self.reading(agent_until, -INFINITY), **args)
+                         at=self.reading(claim["since"], call.at),
+                         agent_until=self.reading(agent_until, -INFINITY), **args)
 
     def of_claim(self, call, op, unknown=None, **args):
         """A call that names a claim by its token."""
@@ -234,7 +236,8 @@ class Objects:
 
 def check(objects, violations, happened):
     """One violation for each object whose history is not linearizable."""
-    for what, step, histories in (("lease on", models.lease_step, objects.keys), ("task", models.task_step, objects.tasks)):
+    for what, step, histories in (("lease on", models.lease_step, objects.keys),
+                                  ("task", models.task_step, objects.tasks)):
         for name, calls in histories.items():
             created = any(call.op == "created" and not call.optional for call in calls)
             start = models.FREE if what == "lease on" else models.NEW if created else models.PENDING

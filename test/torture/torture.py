@@ -52,7 +52,8 @@ class Run:
         began = time.monotonic()
         options = ["--seconds", str(self.seconds), "--seed", str(self.seed)]
         if self.kind in NEMESES:
-            command = [HERE / "churn.py", "--nemesis", self.kind, *options, *(["--keep", self.keep] if self.keep else [])]
+            command = [HERE / "churn.py", "--nemesis", self.kind, *options]
+            command += ["--keep", self.keep] if self.keep else []
         else:
             command = [HERE / "torture.py", "--here", self.kind, *options]
         done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
