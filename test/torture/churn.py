@@ -297,8 +297,9 @@ class Run:
                  "resource_key", "run_at", "refused", "undone", "task.requeued"]
         seldom = ["depends_on", "lock.expired", "agent_attach", "waited", "unknown", "lease histories",
                   "task histories"]
+        deeds = list(KILLERS[self.kind].DECK)
         seldom += ["task_cancel", "agent_retire", "agent.inactive", "dead tasks", "cancelled tasks",
-                   *KILLERS[self.kind].DECK]
+                   *(deeds if self.kind == "plain" else deeds[:1])]
         if self.clock_is_true:
             seldom += ["looks"]
         if not long:

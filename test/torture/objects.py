@@ -6,7 +6,7 @@ next-claim without an answer), may have been one of any.
 """
 
 import bisect
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import linear
 import models

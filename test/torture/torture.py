@@ -60,7 +60,8 @@ class Run:
                               stdin=subprocess.DEVNULL, text=True, errors="replace")
         found = re.findall(r"^(\d+) violations$", done.stdout, re.MULTILINE)
         # one that came to no end, or in which hardly anything happened, is wrong, too
-        self.violations = max(int(found[-1]) if found else 1, int(done.returncode != 0))
+        self.violations = int(found[-1]) if found else 1
+        self.failed = self.violations > 0 or done.returncode != 0
         self.output = done.stdout
         self.took = time.monotonic() - began
 
@@ -85,8 +86,8 @@ class Lanes:
             run.run()
             with self.lock:
                 self.done.append(run)
-                print(f"== {run}: {run.violations} violations, {run.took:.0f} s")
-                print(run.output if run.violations else summary(run.output), flush=True)
+                print(f"== {run}: {run.violations} violations{', failed' * run.failed}, {run.took:.0f} s")
+                print(run.output if run.failed else summary(run.output), flush=True)
 
     def work(self):
         for thread in self.threads:
@@ -156,10 +157,10 @@ def main():
     kinds = available(options.kinds.split(","))
     done = Lanes(plan(options, kinds), min(options.lanes, len(kinds))).work()
     for run in done:
-        if run.violations:
+        if run.failed:
             print(f"once more: make torture {run}")
     print(f"{sum(run.violations for run in done)} violations", flush=True)
-    sys.exit(1 if any(run.violations for run in done) or not done else 0)
+    sys.exit(1 if any(run.failed for run in done) or not done else 0)
 
 
 if __name__ == "__main__":
