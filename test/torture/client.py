@@ -9,7 +9,8 @@ import psycopg2
 import common
 from common import connect_at_last, rows
 
-KEYS = [f"key {n}" for n in range(20)]
+KEYS = [f"key {n}" for n in range(12)]
+HOT_KEYS = KEYS[:3]
 QUEUES = ("churn", "churn", "churn", "narrow")
 REFUSALS = ("55000", "55P03")
 DISK_IS_FULL = ("53100", "58030")           # all that was done is undone
@@ -165,7 +166,7 @@ class Client:
     def step(self):
         does = self.random.choices(*zip(*(
             (self.acquire, 14), (self.renew_lease, 5), (self.release_lease, 6), (self.assert_lease, 3),
-            (self.write_guarded, 4),
+            (self.write_guarded, 7),
             (self.create, 14), (self.claim, 18), (self.renew_claim, 5), (self.complete, 14), (self.fail_task, 4),
             (self.release_claim, 3), (self.cancel, 1), (self.retire, 0.2))))[0]
         does()
@@ -178,10 +179,10 @@ class Client:
 
     # Leases
 
-    def with_lease(self, does):
+    def with_lease(self, does, choose=None):
         """With a lease that it has, or had."""
-        if chosen := self.some(self.leases):
-            lease, (key, token) = chosen
+        if self.leases:
+            lease, (key, token) = (choose or self.random.choice)(list(self.leases.items()))
             try:
                 does(lease, key, token, {"key": key, "lease": lease, "token": token})
             except Refused:
@@ -189,7 +190,7 @@ class Client:
                 raise
 
     def acquire(self):
-        key, ttl = self.random.choice(KEYS), self.ttl()
+        key, ttl = self.random.choice(self.random.choice((KEYS, HOT_KEYS))), self.ttl()
         auto = self.kind == "auto" and self.random.random() < 0.5
         wait = self.random.choice((0, 0.05, 0.2))
         mine = next((lease for lease, (of, _) in self.leases.items() if of == key), None)
@@ -228,7 +229,8 @@ class Client:
         """A row that only who holds the lease may write: by lease_assert, or by a trigger.
         Some take longer than their lease lasts.  The result is the token of who wrote it before."""
         if self.pending is None:
-            self.with_lease(self.write_in)
+            self.acquire()
+            self.with_lease(self.write_in, lambda leases: leases[-1])
 
     def write_in(self, lease, key, token, asked):
         table = self.random.choice(("guarded", "fenced"))
@@ -236,11 +238,11 @@ class Client:
         try:
             if table == "guarded":
                 self.call("lease_assert", "SELECT coord.lease_assert(%s, %s)::text", [key, token], **asked)
-                time.sleep(self.random.choice((0, 0.02, 0.2)))
+                time.sleep(self.random.choice((0, 0.05, 0.3)))
             self.call(f"{table}_write", f"""UPDATE torture.{table} new SET token = %s, n = new.n + 1
                 FROM (SELECT key, token FROM torture.{table} WHERE key = %s FOR UPDATE) old
                 WHERE new.key = old.key RETURNING old.token""", [token, key], **asked)
-            time.sleep(self.random.choice((0, 0.02, 0.2)))
+            time.sleep(self.random.choice((0, 0.05, 0.3)))
         except Refused:
             self.end(False)
             raise
