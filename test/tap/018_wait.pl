@@ -76,7 +76,7 @@ $waiter->quit;
 # ---- what frees a lease
 
 start_anew();
-sql(q{UPDATE coord.lease_data SET expires_at = clock_timestamp() + '300 ms' WHERE resource_key = 'k'});
+sql(q{UPDATE coord.lease_data SET expires_at = clock_timestamp() + '3 s' WHERE resource_key = 'k'});
 ($waiter) = waits('a');
 ok(was_granted('a'), 'an expiry');
 is(sql(q{SELECT g.at >= (e.payload ->> 'expires_at')::timestamptz AND g.at < (e.payload ->> 'expires_at')::timestamptz + interval '1 s'
