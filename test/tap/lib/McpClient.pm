@@ -91,7 +91,13 @@ sub read_some
 {
 	my ($self, $deadline) = @_;
 
-	IO::Select->new($self->{out})->can_read($deadline - time) or die "coord-mcp did not answer in time; its log:\n" . $self->log;
+	my $select = IO::Select->new($self->{out});
+
+	# a signal, such as that of a child's end, ends the wait early
+	until ($select->can_read($deadline - time))
+	{
+		die "coord-mcp did not answer in time; its log:\n" . $self->log if time >= $deadline;
+	}
 	my $n = sysread($self->{out}, $self->{buffer}, 1 << 20, length $self->{buffer});
 	my $end = rindex($self->{buffer}, "\n", length $self->{buffer});
 	push @{ $self->{lines} }, map { $json->decode($_) } split /\n/, substr($self->{buffer}, 0, $end + 1, '') if $end >= 0;
