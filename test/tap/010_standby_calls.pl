@@ -66,6 +66,16 @@ for my $call ("agent_register('bob')", "agent_heartbeat('$agent')", "agent_retir
 my (undef, undef, $wait_err) = $standby->psql('postgres', 'CALL coord.queue_wait()', extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
 like($wait_err, qr/25006/, 'nor can one wait for a queue there');
 
+for my $call ("event_listen('$agent')", "event_listen(channel => 'c')", 'queue_listen()', "lease_acquire('long', '$agent', wait => '1 h')")
+{
+	my ($ret, $out, $err) = $standby->psql('postgres', "SELECT coord.$call", extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
+	(my $name = $call) =~ s/[0-9a-f]{8}-[0-9a-f-]{27}/…/g;
+	like($err, qr/25006/, "nor by $name");
+}
+# who is connected when the standby is promoted listens, and waits, from then on
+my $listener = $standby->background_psql('postgres');
+is($listener->query_safe('SELECT pg_is_in_recovery()'), 't', 'a session is connected to the standby');
+
 # What runs out is true on the standby, too, by its own clock.
 on_primary(q{SELECT coord.lease_acquire('short', id, '200 ms') FROM coord.agent});
 $primary->wait_for_catchup($standby);
@@ -78,6 +88,18 @@ $standby->promote;
 on_standby(q{SELECT coord.lease_acquire('promoted', id, '1 h') FROM coord.agent WHERE name = 'ann'});
 is(on_standby(qq{SELECT (coord.task_complete('$task', $token)).state}), 'completed', 'after a promotion a claim from before is completed');
 is(on_standby(qq{SELECT state FROM coord.lease_renew('$lease')}), 'active', 'a lease from before is renewed');
+is($listener->query_safe(q{SELECT coord.event_listen(channel => 'promoted'), coord.queue_listen('promoted')}),
+	'coord:channel:promoted|coord:queue:promoted', 'a session from before the promotion listens after it');
+on_standby(q{SELECT coord.event_send('heard', channel => 'promoted'), coord.task_create('heard', queue => 'promoted')});
+my $heard = '';
+for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	$heard .= $listener->query('SELECT pg_sleep(0.1)');
+	last if $heard =~ /coord:channel:promoted/ && $heard =~ /coord:queue:promoted/;
+}
+like($heard, qr/notification "coord:channel:promoted" with payload .*"type": "heard"/, 'and is told of events');
+like($heard, qr/notification "coord:queue:promoted"/, 'and of tasks');
+$listener->quit;
 my $token2 = on_standby(q{SELECT max(fencing_token) FROM coord.lease});
 $standby->backup('second');
 my $third = PostgreSQL::Test::Cluster->new('third');
