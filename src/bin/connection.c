@@ -218,13 +218,15 @@ start(void)
 	/*
 	 * What is before dbname can be set otherwise by the connection string.  A server
 	 * that is gone without a word is to be noticed before its agents' claims run out,
-	 * which is earlier than the usual two hours.
+	 * which is earlier than the usual two hours.  Of several servers, standbys cannot serve
+	 * an agent.
 	 */
 	static const char *const keywords[] = {
 		"fallback_application_name", "tcp_user_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count",
-		"dbname", "client_encoding", NULL
+		"target_session_attrs", "dbname", "client_encoding", NULL
 	};
-	const char *values[] = {"coord-mcp", "15000", "10", "5", "2", conninfo, "UTF8", NULL};
+	const char *attrs = getenv("PGTARGETSESSIONATTRS") == NULL ? "primary" : NULL;
+	const char *values[] = {"coord-mcp", "15000", "10", "5", "2", attrs, conninfo, "UTF8", NULL};
 
 	conn = PQconnectStartParams(keywords, values, 1);
 	if (conn == NULL)

@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use CoordCluster;
+use McpClient;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -72,12 +73,21 @@ for my $call ("event_listen('$agent')", "event_listen(channel => 'c')", 'queue_l
 	(my $name = $call) =~ s/[0-9a-f]{8}-[0-9a-f-]{27}/…/g;
 	like($err, qr/25006/, "nor by $name");
 }
+# The bridge, told of both, goes to the one that can serve an agent.
+my $both = join(' ', 'host=' . join(',', map { $_->host } $standby, $primary), 'port=' . join(',', map { $_->port } $standby, $primary),
+	'dbname=postgres', 'user=' . getpwuid($<));
+my $bridge = McpClient->new(undef, '--name', 'bridged', $both);
+$bridge->initialize;
+is($bridge->tool('agent_heartbeat')->{name}, 'bridged', 'coord-mcp passes over a standby');
+is($bridge->finish, 0, 'and ends');
+$primary->wait_for_catchup($standby);
+
 # who is connected when the standby is promoted listens, and waits, from then on
 my $listener = $standby->background_psql('postgres');
 is($listener->query_safe('SELECT pg_is_in_recovery()'), 't', 'a session is connected to the standby');
 
 # What runs out is true on the standby, too, by its own clock.
-on_primary(q{SELECT coord.lease_acquire('short', id, '200 ms') FROM coord.agent});
+on_primary(q{SELECT coord.lease_acquire('short', id, '200 ms') FROM coord.agent WHERE name = 'ann'});
 $primary->wait_for_catchup($standby);
 ok($standby->poll_query_until('postgres', q{SELECT state = 'expired' FROM coord.lease WHERE resource_key = 'short'}), 'a lease that has run out reads so');
 
