@@ -29,8 +29,8 @@ my $agent = sql('SELECT id FROM coord.agent');
 sql(qq{
 	INSERT INTO coord.agent_data SELECT coord.new_id(), 'agent ' || g, 'worker', current_user::regrole, '{}', '1 h', now(), now(),
 		now(), now(), NULL, NULL, 0 FROM generate_series(1, @{[MANY]}) g;
-	INSERT INTO coord.task_finished (id, queue, type, payload, priority, state, run_at, attempts, max_attempts, created_at, finished_at)
-	SELECT coord.new_id(), CASE WHEN g <= 50 THEN 'few' ELSE 'busy' END, 't', '{}', 0, 'completed', now(), 1, 5, now(), now()
+	INSERT INTO coord.task_finished (id, queue, type, payload, priority, state, run_at, attempts, max_attempts, created_at, finished_at, partition)
+	SELECT coord.new_id(), CASE WHEN g <= 50 THEN 'few' ELSE 'busy' END, 't', '{}', 0, 'completed', now(), 1, 5, now(), now(), 0
 	FROM generate_series(1, @{[2 * MANY]}) g;
 	INSERT INTO coord.task_dead (id, queue, type, payload, priority, state, run_at, attempts, max_attempts, created_at, finished_at)
 	SELECT coord.new_id(), CASE WHEN g <= 50 THEN 'few' ELSE 'busy' END, 't', '{}', 0, 'dead', now(), 5, 5, now(), now()

@@ -38,9 +38,9 @@ sql(q{
 	FROM generate_series(1, 50000) g;
 	INSERT INTO coord.task_finished
 	SELECT id, queue, type, payload, priority, 'completed', run_at, 1, max_attempts, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-		created_at, created_at, created_at FROM coord.task_live;
+		created_at, created_at, created_at, 0 FROM coord.task_live;
 	UPDATE coord.task_finished SET id = coord.new_id();
-	INSERT INTO coord.task_dead SELECT * FROM coord.task_finished WHERE queue = 'q 7';
+	INSERT INTO coord.task_dead SELECT * FROM coord.task WHERE queue = 'q 7' AND state = 'completed';
 	DELETE FROM coord.task_finished WHERE queue = 'q 7';
 	INSERT INTO coord.agent_data (id, name, type, owner, metadata, heartbeat_timeout, heartbeat_at, registered_at, events_after)
 	SELECT coord.new_id(), 'agent ' || g, 'worker', 'every'::regrole, '{}', '1 h', clock_timestamp(), clock_timestamp(), 0 FROM generate_series(1, 5000) g;
