@@ -158,6 +158,7 @@ used_partitions(UsedPartition *used)
 	StoredRow	row;
 	int			n = 0;
 
+	memset(used, 0, sizeof(UsedPartition) * PARTITIONS);
 	rows_begin(&walk, rows_open("task_partition", AccessShareLock), NULL, 0, NULL, GetLatestSnapshot());
 	while (n < PARTITIONS && rows_next(&walk, &row))
 		used[n++] = (UsedPartition) {
