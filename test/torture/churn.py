@@ -35,7 +35,7 @@ import history as histories
 import objects
 from client import KEYS, QUEUES, Client
 from cluster import Cluster, with_small_disk
-from common import connect_at_last, rows
+from common import AGENT_ENDS_AT, connect_at_last, rows
 from nemesis import KILLERS
 from proxy import Proxy
 
@@ -55,23 +55,22 @@ class Watcher:
         UNION ALL SELECT 'claim of an inactive agent', t.id::text, now() - a.inactive_since
             FROM coord.task_live t JOIN coord.agent_data a ON a.id = t.agent_id
             WHERE t.state = 'claimed' AND a.inactive_since < now() - interval '{STUCK_AFTER}'
-        UNION ALL SELECT 'agent', d.id::text, now() - (a.last_heartbeat_at + a.heartbeat_timeout)
+        UNION ALL SELECT 'agent', d.id::text, now() - {AGENT_ENDS_AT}
             FROM coord.agent_data d JOIN coord.agent a USING (id)
-            WHERE d.inactive_since IS NULL AND d.retired_at IS NULL
-                AND a.last_heartbeat_at + a.heartbeat_timeout < now() - interval '{STUCK_AFTER}'"""
+            WHERE d.inactive_since IS NULL AND d.retired_at IS NULL AND {AGENT_ENDS_AT} < now() - interval '{STUCK_AFTER}'"""
 
     # What is locked, by who is paused in a transaction, say, nobody can end.
     ROWS = {"lease": "coord.lease_data", "claim": "coord.task_live", "claim of an inactive agent": "coord.task_live",
             "agent": "coord.agent_data"}
 
     # what had ended when this was asked, or, the other way about, ends after the answer
-    SHOWN = """
+    SHOWN = f"""
         SELECT 'lease is ' || state, id::text, extract(epoch FROM expires_at)::float8, state = 'active'
             FROM coord.lease WHERE state IN ('active', 'expired')
         UNION ALL SELECT 'claim is ' || state, id::text, extract(epoch FROM lease_expires_at)::float8, true
             FROM coord.task_unfinished WHERE state = 'claimed'
         UNION ALL SELECT 'agent is ' || status, id::text,
-            extract(epoch FROM a.last_heartbeat_at + a.heartbeat_timeout)::float8, true
+            extract(epoch FROM {AGENT_ENDS_AT})::float8, true
             FROM coord.agent a JOIN coord.agent_data d USING (id) WHERE status = 'active' AND d.attachment IS NULL"""
 
     def __init__(self, directory):

@@ -7,7 +7,7 @@ import time
 import psycopg2
 
 import common
-from common import connect_at_last, rows
+from common import AGENT_ENDS_AT, connect_at_last, rows
 
 KEYS = [f"key {n}" for n in range(12)]
 HOT_KEYS = KEYS[:3]
@@ -268,9 +268,9 @@ class Client:
 
         names = ("task", "token", "since", "until", "lease", "key", "agent_until", "attempts",
                  "max_attempts")
-        self.call("task_claim", """SELECT t.id, t.fencing_token, extract(epoch FROM t.claimed_at)::float8,
+        self.call("task_claim", f"""SELECT t.id, t.fencing_token, extract(epoch FROM t.claimed_at)::float8,
                 extract(epoch FROM t.lease_expires_at)::float8, t.lease_id, t.resource_key,
-                extract(epoch FROM a.last_heartbeat_at + a.heartbeat_timeout)::float8, t.attempts, t.max_attempts
+                extract(epoch FROM {AGENT_ENDS_AT})::float8, t.attempts, t.max_attempts
             FROM coord.task_claim(%s, %s, lease_ttl => %s, max_tasks => %s) t JOIN coord.agent a ON a.id = %s""",
                   [self.agent, self.random.choice(QUEUES), f"{ttl} s", self.random.choice((1, 1, 3)), self.agent],
                   # one that has run out by the time that its row is read comes without a token

@@ -10,6 +10,9 @@ import time
 
 import psycopg2
 
+# the end of the timeout of an agent, as coord.agent a has it, that is not attached
+AGENT_ENDS_AT = "(greatest(a.last_heartbeat_at, coord.beats_since()) + a.heartbeat_timeout)"
+
 CONNECTION_LOST = ("57P01", "57P02", "57P03", "57P05", "08006", None)
 
 # what is not at its end, of tasks, of leases, and of what belongs to them
