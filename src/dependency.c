@@ -4,8 +4,8 @@
  *
  * A blocked task has a row in task_dependency for each task that it waits for.
  * Who completes a task removes the rows that name it, and unblocks each
- * dependant that has none left.  A row is removed by who has locked the dependant.  Who makes a task dead or cancelled cancels its
- * dependants, and theirs.
+ * dependant that has none left.  A row is removed by who has locked the dependant.  Who
+ * makes a task dead or cancelled cancels its dependants, and theirs.
  *
  * Two transactions that complete two dependencies of one task do not see each
  * other's removal, and neither may wait for the other.  Therefore who looks at a
@@ -92,65 +92,99 @@ coord_dependency_failed(const pg_uuid_t *task_id, const char *state, TimestampTz
 	}
 }
 
-/*
- * The sweep's look at a task that has a check.  False when it cannot be decided
- * yet, and the check must be kept.  It locks the task only to change it.
- */
-bool
-coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now)
+/* what a task's dependencies have become */
+typedef struct Judgement
 {
-	UuidList	dependencies;
-	const pg_uuid_t *failed = NULL;
-	char	   *failed_state = NULL;
-	bool		waits = false;
-	bool		undecided = false;
-	pg_uuid_t  *met;
-	int			nmet = 0;
-	char	   *state = store_task_state(task_id);
-	TaskRow    *task;
+	bool		blocked;		/* it waits at all */
+	bool		waits;			/* for one that nobody is finishing */
+	bool		undecided;		/* for one that somebody is finishing */
+	const pg_uuid_t *failed;	/* one that is dead or cancelled */
+	char	   *failed_state;
+	pg_uuid_t  *met;			/* those that are completed, or gone */
+	int			nmet;
+} Judgement;
 
-	if (state == NULL || strcmp(state, "blocked") != 0)
-		return true;
+static Judgement
+judge(const pg_uuid_t *task_id)
+{
+	Judgement	found = {0};
+	char	   *state = store_task_state(task_id);
+	UuidList	dependencies;
+
+	found.blocked = state != NULL && strcmp(state, "blocked") == 0;
+	if (!found.blocked)
+		return found;
 
 	dependencies = store_dependencies(task_id);
-	met = palloc(sizeof(pg_uuid_t) * Max(dependencies.n, 1));
-	for (int i = 0; i < dependencies.n; i++)
+	found.met = palloc(sizeof(pg_uuid_t) * Max(dependencies.n, 1));
+	for (int i = 0; i < dependencies.n && found.failed == NULL; i++)
 	{
 		const pg_uuid_t *dependency = &dependencies.ids[i];
 
 		state = store_task_state(dependency);
 		if (state == NULL || strcmp(state, "completed") == 0)
-			met[nmet++] = *dependency;
+			found.met[found.nmet++] = *dependency;
 		else if (store_task_is_still(dependency))
-			waits = true;		/* who finishes it will see that this one waits */
+			found.waits = true; /* who finishes it will see that this one waits */
 		else if (strcmp(state, "dead") == 0 || strcmp(state, "cancelled") == 0)
 		{
-			failed = dependency;
-			failed_state = state;
-			break;
+			found.failed = dependency;
+			found.failed_state = state;
 		}
 		else
-			undecided = true;
+			found.undecided = true;
 	}
-	if (failed == NULL && (waits || undecided) && nmet == 0)
-		return !undecided;
+	return found;
+}
+
+/* Do what follows; false when it cannot be done yet, and the task must be looked at again. */
+static bool
+settle(const pg_uuid_t *task_id, const Judgement *found, TimestampTz now)
+{
+	TaskRow    *task;
+
+	if (!found->blocked)
+		return true;
+	if (found->failed == NULL && found->nmet == 0 && (found->waits || found->undecided))
+		return !found->undecided;
 
 	task = store_task_to_finish(task_id, STORE_LOCK_SKIP);
 	if (task == NULL)
 		return false;
 	if (strcmp(task->state, "blocked") != 0)
 		return true;
-	if (failed != NULL)
+	if (found->failed != NULL)
 	{
-		cancel_dependant(task, failed, failed_state, now);
+		cancel_dependant(task, found->failed, found->failed_state, now);
 		coord_dependency_failed(task_id, "cancelled", now);
+		return true;
 	}
-	else
-	{
-		for (int i = 0; i < nmet; i++)
-			store_dependency_drop(task_id, &met[i]);
-		if (!waits && !undecided)
-			store_task_unblock(task);
-	}
-	return !undecided || failed != NULL;
+	for (int i = 0; i < found->nmet; i++)
+		store_dependency_drop(task_id, &found->met[i]);
+	/* another may have been finished before the lock, by who saw these that are dropped now */
+	if (store_dependencies(task_id).n == 0)
+		store_task_unblock(task);
+	return !found->undecided;
+}
+
+/*
+ * The sweep's look at a task that has a check, or several.  False when it cannot be
+ * decided yet, and a check is kept.
+ *
+ * The checks go before the look on which it is decided: one that comes later is by who
+ * found the task locked here, and has finished a dependency that was seen to be waited for.
+ */
+bool
+coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now)
+{
+	Judgement	found = judge(task_id);
+
+	if (found.undecided && found.nmet == 0 && found.failed == NULL)
+		return false;
+	store_check_done(task_id);
+	found = judge(task_id);
+	if (settle(task_id, &found, now))
+		return true;
+	store_check_keep(task_id);
+	return false;
 }

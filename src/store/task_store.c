@@ -505,13 +505,13 @@ store_dependants(const pg_uuid_t *depends_on)
 	return store_uuids();
 }
 
-/* What a task waits for still. */
+/* What a task waits for still, by now. */
 UuidList
 store_dependencies(const pg_uuid_t *task_id)
 {
 	static StorePlan plan = {.sql = "SELECT depends_on FROM coord.task_dependency WHERE task_id = $1 ORDER BY depends_on"};
 
-	store_run(&plan, STORE_ARGS(arg_uuid(task_id)));
+	store_run_latest(&plan, STORE_ARGS(arg_uuid(task_id)));
 	return store_uuids();
 }
 
@@ -543,13 +543,20 @@ store_task_unblock(const TaskRow *task)
 		task_ready(task->queue);
 }
 
-/* Have the sweep look at what a blocked task waits for. */
+/* Have the sweep look at what a blocked task waits for, when a task is finished next. */
 void
-store_check_insert(const pg_uuid_t *task_id)
+store_check_keep(const pg_uuid_t *task_id)
 {
 	static StorePlan plan = {.sql = "INSERT INTO coord.dependency_check (task_id) VALUES ($1)"};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(task_id)));
+}
+
+/* The same, at once. */
+void
+store_check_insert(const pg_uuid_t *task_id)
+{
+	store_check_keep(task_id);
 	coord_due_at(JOB_CHECKS, COORD_DUE_NOW);
 }
 

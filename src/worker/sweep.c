@@ -372,10 +372,7 @@ coord_sweep_checks(SweepCounts *counts pg_attribute_unused())
 		CHECK_FOR_INTERRUPTS();
 		coord_sweeping(&checks.ids[i]);
 		if (coord_dependencies_look(&checks.ids[i], now))
-		{
-			store_check_done(&checks.ids[i]);
 			done++;
-		}
 	}
 
 	if (checks.n == CHECK_BATCH)
