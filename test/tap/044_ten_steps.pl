@@ -28,7 +28,7 @@ END
 }
 
 # The server, also on TCP, since JDBC knows nothing else; on timeline 4000.
-my $node = CoordCluster::new_node('ten_steps');
+my $node = CoordCluster::new_node('ten_steps', extra => [ '--encoding=UTF8', '--no-locale' ]);
 $node->append_conf('postgresql.conf', "listen_addresses = '127.0.0.1'\n");
 command_ok([ 'pg_resetwal', '-l', sprintf('%08X0000000000000010', 4000), $node->data_dir ], 'the server goes to a late timeline');
 $node->start;

@@ -39,7 +39,8 @@ from common import AGENT_ENDS_AT, connect_at_last, rows
 from nemesis import KILLERS
 from proxy import Proxy
 
-STUCK_AFTER = "1 s"
+# of servers that check more, and are slower, the tests ask for more patience
+STUCK_AFTER = f"{max(1, int(os.environ.get('PG_TEST_TIMEOUT_DEFAULT', 0)) // 60)} s"
 
 
 class Watcher:

@@ -38,8 +38,14 @@ CLOCK = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 def lacks(kind):
     """Why a kind of cluster cannot be had here, or None."""
-    if kind == "clock" and not glob.glob(CLOCK):
-        return "libfaketime is not installed"
+    if kind == "clock":
+        if not glob.glob(CLOCK):
+            return "libfaketime is not installed"
+        # a server with a sanitiser is not to be loaded after another library
+        tried = subprocess.run(["postgres", "--version"], env=os.environ | {"LD_PRELOAD": glob.glob(CLOCK)[0]},
+                               capture_output=True, text=True)
+        if tried.returncode:
+            return f"libfaketime does not go with this server: {tried.stderr.strip()}"
     if kind == "disk":
         tried = subprocess.run(with_small_disk("/mnt", "true"), capture_output=True, text=True)
         if tried.returncode:

@@ -1,6 +1,7 @@
 """What the torture runs share: connections, the killer, the server's log, the report."""
 
 import argparse
+import multiprocessing
 import os
 import random
 import re
@@ -9,6 +10,9 @@ import subprocess
 import time
 
 import psycopg2
+
+# a process goes on with what there is; from Python 3.14 on that is not what happens by itself
+multiprocessing.set_start_method("fork")
 
 # the end of the timeout of an agent, as coord.agent a has it, that is not attached
 AGENT_ENDS_AT = "(greatest(a.last_heartbeat_at, coord.beats_since()) + a.heartbeat_timeout)"

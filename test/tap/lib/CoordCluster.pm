@@ -131,7 +131,7 @@ sub catalog
 			FROM relation r JOIN pg_index i ON i.indrelid = r.oid LEFT JOIN pg_inherits ON inhrelid = indexrelid
 			UNION ALL
 			SELECT concat_ws(' ', 'constraint', conrelid::regclass, conname, pg_get_constraintdef(k.oid))
-			FROM relation r JOIN pg_constraint k ON k.conrelid = r.oid
+			FROM relation r JOIN pg_constraint k ON k.conrelid = r.oid WHERE contype <> 'n'	-- NOT NULL: the columns say so
 			UNION ALL
 			SELECT concat_ws(' ', 'trigger', pg_get_triggerdef(t.oid)) FROM relation r JOIN pg_trigger t ON t.tgrelid = r.oid
 			UNION ALL
