@@ -8,6 +8,21 @@
 
 SET LOCAL search_path = pg_catalog, pg_temp;
 
+-- All that is changed, and what is read with it, is locked at once or not at all: whoever
+-- reads locks the view first, whoever finishes a task the table.
+DO $$
+BEGIN
+	LOOP
+		BEGIN
+			LOCK TABLE coord.task_all IN ACCESS EXCLUSIVE MODE NOWAIT;
+			EXIT;
+		EXCEPTION WHEN lock_not_available THEN
+			PERFORM pg_sleep(random() * 0.01);
+		END;
+	END LOOP;
+END
+$$;
+
 ALTER TABLE coord.task_finished RENAME TO task_finished_unpartitioned;
 ALTER INDEX coord.task_finished_id RENAME TO task_finished_unpartitioned_id;
 ALTER TABLE coord.task_finished_unpartitioned DETACH PARTITION coord.task_finished_default;
@@ -48,11 +63,12 @@ DROP TABLE coord.task_finished_unpartitioned;
 CREATE TABLE coord.task_partition (
 	partition smallint NOT NULL,
 	class smallint NOT NULL,
+	keep interval NOT NULL,
 	opened_at timestamptz NOT NULL,
 	closed_at timestamptz,
 	sealed_at timestamptz
 );
-INSERT INTO coord.task_partition VALUES (0, 99, pg_catalog.clock_timestamp());
+INSERT INTO coord.task_partition VALUES (0, 99, '0', pg_catalog.clock_timestamp());
 COMMENT ON TABLE coord.task_partition IS 'Stored: which partitions of task_finished have something, or are written.';
 
 CREATE FUNCTION coord.purge(older_than interval = NULL) RETURNS jsonb
@@ -61,12 +77,32 @@ AS 'MODULE_PATHNAME', 'coord_purge' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION coord.purge(interval) IS
 $$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.
 older_than: NULL, or drop also whatever task finished, and whatever event was sent, that long ago or longer, row by row where a partition has younger ones too.
-Returns how many: task_partitions_emptied, tasks_deleted, event_partitions_emptied, events_deleted. A partition that another transaction is using stays for the next time. Waits for whoever is delivering or dropping just now, within lock_timeout.
+Returns how many: task_partitions_emptied, tasks_deleted, event_partitions_emptied, events_deleted. A partition that another transaction is using stays for the next time; so do all in a transaction block, since whoever reads would have to wait for its end. Waits for whoever is delivering or dropping just now, within lock_timeout.
 Errors: 22023 older_than is negative or infinite.$$;
 
 COMMENT ON FUNCTION coord.version() IS
 $$The version of the loaded library. Takes no arguments.
 Returns, for example, 1.1.$$;
+
+-- What is new belongs to whom the rest belongs to.
+DO $$
+DECLARE
+	command text;
+BEGIN
+	FOR command IN
+		SELECT format('ALTER %s %s OWNER TO %I', o.kind, o.name, pg_get_userbyid(r.relowner))
+		FROM pg_class r, (
+			SELECT 'TABLE', oid::regclass::text FROM pg_class
+			WHERE relnamespace = 'coord'::regnamespace AND relname ~ '^task_(finished|partition)' AND relkind IN ('r', 'p')
+			UNION ALL
+			SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
+			WHERE pronamespace = 'coord'::regnamespace AND proname = 'purge') o (kind, name)
+		WHERE r.oid = 'coord.task_live'::regclass
+	LOOP
+		EXECUTE command;
+	END LOOP;
+END
+$$;
 
 -- Nobody has a right to what is new but the owner, whatever default privileges say.
 DO $$

@@ -259,11 +259,12 @@ $$;
 CREATE TABLE coord.task_partition (
 	partition smallint NOT NULL,
 	class smallint NOT NULL,				-- of how long its tasks are kept
+	keep interval NOT NULL,					-- for how long at least, whatever the settings are later
 	opened_at timestamptz NOT NULL,
 	closed_at timestamptz,					-- when it was another's turn
 	sealed_at timestamptz					-- when nobody could write it any more
 );
-INSERT INTO coord.task_partition VALUES (0, 99, pg_catalog.clock_timestamp());
+INSERT INTO coord.task_partition VALUES (0, 99, '0', pg_catalog.clock_timestamp());
 
 -- Events: a sender adds to the inbox, which has no index; whoever delivers
 -- moves them to the log and gives them their position.
@@ -1196,7 +1197,7 @@ Errors: 22004, 22023 bad argument, or no event has the position ack yet; 55000 a
 COMMENT ON FUNCTION coord.purge(interval) IS
 $$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.
 older_than: NULL, or drop also whatever task finished, and whatever event was sent, that long ago or longer, row by row where a partition has younger ones too.
-Returns how many: task_partitions_emptied, tasks_deleted, event_partitions_emptied, events_deleted. A partition that another transaction is using stays for the next time. Waits for whoever is delivering or dropping just now, within lock_timeout.
+Returns how many: task_partitions_emptied, tasks_deleted, event_partitions_emptied, events_deleted. A partition that another transaction is using stays for the next time; so do all in a transaction block, since whoever reads would have to wait for its end. Waits for whoever is delivering or dropping just now, within lock_timeout.
 Errors: 22023 older_than is negative or infinite.$$;
 
 COMMENT ON FUNCTION coord.sweep() IS

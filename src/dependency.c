@@ -17,8 +17,8 @@
  *
  * No task is stranded: of two transactions that race for a dependant the second
  * leaves a check, the sweep keeps the check until no transaction is finishing
- * one of the dependencies, and every commit that finished a task wakes the
- * worker while a check is kept.
+ * one of the dependencies, and every transaction that finished a task, or had
+ * locked a blocked one, wakes the worker at its end while a check is kept.
  */
 #include "postgres.h"
 

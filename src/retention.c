@@ -26,19 +26,21 @@ coord_purge(PG_FUNCTION_ARGS)
 {
 	int64		older_than = coord_arg_duration(fcinfo, 0, "older_than", -1);
 	TimestampTz now = coord_now();
+	TimestampTz before = older_than < 0 ? DT_NOBEGIN : now - older_than;
 	RetentionCounts tasks = {0};
 	RetentionCounts events = {0};
 	StoreScope	scope;
 
 	store_open(&scope);
 	coord_lock_upkeep();
-	store_finished_keep(now, &tasks);
-	events.emptied = store_log_expire(now);
 	if (older_than >= 0)
 	{
-		store_finished_purge(now - older_than, &tasks);
-		store_log_purge(now - older_than, &events);
+		store_finished_delete(before, &tasks);
+		store_log_delete(before, &events);
 	}
+	/* last, as it keeps readers waiting until the transaction's end */
+	store_finished_keep(now, before, &tasks);
+	events.emptied = store_log_expire(now, before);
 	store_close(&scope);
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf(
 		"{\"tasks_deleted\": " INT64_FORMAT ", \"task_partitions_emptied\": " INT64_FORMAT
@@ -52,7 +54,7 @@ coord_expire_events(SweepCounts *counts pg_attribute_unused())
 {
 	if (!coord_try_lock_delivery())
 		return SWEEP_LOCKED;
-	return store_log_expire(coord_now()) > 0 ? SWEEP_SOME : SWEEP_IDLE;
+	return store_log_expire(coord_now(), DT_NOBEGIN) > 0 ? SWEEP_SOME : SWEEP_IDLE;
 }
 
 /* A job: drop the finished tasks that are older than their queues' retention. */
@@ -63,6 +65,6 @@ coord_expire_tasks(SweepCounts *counts pg_attribute_unused())
 
 	if (!coord_try_lock_retention())
 		return SWEEP_LOCKED;
-	store_finished_keep(coord_now(), &done);
+	store_finished_keep(coord_now(), DT_NOBEGIN, &done);
 	return SWEEP_SOME;
 }

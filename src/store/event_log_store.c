@@ -217,11 +217,12 @@ store_log_partition(TimestampTz now, int n, int64 *first_position)
 }
 
 /*
- * Empty the partitions whose events are all older than the retention, and return how
- * many.  What is being read is left for a little later.  The caller has the delivery lock.
+ * Empty the partitions whose events are all older than the retention, or from before an
+ * instant, and return how many.  What is being read is left for a little later.  The
+ * caller has the delivery lock.
  */
 int
-store_log_expire(TimestampTz now)
+store_log_expire(TimestampTz now, TimestampTz before)
 {
 	LogPartition used[MAX_IN_USE];
 	int			n = partitions_in_use(used);
@@ -234,7 +235,7 @@ store_log_expire(TimestampTz now)
 			busy_until = now + PARTITION_BUSY_RETRY;
 		n = partitions_in_use(used);
 	}
-	for (int i = 0; i < n - 1 && expires_at(&used[i]) <= now; i++)
+	for (int i = 0; i < n - 1 && (expires_at(&used[i]) <= now || used[i + 1].opened_at < before); i++)
 	{
 		if (last_of(used, n, used[i].number) != i)
 			continue;
@@ -247,22 +248,18 @@ store_log_expire(TimestampTz now)
 }
 
 /*
- * Have no events from before an instant: partitions of which all are are emptied, the
- * others' events deleted one by one.  The caller has the delivery lock.
+ * Delete the events from before an instant, one by one, from the partitions that have
+ * younger ones too.  The caller has the delivery lock.
  */
 void
-store_log_purge(TimestampTz before, RetentionCounts *counts)
+store_log_delete(TimestampTz before, RetentionCounts *counts)
 {
 	LogPartition used[MAX_IN_USE];
 	int			n = partitions_in_use(used);
 
 	for (int i = 0; i < n; i++)
 	{
-		if (last_of(used, n, used[i].number) != i)
-			continue;
-		if (i < n - 1 && used[i + 1].opened_at <= before && empty(used[i].number))
-			counts->emptied++;
-		else
+		if (last_of(used, n, used[i].number) == i && (i == n - 1 || used[i + 1].opened_at >= before))
 			counts->deleted += store_partition_delete(partitions[used[i].number].name, "created_at", before);
 	}
 }

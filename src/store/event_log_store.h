@@ -42,8 +42,8 @@ extern void store_event_list(FunctionCallInfo fcinfo, const EventQuery *query);
 extern void store_event_poll(FunctionCallInfo fcinfo, const pg_uuid_t *agent_id, const EventQuery *query);
 
 /* retention */
-extern int	store_log_expire(TimestampTz now);
-extern void store_log_purge(TimestampTz before, RetentionCounts *counts);
+extern int	store_log_expire(TimestampTz now, TimestampTz before);
+extern void store_log_delete(TimestampTz before, RetentionCounts *counts);
 extern TimestampTz store_log_next_due(void);
 
 /* subscribed agents */

@@ -54,7 +54,7 @@ static const char *const partitions[PARTITIONS] = {
 /* the columns of task_partition */
 enum
 {
-	USED_PARTITION = 1, USED_CLASS, USED_OPENED_AT, USED_CLOSED_AT, USED_SEALED_AT
+	USED_PARTITION = 1, USED_CLASS, USED_KEEP, USED_OPENED_AT, USED_CLOSED_AT, USED_SEALED_AT
 };
 
 /* a partition that is in use */
@@ -62,6 +62,7 @@ typedef struct UsedPartition
 {
 	int			number;
 	int			class;
+	int64		keep;			/* microseconds; the longest retention of its class since it was opened */
 	TimestampTz opened_at;
 	TimestampTz closed_at;		/* DT_NOEND: it is open */
 	TimestampTz sealed_at;		/* DT_NOEND: it may be written */
@@ -108,24 +109,24 @@ class_of(int64 retention)
 	return class;
 }
 
-/* How long a partition of a class is kept. */
+/* The longest retention of a class, or of a shorter one. */
 static int64
-keep(const Retentions *retentions, int class)
+longest(const Retentions *retentions, int class)
 {
-	int64		longest = 0;
+	int64		found = 0;
 
 	for (int i = 0; i < retentions->n; i++)
 	{
 		if (class_of(retentions->usec[i]) <= class)
-			longest = Max(longest, retentions->usec[i]);
+			found = Max(found, retentions->usec[i]);
 	}
-	return longest;
+	return found;
 }
 
 static int64
 turn(const Retentions *retentions, int class)
 {
-	return Max(keep(retentions, class) / RETENTION_TURNS, MIN_TURN);
+	return Max(longest(retentions, class) / RETENTION_TURNS, MIN_TURN);
 }
 
 /* All that there are. */
@@ -164,12 +165,20 @@ used_partitions(UsedPartition *used)
 		used[n++] = (UsedPartition) {
 			.number = DatumGetInt16(row.values[USED_PARTITION - 1]),
 			.class = DatumGetInt16(row.values[USED_CLASS - 1]),
+			.keep = rows_interval(&row, USED_KEEP, 0),
 			.opened_at = rows_time(&row, USED_OPENED_AT, 0),
 			.closed_at = rows_time(&row, USED_CLOSED_AT, DT_NOEND),
 			.sealed_at = rows_time(&row, USED_SEALED_AT, DT_NOEND),
 		};
 	rows_end(&walk);
 	return n;
+}
+
+/* When a sealed partition is to be emptied. */
+static TimestampTz
+expires_at(const Retentions *retentions, const UsedPartition *partition)
+{
+	return partition->sealed_at + Max(partition->keep, longest(retentions, partition->class));
 }
 
 static bool
@@ -215,9 +224,10 @@ tell_changed(void)
 static void
 add_used(UsedPartition *used, int *n, const UsedPartition *partition)
 {
-	static StorePlan plan = {.sql = "INSERT INTO coord.task_partition VALUES ($1, $2, $3, $4, $5)"};
+	static StorePlan plan = {.sql = "INSERT INTO coord.task_partition VALUES ($1, $2, $3, $4, $5, $6)"};
 
-	store_run(&plan, STORE_ARGS(arg_int4(partition->number), arg_int4(partition->class), arg_time(partition->opened_at),
+	store_run(&plan, STORE_ARGS(arg_int4(partition->number), arg_int4(partition->class),
+								arg_interval(partition->keep), arg_time(partition->opened_at),
 								arg_time_or_null(is_open(partition), partition->closed_at),
 								arg_time_or_null(partition->sealed_at == DT_NOEND, partition->sealed_at)));
 	used[(*n)++] = *partition;
@@ -231,8 +241,18 @@ open_new(UsedPartition *used, int *n, int class, TimestampTz now)
 
 	if (number < 0)
 		return false;
-	add_used(used, n, &(UsedPartition) {number, class, now, DT_NOEND, DT_NOEND});
+	add_used(used, n, &(UsedPartition) {number, class, 0, now, DT_NOEND, DT_NOEND});	/* see note_retention() */
 	return true;
+}
+
+/* Change the row of a partition, which a snapshot that is too old does not see. */
+static void
+change(StorePlan *plan, const UsedPartition *partition, StoreArg value)
+{
+	if (store_run(plan, STORE_ARGS(arg_int4(partition->number), value)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update")));
 }
 
 static void
@@ -240,9 +260,22 @@ close_partition(UsedPartition *partition, TimestampTz now)
 {
 	static StorePlan plan = {.sql = "UPDATE coord.task_partition SET closed_at = $2 WHERE partition = $1"};
 
-	store_run(&plan, STORE_ARGS(arg_int4(partition->number), arg_time(now)));
+	change(&plan, partition, arg_time(now));
 	partition->closed_at = now;
 	tell_changed();
+}
+
+/* Queues may leave a class; what finished there before is kept for as long as it was to be. */
+static void
+note_retention(UsedPartition *partition, const Retentions *retentions)
+{
+	static StorePlan plan = {.sql = "UPDATE coord.task_partition SET keep = $2 WHERE partition = $1"};
+	int64		keep = longest(retentions, partition->class);
+
+	if (partition->class == ANY_CLASS || keep <= partition->keep)
+		return;
+	change(&plan, partition, arg_interval(keep));
+	partition->keep = keep;
 }
 
 static void
@@ -250,7 +283,7 @@ seal(UsedPartition *partition, TimestampTz now)
 {
 	static StorePlan plan = {.sql = "UPDATE coord.task_partition SET sealed_at = $2 WHERE partition = $1"};
 
-	store_run(&plan, STORE_ARGS(arg_int4(partition->number), arg_time(now)));
+	change(&plan, partition, arg_time(now));
 	partition->sealed_at = now;
 }
 
@@ -258,11 +291,11 @@ seal(UsedPartition *partition, TimestampTz now)
 static bool
 empty(const UsedPartition *partition)
 {
-	static StorePlan plan = {.sql = "DELETE FROM coord.task_partition WHERE partition = $1"};
+	static StorePlan plan = {.sql = "DELETE FROM coord.task_partition WHERE partition = $1 AND sealed_at = $2"};
 
 	if (!store_partition_truncate(partitions[partition->number]))
 		return false;
-	store_run(&plan, STORE_ARGS(arg_int4(partition->number)));
+	change(&plan, partition, arg_time(partition->sealed_at));
 	return true;
 }
 
@@ -289,13 +322,11 @@ choose(const char *queue)
 static void
 tell_of_turn(TimestampTz now)
 {
-	if (now >= known.turn_at)
-	{
-		if (now < known.told_at + PARTITION_BUSY_RETRY)
-			return;				/* there may be no other partition to turn to */
+	TimestampTz due = Max(known.turn_at, known.told_at + PARTITION_BUSY_RETRY);	/* there may be none to turn to */
+
+	if (due <= now)
 		known.told_at = now;
-	}
-	coord_due_at(JOB_FINISHED, known.turn_at);
+	coord_due_at(JOB_FINISHED, due);
 }
 
 /*
@@ -377,7 +408,7 @@ adopt(UsedPartition *used, int *n, TimestampTz now)
 	for (int number = 0; number < PARTITIONS; number++)
 	{
 		if (!in_use[number] && !store_partition_is_empty(partitions[number]))
-			add_used(used, n, &(UsedPartition) {number, ANY_CLASS, now, now, now});
+			add_used(used, n, &(UsedPartition) {number, ANY_CLASS, 0, now, now, now});
 	}
 }
 
@@ -393,7 +424,10 @@ turn_partitions(UsedPartition *used, int *n, const Retentions *retentions, Times
 			store_partition_is_empty(partitions[used[i].number]))
 			continue;
 		if (open_new(used, n, used[i].class, now))
+		{
+			note_retention(&used[*n - 1], retentions);
 			close_partition(&used[i], now);
+		}
 		else
 			busy_until = now + PARTITION_BUSY_RETRY;
 	}
@@ -406,44 +440,47 @@ turn_partitions(UsedPartition *used, int *n, const Retentions *retentions, Times
 static void
 fit_classes(UsedPartition *used, int *n, const Retentions *retentions, TimestampTz now)
 {
-	int			longest = class_of(keep(retentions, ANY_CLASS));
+	int			last = class_of(longest(retentions, ANY_CLASS));
 	bool		wanted[ANY_CLASS] = {false};
 
 	for (int i = 0; i < retentions->n; i++)
 		wanted[class_of(retentions->usec[i])] = true;
-	for (int class = 0; class < longest; class++)
+	for (int class = 0; class < last; class++)
 	{
-		if (wanted[class] && open_of_class(used, *n, class) == NULL)
-			(void) open_new(used, n, class, now);
+		if (wanted[class] && open_of_class(used, *n, class) == NULL && open_new(used, n, class, now))
+			note_retention(&used[*n - 1], retentions);
 	}
 	for (int i = 0; i < *n; i++)
 	{
 		int			class = used[i].class;
 
-		if (is_open(&used[i]) && class != ANY_CLASS && (class >= longest || !wanted[class]))
+		if (is_open(&used[i]) && class != ANY_CLASS && (class >= last || !wanted[class]))
 			close_partition(&used[i], now);
 	}
 }
 
 /*
- * Open, close, seal and empty partitions, as is due.  The caller has the lock of the
- * retention, so who closed a partition in an earlier transaction has told everybody.
+ * Open, close, seal and empty partitions, as is due; and empty those of which all tasks
+ * have finished before an instant.  The caller has the lock of the retention, so who
+ * closed a partition in an earlier transaction has told everybody.
  */
 void
-store_finished_keep(TimestampTz now, RetentionCounts *counts)
+store_finished_keep(TimestampTz now, TimestampTz before, RetentionCounts *counts)
 {
 	UsedPartition used[PARTITIONS];
-	Retentions	retentions = all_retentions();
+	Retentions	retentions;
 	int			n;
 
 	if (!is_partitioned())
 		return;
+	retentions = all_retentions();
 	busy_until = 0;
 	n = used_partitions(used);
 	for (int i = 0; i < n; i++)
 	{
 		UsedPartition *partition = &used[i];
 
+		note_retention(partition, &retentions);
 		if (is_open(partition))
 			continue;
 		if (partition->sealed_at == DT_NOEND && partition->closed_at < GetCurrentTransactionStartTimestamp() &&
@@ -451,7 +488,7 @@ store_finished_keep(TimestampTz now, RetentionCounts *counts)
 			seal(partition, now);
 		if (partition->sealed_at == DT_NOEND)
 			busy_until = now + PARTITION_BUSY_RETRY;
-		else if (partition->sealed_at + keep(&retentions, partition->class) <= now)
+		else if (partition->sealed_at < before || expires_at(&retentions, partition) <= now)
 		{
 			if (empty(partition))
 				counts->emptied++;
@@ -466,20 +503,18 @@ store_finished_keep(TimestampTz now, RetentionCounts *counts)
 }
 
 /*
- * Have no tasks that finished before an instant: partitions of which all have are
- * emptied, the others' tasks deleted one by one.  The caller has the lock of the retention.
+ * Delete the tasks that finished before an instant, one by one, from the partitions that
+ * have younger ones too.  The caller has the lock of the retention.
  */
 void
-store_finished_purge(TimestampTz before, RetentionCounts *counts)
+store_finished_delete(TimestampTz before, RetentionCounts *counts)
 {
 	UsedPartition used[PARTITIONS];
 	int			n = is_partitioned() ? used_partitions(used) : 0;
 
 	for (int i = 0; i < n; i++)
 	{
-		if (used[i].sealed_at <= before && empty(&used[i]))
-			counts->emptied++;
-		else
+		if (used[i].sealed_at >= before)
 			counts->deleted += store_partition_delete(partitions[used[i].number], "finished_at", before);
 	}
 }
@@ -502,7 +537,7 @@ store_finished_next_due(void)
 
 		if (!is_open(partition))
 			due = Min(due, partition->sealed_at == DT_NOEND ? partition->closed_at :
-					  partition->sealed_at + keep(&retentions, partition->class));
+					  expires_at(&retentions, partition));
 		else if (!store_partition_is_empty(partitions[partition->number]))
 			due = Min(due, partition->opened_at + turn(&retentions, partition->class));
 	}

@@ -18,8 +18,8 @@
 #define FINISHED_UNPARTITIONED (-1)
 
 extern RowsTable *store_finished_open(const char *queue, TimestampTz now, int *partition);
-extern void store_finished_keep(TimestampTz now, RetentionCounts *counts);
-extern void store_finished_purge(TimestampTz before, RetentionCounts *counts);
+extern void store_finished_keep(TimestampTz now, TimestampTz before, RetentionCounts *counts);
+extern void store_finished_delete(TimestampTz before, RetentionCounts *counts);
 extern TimestampTz store_finished_next_due(void);
 
 #endif							/* COORD_STORE_FINISHED_STORE_H */

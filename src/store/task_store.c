@@ -177,6 +177,8 @@ note_locked(TaskRow *task)
 	task->locked = true;
 	if (strcmp(task->state, "pending") == 0)
 		coord_task_locked(task->queue);
+	else if (strcmp(task->state, "blocked") == 0)
+		coord_finished_task();	/* who finds it locked leaves it to the sweep, which looks when it is not any more */
 }
 
 static TaskRow *

@@ -117,7 +117,7 @@ coord_all_due(void)
 	coord_leases_touched();
 }
 
-/* A task was finished, which a dependency check that the worker keeps may wait for. */
+/* A task was finished, or a blocked one locked, which a dependency check that the worker keeps may wait for. */
 void
 coord_finished_task(void)
 {
@@ -425,13 +425,14 @@ tell_worker(bool commit, TimestampTz notify_at)
 		return;
 	if (commit)
 		tell_delivery(db);
-	if (left.finished_task && pg_atomic_read_u32(&db->checks_wait))
-		left.due_at[JOB_CHECKS] = COORD_DUE_NOW;
 	if (!commit)
 	{
 		for (int job = 0; job < COORD_NJOBS; job++)
 			left.due_at[job] = DT_NOEND;
 	}
+	/* whether it was finished or is not locked any more */
+	if (left.finished_task && pg_atomic_read_u32(&db->checks_wait))
+		left.due_at[JOB_CHECKS] = COORD_DUE_NOW;
 	left.due_at[JOB_QUEUES] = Min(left.due_at[JOB_QUEUES], notify_at);
 	for (int job = 0; job < COORD_NJOBS; job++)
 	{

@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use CoordCluster;
+use Digest::SHA;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -48,6 +49,12 @@ sub stop_callers
 	$_->finish for @$callers;
 	sql('postgres', 'DROP TABLE stop');
 }
+
+# ---- a released script stays as it was
+
+my %released = ('1.0' => '92df2ea0c19347cf78651cfed5b1f1a60b7dfd001ef83f6bd990b7db9b03660f');
+is(Digest::SHA->new(256)->addfile($ENV{COORD_STAGE} . $node->config_data('--sharedir') . "/extension/coord--$_.sql")->hexdigest, $released{$_},
+	"the script of $_ is what was released") for keys %released;
 
 # ---- ALTER EXTENSION UPDATE, beside callers
 

@@ -98,6 +98,15 @@ sql(finish(10, 'short') . ';' . finish(10, 'long'));
 is(sql('SELECT count(DISTINCT tableoid) FROM coord.task_finished'), 2, 'tasks of the two are kept apart');
 ok($node->poll_query_until('postgres', none(kept('short'))), 'the short one is emptied');
 is(sql(kept('long')), 10, 'the long one is not');
+# a retention that is raised takes nothing from what has finished before
+sql(q{SELECT coord.queue_set('minute', retention => '1 min')});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 3 FROM coord.task_partition WHERE closed_at IS NULL}), 'another one gets one too');
+sql(finish(10, 'minute'));
+my $minute = sql(q{SELECT partition FROM coord.task_finished WHERE queue = 'minute' LIMIT 1});
+sql(q{SELECT coord.queue_set('minute', retention => '1 h')});
+ok($node->poll_query_until('postgres', "SELECT sealed_at IS NOT NULL FROM coord.task_partition WHERE partition = $minute"), 'whose partition is over when it has a longer one');
+is(sql(kept('minute')) . sql("SELECT keep FROM coord.task_partition WHERE partition = $minute"), '1000:01:00', 'and kept for as long as it was to be');
+
 sql(q{SELECT coord.queue_set('short', retention => '1 h')});
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM coord.task_partition WHERE closed_at IS NULL'),
 	'a class that no queue is of any more has no partition');
@@ -117,6 +126,7 @@ is(sql("SELECT string_agg(state, ' ' ORDER BY state) FROM coord.task WHERE queue
 is(sql(q{SELECT coord.purge() - 'event_partitions_emptied'}), '{"tasks_deleted": 0, "events_deleted": 0, "task_partitions_emptied": 0}',
 	'purge() by itself drops nothing that is to be kept');
 is(sql(q{SELECT coord.purge('30 min') ->> 'tasks_deleted'}), 0, 'nor what is younger than it is told');
+sql(q{BEGIN; SELECT coord.purge(); SELECT coord.purge('30 min'); COMMIT});
 is(sql(q{SELECT (coord.purge('0 s') ->> 'tasks_deleted')::int}), 21, 'it drops what it is told to, also what is to be kept');
 is(sql("SELECT string_agg(state, ' ') FROM coord.task"), 'dead', 'but not dead letters');
 my ($status, undef, $complaint) = $node->psql('postgres', "SELECT coord.purge('-1 s')");
@@ -132,7 +142,7 @@ is(sql(q{SET ROLE janitor; SELECT coord.purge('0 s') ->> 'tasks_deleted'}), 0, '
 
 # ---- a dump
 
-sql(q{SELECT coord.queue_set('short', retention => '1 s')});
+sql(q{SELECT coord.queue_set('short', retention => '1 s'), coord.queue_set('minute', retention => '1 s')});
 sql(finish(10, 'dumped'));
 my $dump = $node->basedir . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-f', $dump, $node->connstr('postgres') ], 'a database with finished tasks is dumped');
