@@ -269,7 +269,8 @@ start_wanted(TimestampTz now)
 
 		if (db->state != WORKER_WANTED || db->holds > 0)
 			continue;
-		if (db->start_at > now)
+		/* a clock that was set back meanwhile does not put it off */
+		if (db->start_at > now && db->start_at <= now + MAX_BACKOFF_S * USECS_PER_SEC)
 		{
 			next = Min(next, db->start_at);
 			continue;

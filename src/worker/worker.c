@@ -25,6 +25,9 @@
 #include "worker/shared.h"
 #include "worker/worker.h"
 
+/* see sleep_until_due() */
+#define MAX_SLEEP_MS (60 * 1000)
+
 static CoordDatabase *my_database = NULL;
 static WorkerExit my_exit = WORKER_FAILED;
 
@@ -167,7 +170,10 @@ prepare_session(void)
 	pgstat_report_appname("coord worker");
 }
 
-/* Sleep until a job is due, or somebody sets the latch. */
+/*
+ * Sleep until a job is due, or somebody sets the latch.  Not for too long at a time: if
+ * the clock is set forward meanwhile, a job is due earlier than it seemed.
+ */
 static void
 sleep_until_due(void)
 {
@@ -182,7 +188,7 @@ sleep_until_due(void)
 
 	my_database->status.next_deadline_at = due_at;
 	if (due_at != DT_NOEND)
-		timeout = due_at <= now ? 0 : (long) Min(TimestampDifferenceMilliseconds(now, due_at), INT_MAX);
+		timeout = due_at <= now ? 0 : (long) Min(TimestampDifferenceMilliseconds(now, due_at), MAX_SLEEP_MS);
 	if (timeout != 0)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout < 0 ? 0 : WL_TIMEOUT),

@@ -166,6 +166,7 @@ def prepare():
 def drain(seconds=60):
     """Does all that is left to be done.  Returns what then still is not at its end."""
     db = connect_at_last("drain")
+    rows(db, "SELECT pg_reload_conf()")     # wakes a worker that sleeps by a clock which has been set since
     agent = rows(db, "SELECT id FROM coord.agent_register('drain', heartbeat_timeout => '10 days')")[0][0]
     limit = time.time() + seconds
     while (found := rows(db, common.LEFT_OVER)) and time.time() < limit:
