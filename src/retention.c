@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -38,9 +39,9 @@ coord_purge(PG_FUNCTION_ARGS)
 		store_finished_delete(before, &tasks);
 		store_log_delete(before, &events);
 	}
-	/* last, as it keeps readers waiting until the transaction's end */
+	/* last, as it keeps readers waiting until the transaction's end; of events, only those of what is not too old */
 	store_finished_keep(now, before, &tasks);
-	events.emptied = store_log_expire(now, before);
+	events.emptied = store_log_expire(now, IsTransactionBlock() ? DT_NOBEGIN : before);
 	store_close(&scope);
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf(
 		"{\"tasks_deleted\": " INT64_FORMAT ", \"task_partitions_emptied\": " INT64_FORMAT

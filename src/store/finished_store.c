@@ -287,13 +287,16 @@ seal(UsedPartition *partition, TimestampTz now)
 	partition->sealed_at = now;
 }
 
-/* Empty a sealed partition, unless somebody is reading it. */
+/*
+ * Empty a sealed partition, unless somebody is reading it; nor in a transaction block,
+ * as whoever comes to read it waits until that ends.
+ */
 static bool
 empty(const UsedPartition *partition)
 {
 	static StorePlan plan = {.sql = "DELETE FROM coord.task_partition WHERE partition = $1 AND sealed_at = $2"};
 
-	if (!store_partition_truncate(partitions[partition->number]))
+	if (IsTransactionBlock() || !store_partition_truncate(partitions[partition->number]))
 		return false;
 	change(&plan, partition, arg_time(partition->sealed_at));
 	return true;

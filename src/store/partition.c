@@ -9,7 +9,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "storage/bufmgr.h"
@@ -48,16 +47,13 @@ is_being_read_here(Oid relid)
 	return read;
 }
 
-/*
- * Empty a partition, unless somebody is using it; nor in a transaction block, which might
- * keep those waiting who come to read it.
- */
+/* Empty a partition, unless somebody is using it. */
 bool
 store_partition_truncate(const char *name)
 {
 	Oid			relid = partition_oid(name);
 
-	if (IsTransactionBlock() || !ConditionalLockRelationOid(relid, AccessExclusiveLock))
+	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
 		return false;
 	if (is_being_read_here(relid))
 	{
