@@ -1,5 +1,6 @@
 /*
- * coord 1.0 to 1.1: finished tasks go to partitions, which purge() and the worker empty.
+ * coord 1.0 to 1.1: finished tasks go to partitions, which purge() and the worker empty;
+ * long queues are not counted at each reading.
  *
  * What was finished so far becomes the first partition, without being rewritten.  It is
  * kept for a whole retention from the time at which that is closed.
@@ -14,7 +15,7 @@ DO $$
 BEGIN
 	LOOP
 		BEGIN
-			LOCK TABLE coord.task_all IN ACCESS EXCLUSIVE MODE NOWAIT;
+			LOCK TABLE coord.task_all, coord.queue IN ACCESS EXCLUSIVE MODE NOWAIT;
 			EXIT;
 		EXCEPTION WHEN lock_not_available THEN
 			PERFORM pg_sleep(random() * 0.01);
@@ -32,6 +33,9 @@ CREATE TABLE coord.task_finished (
 	partition smallint NOT NULL
 ) PARTITION BY LIST (partition);
 CREATE INDEX task_finished_id ON coord.task_finished (id);
+CREATE INDEX task_finished_finished_at ON coord.task_finished USING brin (finished_at) WITH (autosummarize = on);
+CREATE INDEX task_dead_finished_at ON coord.task_dead USING brin (finished_at) WITH (autosummarize = on);
+CREATE INDEX event_log_task ON coord.event_log ((payload ->> 'task_id')) WHERE channel = 'coord.tasks';
 
 ALTER TABLE coord.task_finished_default ADD COLUMN partition smallint NOT NULL DEFAULT 0;
 ALTER TABLE coord.task_finished_default ALTER COLUMN partition DROP DEFAULT;
@@ -71,8 +75,136 @@ CREATE TABLE coord.task_partition (
 INSERT INTO coord.task_partition VALUES (0, 99, '0', pg_catalog.clock_timestamp());
 COMMENT ON TABLE coord.task_partition IS 'Stored: which partitions of task_finished have something, or are written.';
 
+-- The tasks of long queues, as they were counted last; see src/queue_count.c.  Not dumped.
+CREATE TABLE coord.queue_count (
+	queue text COLLATE "C" NOT NULL,
+	pending bigint NOT NULL,
+	scheduled bigint NOT NULL,
+	blocked bigint NOT NULL,
+	claimed bigint NOT NULL,
+	dead bigint NOT NULL,
+	oldest_run_at timestamptz,				-- of what was pending
+	counted_at timestamptz NOT NULL,
+	took interval NOT NULL					-- the count of all queues
+);
+
+-- A long queue's counts are those that are kept.  Others are counted queue by queue, so that
+-- who asks for one does not count those of the others; the names that only tasks have are
+-- found by going from each to the next one.
+-- What a claim has become is computed for claimed tasks only.  One instant for all rows:
+-- it must be MATERIALIZED, since a subquery is run anew for each task when a plan has it
+-- on the inner side of a join.
+CREATE OR REPLACE VIEW coord.queue_all AS
+WITH RECURSIVE clock AS MATERIALIZED (
+	SELECT pg_catalog.clock_timestamp() AS now
+), live_name (name) AS (
+	SELECT min(queue) FROM coord.task_live
+	UNION ALL
+	SELECT (SELECT min(t.queue) FROM coord.task_live t WHERE t.queue > n.name) FROM live_name n WHERE n.name IS NOT NULL
+), dead_name (name) AS (
+	SELECT min(queue) FROM coord.task_dead
+	UNION ALL
+	SELECT (SELECT min(t.queue) FROM coord.task_dead t WHERE t.queue > n.name) FROM dead_name n WHERE n.name IS NOT NULL
+), queue_name AS (
+	SELECT name FROM coord.queue_data UNION SELECT 'default'
+	UNION SELECT name FROM live_name WHERE name IS NOT NULL UNION SELECT name FROM dead_name WHERE name IS NOT NULL
+)
+SELECT n.name,
+	coalesce(q.paused, false) AS paused,
+	coalesce(q.max_attempts, 5) AS max_attempts,
+	coalesce(q.lease_ttl, coord.setting('default_lease_ttl')) AS lease_ttl,
+	coalesce(q.backoff_base, '1 s') AS backoff_base,
+	coalesce(q.backoff_max, '5 min') AS backoff_max,
+	q.max_claimed,
+	coalesce(q.retention, coord.setting('task_retention')) AS retention,
+	coalesce(k.pending, t.pending) AS pending, coalesce(k.scheduled, t.scheduled) AS scheduled,
+	coalesce(k.blocked, t.blocked) AS blocked, coalesce(k.claimed, t.claimed) AS claimed,
+	coalesce(k.dead, t.dead + (SELECT count(*) FROM coord.task_dead WHERE queue = n.name)) AS dead,
+	CASE WHEN k.queue IS NULL THEN t.oldest_pending_age ELSE (SELECT now FROM clock) - k.oldest_run_at END AS oldest_pending_age,
+	k.counted_at
+FROM queue_name n
+	LEFT JOIN coord.queue_data q USING (name)
+	LEFT JOIN coord.queue_count k ON k.queue = n.name
+	CROSS JOIN LATERAL (
+		SELECT count(*) FILTER (WHERE c.state = 'pending' AND c.run_at <= c.now) AS pending,
+			count(*) FILTER (WHERE c.state = 'pending' AND c.run_at > c.now) AS scheduled,
+			count(*) FILTER (WHERE c.state = 'blocked') AS blocked,
+			count(*) FILTER (WHERE c.state = 'claimed') AS claimed,
+			count(*) FILTER (WHERE c.state = 'dead') AS dead,
+			max(c.now - c.run_at) FILTER (WHERE c.state = 'pending' AND c.run_at <= c.now) AS oldest_pending_age
+		FROM (SELECT coalesce(u.state, t.state) AS state, coalesce(u.run_at, t.run_at) AS run_at, s.now
+			FROM coord.task_live t CROSS JOIN clock s
+				LEFT JOIN LATERAL (SELECT state, run_at FROM coord.task_unfinished WHERE id = t.id AND t.state = 'claimed' OFFSET 0) u ON true
+			WHERE t.queue = n.name AND k.queue IS NULL) c) t;
+
+CREATE OR REPLACE VIEW coord.queue WITH (security_barrier) AS
+SELECT * FROM coord.queue_all
+WHERE (SELECT coord.sees_all_queues()) OR name = ANY ((SELECT coord.seen_queues())::text[]);
+
+COMMENT ON VIEW coord.queue IS 'Queues: their settings and how many tasks they have in which state. The tasks of a long queue, of more than 10,000 or so, are not counted at each reading: see counted_at.';
+COMMENT ON COLUMN coord.queue.counted_at IS 'NULL: the counts are of now. Else the queue is long, and they are as of then; the worker, or sweep(), counts it anew when it has changed, at most every 5 seconds and in a twentieth of the time.';
+COMMENT ON TABLE coord.queue_count IS 'Stored: the counts of long queues. Read coord.queue instead.';
+
 CREATE FUNCTION coord.purge(older_than interval = NULL) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'coord_purge' LANGUAGE C VOLATILE;
+
+-- What a queue has done since an instant; a row of queue_stats.
+CREATE TYPE coord.queue_stat AS (
+	queue text, since timestamptz, completed bigint, cancelled bigint, dead bigint, failed_attempts bigint,
+	throughput double precision,
+	waiting_p50 interval, waiting_p95 interval, waiting_p99 interval,
+	running_p50 interval, running_p95 interval, running_p99 interval);
+
+-- Something that has become of a task; a row of history.
+CREATE TYPE coord.history_entry AS (
+	at timestamptz, what text, attempt integer, agent_id uuid, detail jsonb);
+
+CREATE FUNCTION coord.queue_stats(name text = NULL, since timestamptz = NULL) RETURNS SETOF coord.queue_stat
+AS 'MODULE_PATHNAME', 'coord_queue_stats' LANGUAGE C VOLATILE ROWS 10;
+
+CREATE FUNCTION coord.blocked_by(task_id uuid) RETURNS text
+AS 'MODULE_PATHNAME', 'coord_blocked_by' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.history(task_id uuid) RETURNS SETOF coord.history_entry
+AS 'MODULE_PATHNAME', 'coord_history' LANGUAGE C VOLATILE ROWS 10;
+
+COMMENT ON TYPE coord.queue_stat IS 'What a queue has done since an instant. Durations are of completed tasks, NULL when there are none.';
+COMMENT ON COLUMN coord.queue_stat.since IS 'From then on.';
+COMMENT ON COLUMN coord.queue_stat.completed IS 'Tasks that were completed.';
+COMMENT ON COLUMN coord.queue_stat.cancelled IS 'Tasks that were cancelled, by a call or since a dependency failed.';
+COMMENT ON COLUMN coord.queue_stat.dead IS 'Tasks that became dead letters, and still are.';
+COMMENT ON COLUMN coord.queue_stat.failed_attempts IS 'Attempts of all these tasks that failed or were lost.';
+COMMENT ON COLUMN coord.queue_stat.throughput IS 'Completed tasks per second.';
+COMMENT ON COLUMN coord.queue_stat.waiting_p50 IS 'From run_at to the claim that completed it: the median.';
+COMMENT ON COLUMN coord.queue_stat.waiting_p95 IS 'The same: 95 of 100 waited no longer.';
+COMMENT ON COLUMN coord.queue_stat.waiting_p99 IS 'The same: 99 of 100 waited no longer.';
+COMMENT ON COLUMN coord.queue_stat.running_p50 IS 'From that claim to the completion: the median.';
+COMMENT ON COLUMN coord.queue_stat.running_p95 IS 'The same: 95 of 100 took no longer.';
+COMMENT ON COLUMN coord.queue_stat.running_p99 IS 'The same: 99 of 100 took no longer.';
+
+COMMENT ON TYPE coord.history_entry IS 'Something that has become of a task.';
+COMMENT ON COLUMN coord.history_entry.what IS 'created, claimed (the last claim), requeued (a claim that was lost), dead, completed, cancelled, or scheduled: when it is to be claimed next.';
+COMMENT ON COLUMN coord.history_entry.attempt IS 'Of which attempt, where there was one.';
+COMMENT ON COLUMN coord.history_entry.agent_id IS 'By whom, or whose claim, where there was one.';
+COMMENT ON COLUMN coord.history_entry.detail IS 'More: reason, error, fencing_token and so on.';
+
+COMMENT ON FUNCTION coord.queue_stats(text, timestamptz) IS
+$$Says what a queue, or each queue, has done lately: how many tasks it has finished, how fast, how long they waited and ran, and what failed.
+name: the queue; NULL is each that the caller may see. since: from that instant on, by when tasks finished; NULL is an hour ago. What is past its retention does not count.
+Returns a row for each queue.
+Errors: 22023 bad argument, or since is in the future; P0002 no such queue; 42501 no grant for it.$$;
+
+COMMENT ON FUNCTION coord.blocked_by(uuid) IS
+$$Says in words why a task is not running: what it waits for, who holds its resource, what limits its queue, what comes before it; or that it runs, or how it ended.
+task_id: the task.
+Returns the text, with a line for each reason.
+Errors: 22004 task_id is NULL; P0002 no such task.$$;
+
+COMMENT ON FUNCTION coord.history(uuid) IS
+$$Tells what has become of a task, in the order of time: its creation, the claims that it lost, its last claim and its end, from its row and from what is still kept of the events about it.
+task_id: the task.
+Returns a row for each.
+Errors: 22004 task_id is NULL; P0002 no such task.$$;
 
 COMMENT ON FUNCTION coord.purge(interval) IS
 $$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.
@@ -84,6 +216,38 @@ COMMENT ON FUNCTION coord.version() IS
 $$The version of the loaded library. Takes no arguments.
 Returns, for example, 1.1.$$;
 
+-- What every role is given that is given anything.  One that had no USAGE before has lost its
+-- grants, by DROP OWNED for example; they do not come back.
+CREATE OR REPLACE FUNCTION coord.grant_to(role name) RETURNS oid
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	role_oid oid := (SELECT oid FROM pg_roles WHERE rolname = role);
+BEGIN
+	IF role IS NULL THEN
+		RAISE EXCEPTION 'argument "role" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	ELSIF role_oid IS NULL THEN
+		RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object';
+	END IF;
+	-- GRANT itself does not wait for another one of the same object: it fails
+	LOCK TABLE coord.queue_grant IN SHARE ROW EXCLUSIVE MODE;
+	IF NOT EXISTS (SELECT FROM pg_namespace n, aclexplode(n.nspacl) a
+		WHERE n.nspname = 'coord' AND a.grantee = role_oid) THEN
+		DELETE FROM coord.queue_grant g WHERE g.role = role_oid;
+		DELETE FROM coord.monitor_grant g WHERE g.role = role_oid;
+	END IF;
+	EXECUTE format('GRANT USAGE ON SCHEMA coord TO %I', role);
+	EXECUTE format('GRANT SELECT ON coord.agent, coord.lease, coord.task, coord.dead_letter, coord.event, '
+		'coord.queue TO %I', role);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION coord.setting(text), coord.version(), '
+		'coord.backoff(interval, interval, integer, uuid), '
+		'coord.attachment_ended_at(uuid, bigint, timestamptz), coord.last_beat(uuid), coord.beats_since(), '
+		'coord.is_granted(), coord.is_monitor(), coord.sees_payloads(), coord.sees_all_queues(), '
+		'coord.seen_queues(), coord.queue_stats(text, timestamptz), coord.blocked_by(uuid), '
+		'coord.history(uuid) TO %I', role);
+	RETURN role_oid;
+END
+$$;
+
 -- What is new belongs to whom the rest belongs to.
 DO $$
 DECLARE
@@ -93,10 +257,14 @@ BEGIN
 		SELECT format('ALTER %s %s OWNER TO %I', o.kind, o.name, pg_get_userbyid(r.relowner))
 		FROM pg_class r, (
 			SELECT 'TABLE', oid::regclass::text FROM pg_class
-			WHERE relnamespace = 'coord'::regnamespace AND relname ~ '^task_(finished|partition)' AND relkind IN ('r', 'p')
+			WHERE relnamespace = 'coord'::regnamespace AND relname ~ '^(task_(finished|partition)|queue_count)' AND relkind IN ('r', 'p')
+			UNION ALL
+			SELECT 'TYPE', oid::regtype::text FROM pg_type
+			WHERE typnamespace = 'coord'::regnamespace AND typname IN ('queue_stat', 'history_entry')
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
-			WHERE pronamespace = 'coord'::regnamespace AND proname = 'purge') o (kind, name)
+			WHERE pronamespace = 'coord'::regnamespace
+				AND proname IN ('purge', 'queue_stats', 'blocked_by', 'history')) o (kind, name)
 		WHERE r.oid = 'coord.task_live'::regclass
 	LOOP
 		EXECUTE command;
@@ -112,17 +280,34 @@ BEGIN
 	FOR command IN
 		WITH object (kind, name, owner, acl) AS (
 			SELECT 'TABLE', oid::regclass::text, relowner, coalesce(relacl, acldefault('r', relowner))
-			FROM pg_class WHERE relnamespace = 'coord'::regnamespace AND relname ~ '^task_(finished|partition)'
+			FROM pg_class WHERE relnamespace = 'coord'::regnamespace AND relname ~ '^(task_(finished|partition)|queue_count)'
 				AND relkind IN ('r', 'p')
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text, proowner, coalesce(proacl, acldefault('f', proowner))
-			FROM pg_proc WHERE pronamespace = 'coord'::regnamespace AND proname = 'purge'
+			FROM pg_proc WHERE pronamespace = 'coord'::regnamespace
+				AND proname IN ('purge', 'queue_stats', 'blocked_by', 'history')
 		)
 		SELECT DISTINCT format('REVOKE ALL ON %s %s FROM %s CASCADE', o.kind, o.name,
 			CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
 		FROM object o, aclexplode(o.acl) a WHERE a.grantee <> o.owner
 	LOOP
 		EXECUTE command;
+	END LOOP;
+END
+$$;
+
+-- Who could see is given what shows more.
+DO $$
+DECLARE
+	role name;
+BEGIN
+	FOR role IN
+		SELECT DISTINCT pg_get_userbyid(a.grantee)
+		FROM pg_proc p, aclexplode(p.proacl) a
+		WHERE p.oid = 'coord.version()'::regprocedure AND a.grantee NOT IN (0, p.proowner)
+	LOOP
+		EXECUTE format('GRANT EXECUTE ON FUNCTION coord.queue_stats(text, timestamptz), coord.blocked_by(uuid), '
+			'coord.history(uuid) TO %I', role);
 	END LOOP;
 END
 $$;

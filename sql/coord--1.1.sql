@@ -129,6 +129,19 @@ CREATE TABLE coord.queue_data (
 );
 CREATE INDEX queue_data_created_by ON coord.queue_data (created_by);
 
+-- The tasks of long queues, as they were counted last; see src/queue_count.c.  Not dumped.
+CREATE TABLE coord.queue_count (
+	queue text COLLATE "C" NOT NULL,
+	pending bigint NOT NULL,
+	scheduled bigint NOT NULL,
+	blocked bigint NOT NULL,
+	claimed bigint NOT NULL,
+	dead bigint NOT NULL,
+	oldest_run_at timestamptz,				-- of what was pending
+	counted_at timestamptz NOT NULL,
+	took interval NOT NULL					-- the count of all queues
+);
+
 -- A queue with max_claimed has that many slots; a claim occupies one.
 CREATE TABLE coord.queue_slot (
 	queue text COLLATE "C",
@@ -236,6 +249,7 @@ CREATE TABLE coord.task_dead (
 	finished_at timestamptz NOT NULL
 );
 CREATE INDEX task_dead_queue ON coord.task_dead (queue, id);
+CREATE INDEX task_dead_finished_at ON coord.task_dead USING brin (finished_at) WITH (autosummarize = on);
 
 -- The partitions are filled one after the other and emptied whole, by TRUNCATE, as those
 -- of event_log are.  Tasks whose queues keep them about equally long share one; see
@@ -245,6 +259,7 @@ CREATE TABLE coord.task_finished (
 	partition smallint NOT NULL
 ) PARTITION BY LIST (partition);
 CREATE INDEX task_finished_id ON coord.task_finished (id);
+CREATE INDEX task_finished_finished_at ON coord.task_finished USING brin (finished_at) WITH (autosummarize = on);
 DO $$
 BEGIN
 	FOR n IN 0..15 LOOP
@@ -292,6 +307,7 @@ CREATE UNIQUE INDEX event_log_position ON coord.event_log (position, partition);
 CREATE INDEX event_log_recipient ON coord.event_log (recipient_id, position) WHERE recipient_id IS NOT NULL;
 CREATE INDEX event_log_channel ON coord.event_log (channel, position) WHERE channel IS NOT NULL;
 CREATE INDEX event_log_everyone ON coord.event_log (position) WHERE recipient_id IS NULL AND channel IS NULL;
+CREATE INDEX event_log_task ON coord.event_log ((payload ->> 'task_id')) WHERE channel = 'coord.tasks';
 CREATE INDEX event_log_id ON coord.event_log USING brin (id) WITH (autosummarize = on);
 DO $$
 BEGIN
@@ -470,8 +486,9 @@ UNION ALL
 SELECT id, NULL, type, severity, sender_id, recipient_id, channel, payload, created_at
 FROM coord.event_inbox;
 
--- Tasks are counted queue by queue, so that who asks for one does not count those of the
--- others; the names that only tasks have are found by going from each to the next one.
+-- A long queue's counts are those that are kept.  Others are counted queue by queue, so that
+-- who asks for one does not count those of the others; the names that only tasks have are
+-- found by going from each to the next one.
 -- What a claim has become is computed for claimed tasks only.  One instant for all rows:
 -- it must be MATERIALIZED, since a subquery is run anew for each task when a plan has it
 -- on the inner side of a join.
@@ -498,11 +515,14 @@ SELECT n.name,
 	coalesce(q.backoff_max, '5 min') AS backoff_max,
 	q.max_claimed,
 	coalesce(q.retention, coord.setting('task_retention')) AS retention,
-	t.pending, t.scheduled, t.blocked, t.claimed,
-	t.dead + (SELECT count(*) FROM coord.task_dead WHERE queue = n.name) AS dead,
-	t.oldest_pending_age
+	coalesce(k.pending, t.pending) AS pending, coalesce(k.scheduled, t.scheduled) AS scheduled,
+	coalesce(k.blocked, t.blocked) AS blocked, coalesce(k.claimed, t.claimed) AS claimed,
+	coalesce(k.dead, t.dead + (SELECT count(*) FROM coord.task_dead WHERE queue = n.name)) AS dead,
+	CASE WHEN k.queue IS NULL THEN t.oldest_pending_age ELSE (SELECT now FROM clock) - k.oldest_run_at END AS oldest_pending_age,
+	k.counted_at
 FROM queue_name n
 	LEFT JOIN coord.queue_data q USING (name)
+	LEFT JOIN coord.queue_count k ON k.queue = n.name
 	CROSS JOIN LATERAL (
 		SELECT count(*) FILTER (WHERE c.state = 'pending' AND c.run_at <= c.now) AS pending,
 			count(*) FILTER (WHERE c.state = 'pending' AND c.run_at > c.now) AS scheduled,
@@ -513,7 +533,7 @@ FROM queue_name n
 		FROM (SELECT coalesce(u.state, t.state) AS state, coalesce(u.run_at, t.run_at) AS run_at, s.now
 			FROM coord.task_live t CROSS JOIN clock s
 				LEFT JOIN LATERAL (SELECT state, run_at FROM coord.task_unfinished WHERE id = t.id AND t.state = 'claimed' OFFSET 0) u ON true
-			WHERE t.queue = n.name) c) t;
+			WHERE t.queue = n.name AND k.queue IS NULL) c) t;
 
 ----------------------------------------------------------------------------
 -- The relations that users read: of the truth, what the current role may see.
@@ -572,6 +592,17 @@ SELECT * FROM coord.worker_status();
 ----------------------------------------------------------------------------
 -- Functions
 ----------------------------------------------------------------------------
+
+-- What a queue has done since an instant; a row of queue_stats.
+CREATE TYPE coord.queue_stat AS (
+	queue text, since timestamptz, completed bigint, cancelled bigint, dead bigint, failed_attempts bigint,
+	throughput double precision,
+	waiting_p50 interval, waiting_p95 interval, waiting_p99 interval,
+	running_p50 interval, running_p95 interval, running_p99 interval);
+
+-- Something that has become of a task; a row of history.
+CREATE TYPE coord.history_entry AS (
+	at timestamptz, what text, attempt integer, agent_id uuid, detail jsonb);
 
 -- Agents
 
@@ -713,6 +744,17 @@ CREATE FUNCTION coord.event_list(recipient_id uuid = NULL, channel text = NULL, 
 	after bigint = NULL, max_events integer = 100) RETURNS SETOF coord.event
 AS 'MODULE_PATHNAME', 'coord_event_list' LANGUAGE C VOLATILE ROWS 100;
 
+-- Sight
+
+CREATE FUNCTION coord.queue_stats(name text = NULL, since timestamptz = NULL) RETURNS SETOF coord.queue_stat
+AS 'MODULE_PATHNAME', 'coord_queue_stats' LANGUAGE C VOLATILE ROWS 10;
+
+CREATE FUNCTION coord.blocked_by(task_id uuid) RETURNS text
+AS 'MODULE_PATHNAME', 'coord_blocked_by' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.history(task_id uuid) RETURNS SETOF coord.history_entry
+AS 'MODULE_PATHNAME', 'coord_history' LANGUAGE C VOLATILE ROWS 10;
+
 -- Upkeep
 
 CREATE FUNCTION coord.sweep() RETURNS jsonb
@@ -815,7 +857,8 @@ BEGIN
 		'coord.backoff(interval, interval, integer, uuid), '
 		'coord.attachment_ended_at(uuid, bigint, timestamptz), coord.last_beat(uuid), coord.beats_since(), '
 		'coord.is_granted(), coord.is_monitor(), coord.sees_payloads(), coord.sees_all_queues(), '
-		'coord.seen_queues() TO %I', role);
+		'coord.seen_queues(), coord.queue_stats(text, timestamptz), coord.blocked_by(uuid), '
+		'coord.history(uuid) TO %I', role);
 	RETURN role_oid;
 END
 $$;
@@ -897,7 +940,7 @@ COMMENT ON COLUMN coord.event.channel IS 'The channel that it is for; with neith
 COMMENT ON COLUMN coord.event.payload IS 'As sent; NULL for a monitor that may not see it.';
 COMMENT ON COLUMN coord.event.created_at IS 'When it was sent.';
 
-COMMENT ON VIEW coord.queue IS 'Queues: their settings and how many tasks they have in which state. Reading it counts the unfinished and dead tasks.';
+COMMENT ON VIEW coord.queue IS 'Queues: their settings and how many tasks they have in which state. The tasks of a long queue, of more than 10,000 or so, are not counted at each reading: see counted_at.';
 COMMENT ON COLUMN coord.queue.name IS 'A queue comes into being with its first task, or by queue_set. "default" always is.';
 COMMENT ON COLUMN coord.queue.paused IS 'While true, nothing is claimed from it.';
 COMMENT ON COLUMN coord.queue.max_attempts IS 'Of new tasks that do not say.';
@@ -912,6 +955,28 @@ COMMENT ON COLUMN coord.queue.blocked IS 'Tasks that wait for others.';
 COMMENT ON COLUMN coord.queue.claimed IS 'Tasks that are being worked on.';
 COMMENT ON COLUMN coord.queue.dead IS 'Dead letters.';
 COMMENT ON COLUMN coord.queue.oldest_pending_age IS 'For how long the one that has been claimable longest has been so; NULL when there is none.';
+
+COMMENT ON COLUMN coord.queue.counted_at IS 'NULL: the counts are of now. Else the queue is long, and they are as of then; the worker, or sweep(), counts it anew when it has changed, at most every 5 seconds and in a twentieth of the time.';
+
+COMMENT ON TYPE coord.queue_stat IS 'What a queue has done since an instant. Durations are of completed tasks, NULL when there are none.';
+COMMENT ON COLUMN coord.queue_stat.since IS 'From then on.';
+COMMENT ON COLUMN coord.queue_stat.completed IS 'Tasks that were completed.';
+COMMENT ON COLUMN coord.queue_stat.cancelled IS 'Tasks that were cancelled, by a call or since a dependency failed.';
+COMMENT ON COLUMN coord.queue_stat.dead IS 'Tasks that became dead letters, and still are.';
+COMMENT ON COLUMN coord.queue_stat.failed_attempts IS 'Attempts of all these tasks that failed or were lost.';
+COMMENT ON COLUMN coord.queue_stat.throughput IS 'Completed tasks per second.';
+COMMENT ON COLUMN coord.queue_stat.waiting_p50 IS 'From run_at to the claim that completed it: the median.';
+COMMENT ON COLUMN coord.queue_stat.waiting_p95 IS 'The same: 95 of 100 waited no longer.';
+COMMENT ON COLUMN coord.queue_stat.waiting_p99 IS 'The same: 99 of 100 waited no longer.';
+COMMENT ON COLUMN coord.queue_stat.running_p50 IS 'From that claim to the completion: the median.';
+COMMENT ON COLUMN coord.queue_stat.running_p95 IS 'The same: 95 of 100 took no longer.';
+COMMENT ON COLUMN coord.queue_stat.running_p99 IS 'The same: 99 of 100 took no longer.';
+
+COMMENT ON TYPE coord.history_entry IS 'Something that has become of a task.';
+COMMENT ON COLUMN coord.history_entry.what IS 'created, claimed (the last claim), requeued (a claim that was lost), dead, completed, cancelled, or scheduled: when it is to be claimed next.';
+COMMENT ON COLUMN coord.history_entry.attempt IS 'Of which attempt, where there was one.';
+COMMENT ON COLUMN coord.history_entry.agent_id IS 'By whom, or whose claim, where there was one.';
+COMMENT ON COLUMN coord.history_entry.detail IS 'More: reason, error, fencing_token and so on.';
 
 COMMENT ON VIEW coord.worker IS 'One row: the background worker of this database and what it has done since it started. pid is NULL when there is none.';
 COMMENT ON COLUMN coord.worker.pid IS 'Its process, as in pg_stat_activity.';
@@ -937,6 +1002,7 @@ COMMENT ON TABLE coord.agent_beat IS 'Stored: heartbeats that came while another
 COMMENT ON TABLE coord.lease_data IS 'Stored: for each resource key its current or last lease. Read coord.lease instead.';
 COMMENT ON TABLE coord.lease_deadline IS 'Stored: for each lease whose end has not been seen, when the sweep must look at it.';
 COMMENT ON TABLE coord.queue_data IS 'Stored: settings of queues. Read coord.queue instead.';
+COMMENT ON TABLE coord.queue_count IS 'Stored: the counts of long queues. Read coord.queue instead.';
 COMMENT ON TABLE coord.queue_slot IS 'Stored: as many slots as max_claimed says, for queues that have it; a claim occupies one.';
 COMMENT ON TABLE coord.task_live IS 'Stored: unfinished tasks. Read coord.task instead.';
 COMMENT ON TABLE coord.claim_deadline IS 'Stored: for each claim, when the sweep must look at it.';
@@ -1194,6 +1260,24 @@ agent_id: the agent that the events are for. ack: the position of the last event
 Returns the events that are addressed to the agent, those of its channels and those to everyone, in the order of their positions; none when all are acknowledged.
 Errors: 22004, 22023 bad argument, or no event has the position ack yet; 55000 a later one is acknowledged already, or was given before the agent was registered; P0002 no such agent; 42501 it belongs to another role.$$;
 
+COMMENT ON FUNCTION coord.queue_stats(text, timestamptz) IS
+$$Says what a queue, or each queue, has done lately: how many tasks it has finished, how fast, how long they waited and ran, and what failed.
+name: the queue; NULL is each that the caller may see. since: from that instant on, by when tasks finished; NULL is an hour ago. What is past its retention does not count.
+Returns a row for each queue.
+Errors: 22023 bad argument, or since is in the future; P0002 no such queue; 42501 no grant for it.$$;
+
+COMMENT ON FUNCTION coord.blocked_by(uuid) IS
+$$Says in words why a task is not running: what it waits for, who holds its resource, what limits its queue, what comes before it; or that it runs, or how it ended.
+task_id: the task.
+Returns the text, with a line for each reason.
+Errors: 22004 task_id is NULL; P0002 no such task.$$;
+
+COMMENT ON FUNCTION coord.history(uuid) IS
+$$Tells what has become of a task, in the order of time: its creation, the claims that it lost, its last claim and its end, from its row and from what is still kept of the events about it.
+task_id: the task.
+Returns a row for each.
+Errors: 22004 task_id is NULL; P0002 no such task.$$;
+
 COMMENT ON FUNCTION coord.purge(interval) IS
 $$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.
 older_than: NULL, or drop also whatever task finished, and whatever event was sent, that long ago or longer, row by row where a partition has younger ones too.
@@ -1317,7 +1401,7 @@ BEGIN
 	FOR stored IN
 		SELECT c.oid, a.attname AS role
 		FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.atttypid = 'regrole'::regtype
-		WHERE c.relnamespace = 'coord'::regnamespace AND c.relkind IN ('r', 'S') AND c.relname NOT IN ('installation', 'task_partition')
+		WHERE c.relnamespace = 'coord'::regnamespace AND c.relkind IN ('r', 'S') AND c.relname NOT IN ('installation', 'task_partition', 'queue_count')
 		ORDER BY c.relname
 	LOOP
 		PERFORM pg_extension_config_dump(stored.oid, CASE WHEN stored.role IS NULL THEN '' ELSE

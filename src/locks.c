@@ -74,7 +74,14 @@ coord_try_lock_retention(void)
 	return lock_named("retention", false);
 }
 
-/* Lock both, waiting: for purge(), which comes with nothing locked. */
+/* Lock the counting of queues, until the end of the transaction. */
+bool
+coord_try_lock_counting(void)
+{
+	return lock_named("counting", false);
+}
+
+/* Lock delivery and retention, waiting: for purge(), which comes with nothing locked. */
 void
 coord_lock_upkeep(void)
 {

@@ -9,6 +9,7 @@
 
 extern bool coord_try_lock_delivery(void);
 extern bool coord_try_lock_retention(void);
+extern bool coord_try_lock_counting(void);
 extern void coord_lock_upkeep(void);
 extern void coord_lock_new_key(LOCKTAG *tag, int kind, uint32 hash);
 extern void coord_lock_sequence(LOCKTAG *tag, Oid relid);

@@ -6,7 +6,7 @@
 CREATE FUNCTION pg_temp.mask(said text) RETURNS text LANGUAGE sql AS $$
 	SELECT regexp_replace(regexp_replace(regexp_replace(replace(nullif(said, ''), '"' || session_user || '"', '<user>'),
 		'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', '<id>', 'g'),
-		'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?( ?[A-Z]+|[+-][\d:]+)?', '<time>', 'g'),
+		'\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?( ?[A-Z]+|[+-][\d:]+)?', '<time>', 'g'),
 		'\m\d{13,}\M', '<token>', 'g')
 $$;
 

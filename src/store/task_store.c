@@ -122,6 +122,7 @@ store_task_insert(const TaskSpec *spec, bool blocked, TimestampTz now)
 
 	fill_new(spec, blocked, now, &row);
 	rows_insert(table, &row);
+	coord_created_task();
 	if (!blocked)
 		store_announce_task(&row);
 	as_users_see(&row, &result);

@@ -20,6 +20,7 @@
 
 #include "clock.h"
 #include "delivery.h"
+#include "queue_count.h"
 #include "queue_listen.h"
 #include "retention.h"
 #include "store/lease_store.h"
@@ -113,6 +114,7 @@ static Job	jobs[COORD_NJOBS] = {
 	[JOB_NOTICES] = {.name = "notifying of events", .batch = coord_notify_events, .next_due = coord_notices_next_due},
 	[JOB_RETENTION] = {.name = "dropping old events", .batch = coord_expire_events, .next_due = store_log_next_due},
 	[JOB_FINISHED] = {.name = "dropping old tasks", .batch = coord_expire_tasks, .next_due = store_finished_next_due},
+	[JOB_COUNTS] = {.name = "counting queues", .batch = coord_count_queues, .next_due = coord_counting_next_due},
 };
 
 static bool look_for_unknown = false;
@@ -478,6 +480,8 @@ note_error(CoordDatabase *db, CoordJob job)
 		coord_deliver_anew();
 	if (job == JOB_RELEASES)
 		coord_sweep_releases_anew();
+	if (job == JOB_COUNTS)
+		coord_count_anew();
 }
 
 /* Have the next batch pass over what is set aside; returns when the job's first one ends to be. */

@@ -21,6 +21,7 @@
 #include "claim/ready.h"
 #include "clock.h"
 #include "lease_wait.h"
+#include "queue_count.h"
 #include "queue_listen.h"
 #include "queue_waiters.h"
 #include "settings.h"
@@ -97,6 +98,9 @@ startup_shmem(void)
 			pg_atomic_init_u64(&db->sleeps_until, (uint64) COORD_DUE_NOW);
 			pg_atomic_init_u32(&db->sweeps, 0);
 			pg_atomic_init_u32(&db->checks_wait, 0);
+			pg_atomic_init_u32(&db->uncounted, 0);
+			pg_atomic_init_u32(&db->counts_kept, false);
+			pg_atomic_init_u32(&db->counts_changed, false);
 			pg_atomic_init_u32(&db->attachments_unknown, 1);
 			pg_atomic_init_u32(&db->inbox_from, 0);
 			pg_atomic_init_u32(&db->delivering, false);
@@ -404,6 +408,47 @@ coord_tell_worker(CoordDatabase *db, CoordJob job, TimestampTz instant)
 	if (db->pid != 0)
 		SetLatch(db->latch);
 	LWLockRelease(coord_shared->lock);
+}
+
+/*
+ * Tasks were created, or have finished: if there are many, or kept counts, they are to be
+ * counted.  The job knows when it is too early.
+ */
+void
+coord_tasks_changed(CoordDatabase *db, int created)
+{
+	if (pg_atomic_read_u32(&db->counts_changed))
+		return;
+	if (!pg_atomic_read_u32(&db->counts_kept) &&
+		(created == 0 || pg_atomic_add_fetch_u32(&db->uncounted, created) <= COUNTED_AT_READING))
+		return;
+	pg_atomic_write_u32(&db->counts_changed, true);
+	coord_tell_worker(db, JOB_COUNTS, COORD_DUE_NOW);
+}
+
+/* A count begins, which sees what has been committed so far. */
+void
+coord_counting(void)
+{
+	CoordDatabase *db = coord_find_database(MyDatabaseId);
+
+	if (db == NULL)
+		return;
+	pg_atomic_write_u32(&db->uncounted, 0);
+	pg_atomic_write_u32(&db->counts_changed, false);
+	pg_memory_barrier();
+}
+
+/* It has ended, and counts are kept, or none.  Returns whether another one is wanted already. */
+bool
+coord_counted(bool kept)
+{
+	CoordDatabase *db = coord_find_database(MyDatabaseId);
+
+	if (db == NULL)
+		return false;
+	pg_atomic_write_u32(&db->counts_kept, kept);
+	return pg_atomic_read_u32(&db->counts_changed);
 }
 
 /* what coord.worker shows: always one row, all NULL but the database without a worker */

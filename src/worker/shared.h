@@ -37,10 +37,11 @@ typedef enum CoordJob
 	JOB_EVENTS,					/* deliver events */
 	JOB_NOTICES,				/* notify who listens for them */
 	JOB_RETENTION,				/* drop old ones */
-	JOB_FINISHED				/* and old tasks that have finished */
+	JOB_FINISHED,				/* and old tasks that have finished */
+	JOB_COUNTS					/* count long queues */
 } CoordJob;
 
-#define COORD_NJOBS (JOB_FINISHED + 1)
+#define COORD_NJOBS (JOB_COUNTS + 1)
 
 /* a job that is due now, or to be done as soon as possible */
 #define COORD_DUE_NOW DT_NOBEGIN
@@ -97,6 +98,9 @@ typedef struct CoordDatabase
 	pg_atomic_uint64 sleeps_until;	/* COORD_DUE_NOW: it is awake */
 	pg_atomic_uint32 sweeps;	/* grows when a batch that may give tasks back begins, and when it ends: odd in between */
 	pg_atomic_uint32 checks_wait;	/* it keeps dependency checks */
+	pg_atomic_uint32 uncounted;	/* tasks that were created since the last count, as long as no count is kept */
+	pg_atomic_uint32 counts_kept;	/* there are queues whose counts are kept */
+	pg_atomic_uint32 counts_changed;	/* a count is wanted, after the one that is going on */
 	pg_atomic_uint32 attachments_unknown;	/* agents may have some that nobody knows */
 
 	/* delivery, see delivery.c */
@@ -151,6 +155,9 @@ extern uint32 coord_sweeps(void);
 extern bool coord_sweep_was_at_work(uint32 since);
 extern void coord_lower(pg_atomic_uint64 *instant, TimestampTz to);
 extern void coord_set_due(CoordDatabase *db, CoordJob job, TimestampTz instant);
+extern void coord_tasks_changed(CoordDatabase *db, int created);
+extern void coord_counting(void);
+extern bool coord_counted(bool kept);
 extern void coord_tell_worker(CoordDatabase *db, CoordJob job, TimestampTz instant);
 
 #endif							/* COORD_WORKER_SHARED_H */

@@ -20,6 +20,7 @@
 #include "clock.h"
 #include "dependency.h"
 #include "delivery.h"
+#include "queue_count.h"
 #include "retention.h"
 #include "store/deadline_store.h"
 #include "store/lease_store.h"
@@ -87,6 +88,8 @@ coord_sweep(PG_FUNCTION_ARGS pg_attribute_unused())
 		sweep_kind(&counts, coord_deliver_events);
 		sweep_kind(&counts, coord_expire_events);
 		sweep_kind(&counts, coord_expire_tasks);
+		coord_count_anew();
+		sweep_kind(&counts, coord_count_queues);
 	}
 
 	json = psprintf("{\"leases_expired\": " INT64_FORMAT ", \"agents_expired\": " INT64_FORMAT

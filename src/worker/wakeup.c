@@ -56,6 +56,7 @@ static struct
 	bool		any;
 	TimestampTz due_at[COORD_NJOBS];
 	bool		finished_task;
+	int			created;		/* tasks */
 	BlockNumber inbox_from;		/* the first block with an event of it */
 	List	   *stamped;		/* positions that it has given */
 	int64		notified_to;	/* the last position that the worker has notified of; 0: none */
@@ -123,6 +124,14 @@ coord_finished_task(void)
 {
 	begin();
 	left.finished_task = true;
+}
+
+/* A task was created. */
+void
+coord_created_task(void)
+{
+	begin();
+	left.created++;
 }
 
 /* An event was added to the inbox, or several, to that block or later ones. */
@@ -425,6 +434,8 @@ tell_worker(bool commit, TimestampTz notify_at)
 		return;
 	if (commit)
 		tell_delivery(db);
+	if (commit && (left.created > 0 || left.finished_task))
+		coord_tasks_changed(db, left.created);
 	if (!commit)
 	{
 		for (int job = 0; job < COORD_NJOBS; job++)

@@ -21,7 +21,7 @@ WHERE f.modes IS NULL OR f.modes[i] IN ('i', 'b', 'v');
 
 -- Those of functions whose descriptions in JSON-RPC and MCP are made of their comments.
 CREATE TEMP VIEW described AS
-SELECT a.* FROM argument a WHERE signature ~ '^coord\.((agent|lease|task|queue|event)_|inbox|listen_name)';
+SELECT a.* FROM argument a WHERE signature ~ '^coord\.((agent|lease|task|queue|event)_|inbox|listen_name|blocked_by|history)';
 
 -- The columns of what users read; dead_letter's are those of task, and
 -- task_unfinished and the views that nothing is filtered from are internal.

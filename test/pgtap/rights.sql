@@ -2,7 +2,7 @@
 -- only as its own agents, a monitor only look; and nobody touches the stored
 -- rows.
 BEGIN;
-SELECT plan(166);
+SELECT plan(167);
 
 CREATE ROLE pgtap_fresh;
 CREATE ROLE pgtap_agent;
@@ -50,7 +50,7 @@ SELECT lives_ok($$SELECT coord.grant_agent('pgtap_agent')$$, 'grant_agent');
 SELECT lives_ok($$SELECT coord.grant_agent('pgtap_agent')$$, 'grant_agent again');
 SELECT lives_ok($$SELECT coord.grant_agent('pgtap_stranger')$$, 'grant_agent to another role');
 SELECT is(pg_temp.callable_by('pgtap_agent'),
-	'{agent_attach,agent_heartbeat,agent_list,agent_register,agent_retire,attachment_ended_at,backoff,beats_since,event_ack,event_list,event_listen,event_poll,event_send,event_subscribe,event_unlisten,event_unsubscribe,fence,inbox,is_granted,is_monitor,last_beat,lease_acquire,lease_assert,lease_list,lease_release,lease_renew,listen_name,mcp,queue_list,queue_listen,queue_pause,queue_resume,queue_set,queue_unlisten,queue_wait,rpc,rpc,seen_queues,sees_all_queues,sees_payloads,setting,sweep,task_cancel,task_claim,task_complete,task_complete_many,task_create,task_create_many,task_fail,task_list,task_redrive,task_release,task_renew,version}',
+	'{agent_attach,agent_heartbeat,agent_list,agent_register,agent_retire,attachment_ended_at,backoff,beats_since,blocked_by,event_ack,event_list,event_listen,event_poll,event_send,event_subscribe,event_unlisten,event_unsubscribe,fence,history,inbox,is_granted,is_monitor,last_beat,lease_acquire,lease_assert,lease_list,lease_release,lease_renew,listen_name,mcp,queue_list,queue_listen,queue_pause,queue_resume,queue_set,queue_stats,queue_unlisten,queue_wait,rpc,rpc,seen_queues,sees_all_queues,sees_payloads,setting,sweep,task_cancel,task_claim,task_complete,task_complete_many,task_create,task_create_many,task_fail,task_list,task_redrive,task_release,task_renew,version}',
 	'it calls the functions of agents, and those that the relations are made of');
 SELECT ok(has_schema_privilege('pgtap_agent', 'coord', 'USAGE'), 'it uses the schema');
 SELECT ok(NOT has_schema_privilege('pgtap_agent', 'coord', 'CREATE'), 'it creates nothing in the schema');
@@ -151,7 +151,7 @@ SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'coord':
 	'no stored relation is open to an agent''s role');
 SET ROLE pgtap_agent;
 SELECT throws_ok(format('SELECT count(*) FROM coord.%I', r), '42501', NULL, 'an agent''s role cannot read coord.' || r)
-FROM unnest('{agent_data, lease_data, task_live, claim_deadline, claim_batch, task_dependency, dependency_check, task_finished, task_dead, queue_data, queue_slot, event_inbox, event_log, event_log_0, event_partition, event_subscription, event_cursor, queue_grant, monitor_grant, installation, agent_all, lease_all, task_all, task_unfinished, event_all, queue_all, worker}'::text[]) r;
+FROM unnest('{agent_data, lease_data, task_live, claim_deadline, claim_batch, task_dependency, dependency_check, task_finished, task_dead, queue_data, queue_slot, queue_count, event_inbox, event_log, event_log_0, event_partition, event_subscription, event_cursor, queue_grant, monitor_grant, installation, agent_all, lease_all, task_all, task_unfinished, event_all, queue_all, worker}'::text[]) r;
 SELECT throws_ok(format('DELETE FROM coord.%I', r), '42501', NULL, 'an agent''s role cannot write coord.' || r)
 FROM unnest('{agent_data, lease_data, task_live, task_finished, task_dead, queue_data, event_inbox, event_log, event_log_0, event_partition, event_subscription, event_cursor, queue_grant, monitor_grant}'::text[]) r;
 SELECT throws_ok($$SELECT nextval('coord.fencing_token')$$, '42501', NULL, 'an agent''s role cannot use up tokens');

@@ -1,7 +1,7 @@
 -- The schema is the contract's: its relations with their columns in order, its
 -- functions with their argument names, defaults and results, its settings.
 BEGIN;
-SELECT plan(109);
+SELECT plan(115);
 
 -- The columns of a relation, as the contract writes them.
 CREATE FUNCTION pg_temp.columns(relation text) RETURNS text LANGUAGE sql AS $$
@@ -210,6 +210,12 @@ SELECT is(pg_temp.arguments('event_ack'), 'agent_id uuid, "position" bigint', 'e
 SELECT is(pg_temp.result('event_ack'), 'bigint', 'event_ack has its result');
 SELECT is(pg_temp.arguments('inbox'), 'agent_id uuid, ack bigint = NULL, max_events integer = 20', 'inbox has its arguments');
 SELECT is(pg_temp.result('inbox'), 'SETOF coord.event', 'inbox has its result');
+SELECT is(pg_temp.arguments('queue_stats'), 'name text = NULL, since timestamptz = NULL', 'queue_stats has its arguments');
+SELECT is(pg_temp.result('queue_stats'), 'SETOF coord.queue_stat', 'queue_stats has its result');
+SELECT is(pg_temp.arguments('blocked_by'), 'task_id uuid', 'blocked_by has its arguments');
+SELECT is(pg_temp.result('blocked_by'), 'text', 'blocked_by has its result');
+SELECT is(pg_temp.arguments('history'), 'task_id uuid', 'history has its arguments');
+SELECT is(pg_temp.result('history'), 'SETOF coord.history_entry', 'history has its result');
 SELECT is(pg_temp.arguments('purge'),
 	'older_than interval = NULL',
 	'purge has its arguments');

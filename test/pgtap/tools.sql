@@ -11,14 +11,14 @@ FROM jsonb_array_elements(coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "tool
 CREATE TEMP VIEW argument AS
 SELECT tool.name AS tool, a.key AS name, a.value AS schema FROM tool, jsonb_each(input -> 'properties') a;
 
--- a tool's function: lock_* is lease_*
+-- a tool's function: lock_* is lease_*, and two need not say that they are of tasks
 CREATE TEMP VIEW function AS
 SELECT tool.name AS tool, p.oid, p.proname, p.proargnames, p.pronargs, p.pronargdefaults
-FROM tool LEFT JOIN pg_proc p ON p.pronamespace = 'coord'::regnamespace AND p.proname = regexp_replace(tool.name, '^lock_', 'lease_');
+FROM tool LEFT JOIN pg_proc p ON p.pronamespace = 'coord'::regnamespace AND p.proname = regexp_replace(regexp_replace(tool.name, '^lock_', 'lease_'), '^task_(?=blocked_by|history)', '');
 
 SELECT is_empty('SELECT tool FROM function WHERE oid IS NULL', 'each tool has its function');
 SELECT set_eq($$SELECT proname::text FROM pg_proc
-	WHERE pronamespace = 'coord'::regnamespace AND prokind = 'f' AND proname ~ '^(agent|lease|task|queue|event)_|^inbox$'
+	WHERE pronamespace = 'coord'::regnamespace AND prokind = 'f' AND proname ~ '^(agent|lease|task|queue|event)_|^(inbox|blocked_by|history)$'
 	EXCEPT SELECT proname::text FROM function$$,
 	ARRAY['agent_attach', 'event_listen', 'event_unlisten', 'queue_listen', 'queue_unlisten'],
 	'each function of agents is a tool, but those that need a session');
