@@ -88,16 +88,19 @@ CREATE TABLE coord.queue_count (
 	took interval NOT NULL					-- the count of all queues
 );
 
--- A long queue's counts are those that are kept.  Others are counted queue by queue, so that
--- who asks for one does not count those of the others; the names that only tasks have are
--- found by going from each to the next one.
--- What a claim has become is computed for claimed tasks only.  One instant for all rows:
--- it must be MATERIALIZED, since a subquery is run anew for each task when a plan has it
--- on the inner side of a join.
+CREATE FUNCTION coord.count_tasks(queue text, OUT pending bigint, OUT scheduled bigint, OUT blocked bigint,
+	OUT claimed bigint, OUT dead bigint, OUT oldest_pending_age interval, OUT counted_at timestamptz)
+AS 'MODULE_PATHNAME', 'coord_count_tasks' LANGUAGE C STABLE STRICT;
+
+COMMENT ON FUNCTION coord.count_tasks(text) IS
+$$Internal: how many tasks a queue has in which state.
+queue: the queue.
+Returns what coord.queue shows of it, NULLs to who may not see it.$$;
+
+-- The names that only tasks have are found by going from each to the next one.  Tasks are
+-- counted queue by queue, so that who asks for one does not count those of the others.
 CREATE OR REPLACE VIEW coord.queue_all AS
-WITH RECURSIVE clock AS MATERIALIZED (
-	SELECT pg_catalog.clock_timestamp() AS now
-), live_name (name) AS (
+WITH RECURSIVE live_name (name) AS (
 	SELECT min(queue) FROM coord.task_live
 	UNION ALL
 	SELECT (SELECT min(t.queue) FROM coord.task_live t WHERE t.queue > n.name) FROM live_name n WHERE n.name IS NOT NULL
@@ -117,25 +120,10 @@ SELECT n.name,
 	coalesce(q.backoff_max, '5 min') AS backoff_max,
 	q.max_claimed,
 	coalesce(q.retention, coord.setting('task_retention')) AS retention,
-	coalesce(k.pending, t.pending) AS pending, coalesce(k.scheduled, t.scheduled) AS scheduled,
-	coalesce(k.blocked, t.blocked) AS blocked, coalesce(k.claimed, t.claimed) AS claimed,
-	coalesce(k.dead, t.dead + (SELECT count(*) FROM coord.task_dead WHERE queue = n.name)) AS dead,
-	CASE WHEN k.queue IS NULL THEN t.oldest_pending_age ELSE (SELECT now FROM clock) - k.oldest_run_at END AS oldest_pending_age,
-	k.counted_at
+	t.pending, t.scheduled, t.blocked, t.claimed, t.dead, t.oldest_pending_age, t.counted_at
 FROM queue_name n
 	LEFT JOIN coord.queue_data q USING (name)
-	LEFT JOIN coord.queue_count k ON k.queue = n.name
-	CROSS JOIN LATERAL (
-		SELECT count(*) FILTER (WHERE c.state = 'pending' AND c.run_at <= c.now) AS pending,
-			count(*) FILTER (WHERE c.state = 'pending' AND c.run_at > c.now) AS scheduled,
-			count(*) FILTER (WHERE c.state = 'blocked') AS blocked,
-			count(*) FILTER (WHERE c.state = 'claimed') AS claimed,
-			count(*) FILTER (WHERE c.state = 'dead') AS dead,
-			max(c.now - c.run_at) FILTER (WHERE c.state = 'pending' AND c.run_at <= c.now) AS oldest_pending_age
-		FROM (SELECT coalesce(u.state, t.state) AS state, coalesce(u.run_at, t.run_at) AS run_at, s.now
-			FROM coord.task_live t CROSS JOIN clock s
-				LEFT JOIN LATERAL (SELECT state, run_at FROM coord.task_unfinished WHERE id = t.id AND t.state = 'claimed' OFFSET 0) u ON true
-			WHERE t.queue = n.name AND k.queue IS NULL) c) t;
+	CROSS JOIN LATERAL coord.count_tasks(n.name) t;
 
 CREATE OR REPLACE VIEW coord.queue WITH (security_barrier) AS
 SELECT * FROM coord.queue_all
@@ -242,8 +230,8 @@ BEGIN
 		'coord.backoff(interval, interval, integer, uuid), '
 		'coord.attachment_ended_at(uuid, bigint, timestamptz), coord.last_beat(uuid), coord.beats_since(), '
 		'coord.is_granted(), coord.is_monitor(), coord.sees_payloads(), coord.sees_all_queues(), '
-		'coord.seen_queues(), coord.queue_stats(text, timestamptz), coord.blocked_by(uuid), '
-		'coord.history(uuid) TO %I', role);
+		'coord.seen_queues(), coord.count_tasks(text), coord.queue_stats(text, timestamptz), '
+		'coord.blocked_by(uuid), coord.history(uuid) TO %I', role);
 	RETURN role_oid;
 END
 $$;
@@ -264,7 +252,7 @@ BEGIN
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
 			WHERE pronamespace = 'coord'::regnamespace
-				AND proname IN ('purge', 'queue_stats', 'blocked_by', 'history')) o (kind, name)
+				AND proname IN ('purge', 'count_tasks', 'queue_stats', 'blocked_by', 'history')) o (kind, name)
 		WHERE r.oid = 'coord.task_live'::regclass
 	LOOP
 		EXECUTE command;
@@ -285,7 +273,7 @@ BEGIN
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text, proowner, coalesce(proacl, acldefault('f', proowner))
 			FROM pg_proc WHERE pronamespace = 'coord'::regnamespace
-				AND proname IN ('purge', 'queue_stats', 'blocked_by', 'history')
+				AND proname IN ('purge', 'count_tasks', 'queue_stats', 'blocked_by', 'history')
 		)
 		SELECT DISTINCT format('REVOKE ALL ON %s %s FROM %s CASCADE', o.kind, o.name,
 			CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
@@ -306,8 +294,8 @@ BEGIN
 		FROM pg_proc p, aclexplode(p.proacl) a
 		WHERE p.oid = 'coord.version()'::regprocedure AND a.grantee NOT IN (0, p.proowner)
 	LOOP
-		EXECUTE format('GRANT EXECUTE ON FUNCTION coord.queue_stats(text, timestamptz), coord.blocked_by(uuid), '
-			'coord.history(uuid) TO %I', role);
+		EXECUTE format('GRANT EXECUTE ON FUNCTION coord.count_tasks(text), coord.queue_stats(text, timestamptz), '
+			'coord.blocked_by(uuid), coord.history(uuid) TO %I', role);
 	END LOOP;
 END
 $$;

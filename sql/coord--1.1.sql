@@ -387,6 +387,10 @@ AS 'MODULE_PATHNAME', 'coord_grants_changed' LANGUAGE C VOLATILE;
 CREATE TRIGGER grants_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON coord.queue_grant
 FOR EACH STATEMENT EXECUTE FUNCTION coord.grants_changed();
 
+CREATE FUNCTION coord.count_tasks(queue text, OUT pending bigint, OUT scheduled bigint, OUT blocked bigint,
+	OUT claimed bigint, OUT dead bigint, OUT oldest_pending_age interval, OUT counted_at timestamptz)
+AS 'MODULE_PATHNAME', 'coord_count_tasks' LANGUAGE C STABLE STRICT;
+
 -- What the current role may see.
 
 CREATE FUNCTION coord.is_granted() RETURNS boolean
@@ -486,16 +490,10 @@ UNION ALL
 SELECT id, NULL, type, severity, sender_id, recipient_id, channel, payload, created_at
 FROM coord.event_inbox;
 
--- A long queue's counts are those that are kept.  Others are counted queue by queue, so that
--- who asks for one does not count those of the others; the names that only tasks have are
--- found by going from each to the next one.
--- What a claim has become is computed for claimed tasks only.  One instant for all rows:
--- it must be MATERIALIZED, since a subquery is run anew for each task when a plan has it
--- on the inner side of a join.
+-- The names that only tasks have are found by going from each to the next one.  Tasks are
+-- counted queue by queue, so that who asks for one does not count those of the others.
 CREATE VIEW coord.queue_all AS
-WITH RECURSIVE clock AS MATERIALIZED (
-	SELECT pg_catalog.clock_timestamp() AS now
-), live_name (name) AS (
+WITH RECURSIVE live_name (name) AS (
 	SELECT min(queue) FROM coord.task_live
 	UNION ALL
 	SELECT (SELECT min(t.queue) FROM coord.task_live t WHERE t.queue > n.name) FROM live_name n WHERE n.name IS NOT NULL
@@ -515,25 +513,10 @@ SELECT n.name,
 	coalesce(q.backoff_max, '5 min') AS backoff_max,
 	q.max_claimed,
 	coalesce(q.retention, coord.setting('task_retention')) AS retention,
-	coalesce(k.pending, t.pending) AS pending, coalesce(k.scheduled, t.scheduled) AS scheduled,
-	coalesce(k.blocked, t.blocked) AS blocked, coalesce(k.claimed, t.claimed) AS claimed,
-	coalesce(k.dead, t.dead + (SELECT count(*) FROM coord.task_dead WHERE queue = n.name)) AS dead,
-	CASE WHEN k.queue IS NULL THEN t.oldest_pending_age ELSE (SELECT now FROM clock) - k.oldest_run_at END AS oldest_pending_age,
-	k.counted_at
+	t.pending, t.scheduled, t.blocked, t.claimed, t.dead, t.oldest_pending_age, t.counted_at
 FROM queue_name n
 	LEFT JOIN coord.queue_data q USING (name)
-	LEFT JOIN coord.queue_count k ON k.queue = n.name
-	CROSS JOIN LATERAL (
-		SELECT count(*) FILTER (WHERE c.state = 'pending' AND c.run_at <= c.now) AS pending,
-			count(*) FILTER (WHERE c.state = 'pending' AND c.run_at > c.now) AS scheduled,
-			count(*) FILTER (WHERE c.state = 'blocked') AS blocked,
-			count(*) FILTER (WHERE c.state = 'claimed') AS claimed,
-			count(*) FILTER (WHERE c.state = 'dead') AS dead,
-			max(c.now - c.run_at) FILTER (WHERE c.state = 'pending' AND c.run_at <= c.now) AS oldest_pending_age
-		FROM (SELECT coalesce(u.state, t.state) AS state, coalesce(u.run_at, t.run_at) AS run_at, s.now
-			FROM coord.task_live t CROSS JOIN clock s
-				LEFT JOIN LATERAL (SELECT state, run_at FROM coord.task_unfinished WHERE id = t.id AND t.state = 'claimed' OFFSET 0) u ON true
-			WHERE t.queue = n.name AND k.queue IS NULL) c) t;
+	CROSS JOIN LATERAL coord.count_tasks(n.name) t;
 
 ----------------------------------------------------------------------------
 -- The relations that users read: of the truth, what the current role may see.
@@ -857,8 +840,8 @@ BEGIN
 		'coord.backoff(interval, interval, integer, uuid), '
 		'coord.attachment_ended_at(uuid, bigint, timestamptz), coord.last_beat(uuid), coord.beats_since(), '
 		'coord.is_granted(), coord.is_monitor(), coord.sees_payloads(), coord.sees_all_queues(), '
-		'coord.seen_queues(), coord.queue_stats(text, timestamptz), coord.blocked_by(uuid), '
-		'coord.history(uuid) TO %I', role);
+		'coord.seen_queues(), coord.count_tasks(text), coord.queue_stats(text, timestamptz), '
+		'coord.blocked_by(uuid), coord.history(uuid) TO %I', role);
 	RETURN role_oid;
 END
 $$;
@@ -1357,6 +1340,11 @@ Returns true or false.$$;
 COMMENT ON FUNCTION coord.seen_queues() IS
 $$Internal: the queues that the current role may see by grants for single queues. Takes no arguments.
 Returns their names.$$;
+
+COMMENT ON FUNCTION coord.count_tasks(text) IS
+$$Internal: how many tasks a queue has in which state.
+queue: the queue.
+Returns what coord.queue shows of it, NULLs to who may not see it.$$;
 
 COMMENT ON FUNCTION coord.setting(text) IS
 $$Internal: a setting of coord that is a duration.

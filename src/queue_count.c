@@ -13,13 +13,17 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 #include "clock.h"
 #include "locks.h"
 #include "queue_count.h"
+#include "rights.h"
 #include "store/count_store.h"
 #include "store/store.h"
 #include "worker/shared.h"
@@ -33,6 +37,8 @@
 #define MIN_PAUSE (5 * USECS_PER_SEC)
 #define PAUSE_FACTOR 20
 
+PG_FUNCTION_INFO_V1(coord_count_tasks);
+
 /* the count that is going on */
 static struct
 {
@@ -44,6 +50,30 @@ static struct
 }			count;
 
 static TimestampTz next_due = DT_NOEND;
+
+/* count_tasks(queue) */
+Datum
+coord_count_tasks(PG_FUNCTION_ARGS)
+{
+	char	   *queue = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Datum		values[COUNT_TASKS_COLUMNS] = {0};
+	bool		nulls[COUNT_TASKS_COLUMNS];
+	TupleDesc	desc;
+	StoreScope	scope;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != COUNT_TASKS_COLUMNS)
+		elog(ERROR, "return type must be a row of %d columns", COUNT_TASKS_COLUMNS);
+	desc = BlessTupleDesc(desc);
+	memset(nulls, true, sizeof(nulls));
+	store_open(&scope);
+	if (coord_sees_queue(store_caller(), queue))
+	{
+		store_count_tasks(queue);
+		for (int i = 0; i < COUNT_TASKS_COLUMNS; i++)
+			values[i] = store_value(0, i + 1, &nulls[i]);
+	}
+	PG_RETURN_DATUM(store_close_with(&scope, HeapTupleGetDatum(heap_form_tuple(desc, values, nulls))));
+}
 
 /* Begin again from nothing: the present count has failed, or has ended. */
 void

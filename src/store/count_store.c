@@ -25,6 +25,38 @@
 /* the column of task_dead */
 #define DEAD_QUEUE 2
 
+/*
+ * How many tasks a queue has in which state, dead letters, the age of the oldest that is
+ * pending, and as of when all this is; NULL: it was counted now, what a claim has become
+ * being computed for claimed tasks only.
+ */
+void
+store_count_tasks(const char *queue)
+{
+	static StorePlan plan = {.sql =
+		"WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),"
+		" kept AS MATERIALIZED (SELECT * FROM coord.queue_count WHERE queue = $1 LIMIT 1)"
+		" SELECT k.pending, k.scheduled, k.blocked, k.claimed, k.dead, s.now - k.oldest_run_at, k.counted_at"
+		" FROM kept k, clock s"
+		" UNION ALL SELECT pending, scheduled, blocked, claimed,"
+		"  dead + (SELECT count(*) FROM coord.task_dead WHERE queue = $1), oldest_pending_age, NULL"
+		" FROM (SELECT count(*) FILTER (WHERE c.state = 'pending' AND c.run_at <= c.now) AS pending,"
+		"   count(*) FILTER (WHERE c.state = 'pending' AND c.run_at > c.now) AS scheduled,"
+		"   count(*) FILTER (WHERE c.state = 'blocked') AS blocked,"
+		"   count(*) FILTER (WHERE c.state = 'claimed') AS claimed,"
+		"   count(*) FILTER (WHERE c.state = 'dead') AS dead,"
+		"   max(c.now - c.run_at) FILTER (WHERE c.state = 'pending' AND c.run_at <= c.now) AS oldest_pending_age"
+		"  FROM (SELECT coalesce(u.state, t.state) AS state, coalesce(u.run_at, t.run_at) AS run_at, s.now"
+		"   FROM coord.task_live t CROSS JOIN clock s LEFT JOIN LATERAL"
+		"    (SELECT state, run_at FROM coord.task_unfinished WHERE id = t.id AND t.state = 'claimed' OFFSET 0) u ON true"
+		"   WHERE t.queue = $1 AND NOT EXISTS (SELECT FROM kept)) c) counted"
+		" WHERE NOT EXISTS (SELECT FROM kept)"};
+
+	store_run_within(&plan, STORE_ARGS(arg_text(queue)));
+	if (SPI_processed != 1)
+		elog(ERROR, "expected one row, got " UINT64_FORMAT, SPI_processed);
+}
+
 /* Whether the database's schema has them: that of version 1.0 has not. */
 bool
 store_counts_exist(void)

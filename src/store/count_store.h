@@ -32,6 +32,10 @@ typedef struct CountPlace
 /* the entry for a queue, all zero (but for oldest_run_at) at first */
 typedef QueueCount *(*CountOf) (const char *queue);
 
+/* what store_count_tasks() leaves as the last result */
+#define COUNT_TASKS_COLUMNS 7
+
+extern void store_count_tasks(const char *queue);
 extern bool store_counts_exist(void);
 extern bool store_count_some(CountPlace *place, int nblocks, TimestampTz now, CountOf count_of);
 extern TimestampTz store_counted(int64 *took);

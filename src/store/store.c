@@ -286,6 +286,17 @@ store_run_latest(StorePlan *plan, int nargs, const StoreArg *args)
 													InvalidSnapshot, true, false, 0));
 }
 
+/* The same, for a statement that only reads, with the snapshot of the caller's statement. */
+uint64
+store_run_within(StorePlan *plan, int nargs, const StoreArg *args)
+{
+	Datum		values[MAX_ARGS];
+	char		nulls[MAX_ARGS];
+
+	bind_args(plan, nargs, args, values, nulls);
+	return count_of(plan->sql, SPI_execute_plan(plan->plan, values, nulls, true, 0));
+}
+
 /* Run a statement whose text was made for this call, and plan it for these arguments. */
 uint64
 store_run_once(const char *sql, int nargs, const StoreArg *args)

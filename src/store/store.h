@@ -84,6 +84,7 @@ extern ArrayType *store_uuid_array(const UuidList *list);
 
 extern uint64 store_run(StorePlan *plan, int nargs, const StoreArg *args);
 extern uint64 store_run_latest(StorePlan *plan, int nargs, const StoreArg *args);
+extern uint64 store_run_within(StorePlan *plan, int nargs, const StoreArg *args);
 extern uint64 store_run_once(const char *sql, int nargs, const StoreArg *args);
 
 /* reading the last result */

@@ -430,7 +430,7 @@ coord_tasks_changed(CoordDatabase *db, int created)
 void
 coord_counting(void)
 {
-	CoordDatabase *db = coord_find_database(MyDatabaseId);
+	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
 
 	if (db == NULL)
 		return;
@@ -443,7 +443,7 @@ coord_counting(void)
 bool
 coord_counted(bool kept)
 {
-	CoordDatabase *db = coord_find_database(MyDatabaseId);
+	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
 
 	if (db == NULL)
 		return false;

@@ -212,7 +212,8 @@ for (let number = 1; number <= count; number++) {
 grown = resident() - grown;
 is(faults.slice(0, 5), [], `coord-mcp: valid answers to ${count} lines (SEED=${seed} COUNT=${count})`);
 is(bridge.garbage, [], "nothing but JSON on stdout");
-ok(grown < 2000 + count / 20, `its memory grew by ${grown} kB over the second half`);
+// AddressSanitizer keeps what was freed for long
+ok(grown < 2000 + count / 20 || /server-asan/.test(process.env.COORD_PG_CONFIG), `its memory grew by ${grown} kB over the second half`);
 
 // Bytes that are no text, and lines that end nowhere.
 for (let i = 0; i < 200; i++) {

@@ -112,7 +112,14 @@ sub notification { my ($self) = @_; return $self->wait_for(sub { ref eq 'HASH' &
 sub request { my ($self, @request) = @_; return $self->answer($self->ask(@request)); }
 
 # What a tool answers, refusals too.
-sub outcome { my ($self, $id) = @_; return $self->answer($id)->{result}{structuredContent}; }
+sub outcome
+{
+	my ($self, $id) = @_;
+	my $answer = $self->answer($id);
+
+	return $answer->{result}{structuredContent} // die 'not what a tool answers: ' . $json->encode($answer) . "\nthe log:\n" . $self->log;
+}
+
 sub tool { my ($self, @call) = @_; return $self->outcome($self->ask_tool(@call)); }
 
 # Begins a session of the old era.
