@@ -12,7 +12,7 @@ ratio to a baseline of its own, measured in turns with it.  The parts:
     resources   half the tasks need a resource that another agent holds
     snapshot    another transaction holds a snapshot for 60 s; the textbook queue, too
     heartbeat   growth by heartbeats while a snapshot is held
-    million     a million tasks pass through a queue in which 1,000 wait
+    million     a million tasks pass through a queue in which 1,000 wait, and are dropped
 
 COORD_SNAPSHOT_SECONDS and COORD_MILLION change the size of the last ones, for a
 trial.  The stocks are made with task_create_many, 10,000 tasks a call.
@@ -23,6 +23,7 @@ import contextlib
 import os
 import statistics
 import threading
+import time
 
 from lib import (Ratio, Results, Side, completed, connect, fill_jobs, fill_tasks, fresh, pgbench, rows, run, template, value)
 
@@ -30,6 +31,7 @@ SNAPSHOT_SECONDS = int(os.environ.get("COORD_SNAPSHOT_SECONDS", 60))
 MILLION = int(os.environ.get("COORD_MILLION", 1000000))
 HELD_FROM = 10                  # seconds before the snapshot is taken, for the baseline
 STEP = 5                        # seconds: one point of a line
+KEEP = 20                       # seconds
 
 
 @template("deep")
@@ -171,32 +173,65 @@ def bench_heartbeat(results, scope):
     results.figure("held snapshot, growth by each heartbeat", grown / done.transactions, "bytes", below=1)
 
 
-def live_sizes(db):
-    """Of coord.task_live and its indexes."""
-    return dict(rows(db, """SELECT relname, pg_relation_size(oid) FROM pg_class WHERE oid = 'coord.task_live'::regclass
-        OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'coord.task_live'::regclass) ORDER BY 1"""))
+def stored(db):
+    """The size of what is unfinished, and of what has finished, with their indexes; in MiB."""
+    return rows(db, """SELECT sum(size) FILTER (WHERE relid = 'coord.task_live'::regclass) / 2 ^ 20,
+            sum(size) FILTER (WHERE relid <> 'coord.task_live'::regclass) / 2 ^ 20
+        FROM (SELECT 'coord.task_live'::regclass::oid UNION ALL SELECT relid FROM pg_partition_tree('coord.task_finished') WHERE isleaf) r (relid),
+            LATERAL pg_indexes_size(relid) i, LATERAL pg_table_size(relid) t, LATERAL (SELECT i + t) s (size)""")[0]
 
 
-# Half passes before the first look: autovacuum, which gives the relations their working
-# size, comes once a minute.
+@contextlib.contextmanager
+def sampled(db, measure, points):
+    """Adds to the points, every few seconds, how many have passed and what was measured then."""
+    ends = threading.Event()
+    began = time.monotonic()
+
+    def sample():
+        watcher = connect(db.info.dbname)
+        while not ends.wait(STEP):
+            points.append((round(time.monotonic() - began), measure(watcher)))
+        watcher.close()
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        thread.join()
+
+
+def part(points, start, end):
+    """Those of a part of the time."""
+    return points[int(len(points) * start):max(int(len(points) * end), int(len(points) * start) + 1)]
+
+
+# What has finished is kept for a moment only, so that many retentions pass.  The first half
+# gives the relations their working size: autovacuum comes once a minute.
 def bench_million(results, scope):
-    print(f"{MILLION:,} tasks through a queue in which 1,000 wait, 16 clients", flush=True)
+    print(f"{MILLION:,} tasks through a queue in which 1,000 wait and which keeps what has finished for {KEEP} s, 16 clients", flush=True)
+    points = []
     with fresh("base") as db:
-        pgbench(db, "cycle_coord", 16, transactions=MILLION // 2, progress=1)
-        first = live_sizes(db)
-        done = pgbench(db, "cycle_coord", 16, transactions=MILLION // 2, progress=1)
-        last = live_sizes(db)
+        run(db, "SELECT FROM coord.queue_set('queue 1', retention => %s * interval '1 s')", KEEP)
+        with sampled(db, stored, points):
+            done = pgbench(db, "cycle_coord", 16, transactions=MILLION, progress=1)
     rates = [tps for _, tps in done.progress[1:]]   # the first second makes the sessions' plans
-    tenth = max(1, len(rates) // 10)
-    results.line("million", "coord", [(round(at), round(tps, 1)) for at, tps in done.progress])
-    start, end = statistics.median(rates[:tenth]), statistics.median(rates[-tenth:])
-    results.figure("million, first tenth of the time", start, "rounds/s")
-    results.figure("million, last tenth of the time", end, "rounds/s")
-    results.figure("million, last / first", end / start, at_least=0.9)
-    for name in last:
-        results.figure(f"million, size of {name} after a half", first[name] / 2 ** 20, "MiB")
-        results.figure(f"million, size of {name} at the end", last[name] / 2 ** 20, "MiB")
-    results.figure("million, all of them, end / half", sum(last.values()) / sum(first.values()), below=1.3)
+    live, finished = ([(at, float(sizes[n])) for at, sizes in points] for n in (0, 1))
+    results.line("million: rounds/s", "create + claim + complete", [
+        (round(done.progress[n][0]), round(statistics.median(tps for _, tps in done.progress[n:n + STEP]), 1))
+        for n in range(1, len(done.progress), STEP)])
+    results.line("million: MiB", "unfinished tasks", live)
+    results.line("million: MiB", "finished tasks", finished)
+    middle, end = statistics.median(part(rates, 0.5, 0.6)), statistics.median(part(rates, 0.9, 1))
+    results.figure("million, the tenth after a half", middle, "rounds/s")
+    results.figure("million, last tenth", end, "rounds/s")
+    results.figure("million, last tenth / the one after a half", end / middle, at_least=0.9)
+    for name, sizes in (("unfinished", live), ("finished", finished)):
+        before, after = (max(size for _, size in part(sizes, *quarter)) for quarter in ((0.25, 0.5), (0.75, 1)))
+        results.figure(f"million, {name} tasks, the most in the second quarter", before, "MiB")
+        results.figure(f"million, {name} tasks, the most in the last quarter", after, "MiB")
+        results.figure(f"million, {name} tasks, last quarter / second", after / before, below=1.3)
 
 
 PARTS = {name.removeprefix("bench_"): function for name, function in list(globals().items()) if name.startswith("bench_")}

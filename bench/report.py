@@ -4,7 +4,7 @@
     bench/report.py
 
 Reads bench/results/bench.json and flat.json, as far as they are there; writes
-results/ratios.svg and snapshot.svg; and replaces what stands between the markers
+results/ratios.svg, snapshot.svg and million.svg; and replaces what stands between the markers
 "<!-- bench -->" and "<!-- end of bench -->" (and likewise "flat") in the README.
 """
 
@@ -153,6 +153,35 @@ def snapshot_chart(lines):
     return svg(left + width + 20, top + height + 30, body)
 
 
+def steady_chart(panels):
+    """Panels of lines over the same time, one below the other, each from zero: pairs of a title and lines."""
+    left, top, width, height, gap = 60, 50, 560, 150, 70
+    last = max(at for _, lines in panels for one in lines for at, _ in one["points"])
+    body = []
+    for n, (title, lines) in enumerate(panels):
+        above = top + n * (height + gap)
+        most = max(value for one in lines for _, value in one["points"])
+        step = 10 ** math.floor(math.log10(most)) / (1 if most / 10 ** math.floor(math.log10(most)) > 4 else 2)
+
+        def place(at, value):
+            return left + width * at / last, above + height * (1 - value / (most * 1.05))
+
+        body.append(text(10, above - 30, title, extra='font-size="14"'))
+        for tick in range(int(most / step) + 1):
+            _, y = place(0, tick * step)
+            body += [line(left, y, left + width, y), text(left - 6, y + 4, f"{tick * step:,.0f}", "end")]
+        for at in range(0, last + 1, 30 if last > 60 else 10):
+            x, y = place(at, 0)
+            body.append(text(x, y + 16, f"{at} s", "middle"))
+        for m, one in enumerate(lines):
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in one["points"]))
+            colour, dash = (OURS, "") if m == 0 else (OTHER, 'stroke-dasharray="6 3"')
+            body += [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2.5" {dash}/>',
+                     line(left + 220 * m, above - 14, left + 220 * m + 24, above - 14, colour, 3, dash),
+                     text(left + 220 * m + 30, above - 10, one["name"])]
+    return svg(left + width + 20, top + len(panels) * (height + gap) - 30, body)
+
+
 def replace(readme, name, content):
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     pattern = re.compile(f"(?<={re.escape(begin)}\n).*?(?={re.escape(end)})", re.S)
@@ -180,6 +209,11 @@ def main():
         if held:
             save("results/snapshot.svg", snapshot_chart(held))
             chart = "![claim + complete under a held snapshot](results/snapshot.svg)\n"
+        steady = [(f"a million tasks: {unit}", lines) for unit in ("rounds/s", "MiB")
+                  if (lines := [one for one in report["lines"] if one["chart"] == f"million: {unit}"])]
+        if steady:
+            save("results/million.svg", steady_chart(steady))
+            chart += "\n![a million tasks pass through a queue](results/million.svg)\n"
         readme = replace(readme, "flat", "\n".join(part for part in (
             describe(report), goals(report), missing(report), chart, comparisons(report), others(report)) if part))
     save("README.md", readme)
