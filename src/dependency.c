@@ -121,6 +121,7 @@ judge(const pg_uuid_t *task_id)
 	{
 		const pg_uuid_t *dependency = &dependencies.ids[i];
 
+		Assert(dependency != NULL); /* as found.failed is not set; the analysers do not see it */
 		state = store_task_state(dependency);
 		if (state == NULL || strcmp(state, "completed") == 0)
 			found.met[found.nmet++] = *dependency;
