@@ -102,11 +102,12 @@ BENCH_CLUSTER = COORD_COMMIT=$$(git describe --always --dirty 2>/dev/null) test/
 BENCH_OPTIONS = $(if $(CHECK),--check) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 	$(if $(CLIENTS),--clients $(CLIENTS)) $(PARTS)
 
-bench-flat bench: RESULT = bench/results/$(if $(PARTS)$(CLIENTS),part-of-)$(patsubst bench-%,%,$@)
+bench-flat bench-large bench: RESULT = bench/results/$(if $(PARTS)$(CLIENTS)$(COORD_LARGE),part-of-)$(patsubst bench-%,%,$@)
 
 # What is only a part takes no place in bench/README.md.
 bench: bench/prepare
-bench-flat bench:
+bench-large: BENCH_OPTIONS = $(if $(CHECK),--check)
+bench-flat bench-large bench:
 	@mkdir -p bench/results
 	@$(filter bench/prepare,$^)
 	@status=0; $(BENCH_CLUSTER) bench/$(patsubst bench-%,%,$@).py --json 3 $(BENCH_OPTIONS) 3>$(RESULT).new || status=$$?; \
@@ -186,6 +187,7 @@ help:
 	@echo '                     missed; PARTS="queue lease" ROUNDS=3 SECONDS=4 CLIENTS=1,16: part of it)'
 	@echo 'make bench-quick     its core at 16 clients, in 2 to 4 minutes'
 	@echo 'make bench-flat      cost with depth, queues, a held snapshot, a million tasks (CHECK=1 PARTS="depth snapshot")'
+	@echo 'make bench-large     what people and agents call, with ten million tasks and events stored (COORD_LARGE=100000: fewer)'
 	@echo 'make bench-report    writes bench/README.md anew from bench/results'
 	@echo 'make bench-deadlines how promptly what falls due is done (PARTS="locks idle": only those)'
 	@echo 'make torture         an hour of random load, nemeses, and a check of the history (SECONDS=60 SEED=1 KINDS="plain disk")'
@@ -206,6 +208,6 @@ help:
 	@echo 'make clean           remove what was built'
 
 .PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
-.PHONY: demo bench bench-quick bench-flat bench-report bench-deadlines
+.PHONY: demo bench bench-quick bench-flat bench-large bench-report bench-deadlines
 .PHONY: torture torture-queue torture-events torture-mutants fuzz fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients test-patroni help
 .PHONY: test-assert test-asan test-valgrind matrix lint

@@ -3,9 +3,9 @@
 
     bench/report.py
 
-Reads bench/results/bench.json and flat.json, as far as they are there; writes
+Reads bench/results/bench.json, flat.json and large.json, as far as they are there; writes
 results/ratios.svg, snapshot.svg and million.svg; and replaces what stands between the markers
-"<!-- bench -->" and "<!-- end of bench -->" (and likewise "flat") in the README.
+"<!-- bench -->" and "<!-- end of bench -->" (likewise "flat" and "large") in the README.
 """
 
 import json
@@ -42,7 +42,7 @@ def table(head, lines, align=None):
 def describe(report):
     machine, versions, settings = report["machine"], report["versions"], report["settings"]
     return (f"Measured at {report['measured_at'][:16].replace('T', ' ')} UTC, commit `{report['commit']}`, in {report['took_s'] // 60} min, "
-            f"{settings['rounds']} rounds of {settings['seconds']} s; {machine['cpus']} CPUs ({machine['cpu']}), "
+            f"{settings['rounds']} rounds{' of %s s' % settings['seconds'] if 'seconds' in settings else ''}; {machine['cpus']} CPUs ({machine['cpu']}), "
             f"{machine['memory_gb']} GB, Linux {machine['kernel']}, load at the end {machine['load_at_end'][0]:.1f}.\n\n"
             "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ". Settings: " +
             ", ".join(f"`{name}={value}`" for name, value in settings.items() if name not in ("rounds", "seconds")) + ".\n")
@@ -216,6 +216,8 @@ def main():
             chart += "\n![a million tasks pass through a queue](results/million.svg)\n"
         readme = replace(readme, "flat", "\n".join(part for part in (
             describe(report), goals(report), missing(report), chart, comparisons(report), others(report)) if part))
+    if report := load("large"):
+        readme = replace(readme, "large", "\n".join((describe(report), goals(report), others(report))))
     save("README.md", readme)
 
 
