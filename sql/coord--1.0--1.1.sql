@@ -1,6 +1,6 @@
 /*
  * coord 1.0 to 1.1: finished tasks go to partitions, which purge() and the worker empty;
- * long queues are not counted at each reading.
+ * long queues are not counted at each reading; and tasks recur, by pg_cron.
  *
  * What was finished so far becomes the first partition, without being rewritten.  It is
  * kept for a whole retention from the time at which that is closed.
@@ -200,6 +200,42 @@ older_than: NULL, or drop also whatever task finished, and whatever event was se
 Returns how many: task_partitions_emptied, tasks_deleted, event_partitions_emptied, events_deleted. A partition that another transaction is using stays for the next time; so do all in a transaction block, since whoever reads would have to wait for its end. Waits for whoever is delivering or dropping just now, within lock_timeout.
 Errors: 22023 older_than is negative or infinite.$$;
 
+CREATE FUNCTION coord.task_schedule(name text, schedule text, type text, payload jsonb = '{}', queue text = 'default',
+	priority integer = 0, max_attempts integer = NULL, resource_key text = NULL, overlap boolean = false) RETURNS bigint
+AS 'MODULE_PATHNAME', 'coord_task_schedule' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.task_unschedule(name text) RETURNS boolean
+AS 'MODULE_PATHNAME', 'coord_task_unschedule' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.cron_install(sweep_schedule text = NULL, purge_schedule text = NULL) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'coord_cron_install' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.cron_remove() RETURNS integer
+AS 'MODULE_PATHNAME', 'coord_cron_remove' LANGUAGE C VOLATILE;
+
+COMMENT ON FUNCTION coord.task_schedule(text, text, text, jsonb, text, integer, integer, text, boolean) IS
+$$Creates a task again and again, at the times that a schedule says. While the last one has not finished no other is created, unless they may overlap. Scheduling a name again replaces what it was. It is a job of pg_cron, which must be there, in this database or another one, and runs it as the role that calls this.
+name: of the schedule, 1 to 512 bytes; each role has its own. schedule: when, in the form of cron ('*/5 * * * *' is every five minutes, '0 3 * * 1' Mondays at 3:00), in GMT unless the server is set otherwise, or, with pg_cron 1.5 or newer, '1 seconds' to '59 seconds'. type: what kind of work, 1 to 512 bytes. payload: any JSON up to 1 MiB; keep it small, as pg_cron notes it at each run. queue: the queue to create the tasks in. priority: higher ones are claimed first. max_attempts: how often a task may be claimed before it is dead; NULL is the queue's. resource_key: a resource that each claim of a task takes a lease on. overlap: whether a task is created though the last one has not finished.
+Returns the id of pg_cron's job.
+Errors: 22004, 22023 bad argument, also a schedule that pg_cron does not understand; 54000 payload too large; 42501 no right to create tasks in the queue, or to use pg_cron; 55000 pg_cron is missing; 55P03 an open transaction is changing the schedule; 53400 pg_cron is in another database, and no background worker is free; 0A000 it is, and the transaction has schedules of another role too.$$;
+
+COMMENT ON FUNCTION coord.task_unschedule(text) IS
+$$Ends a schedule of the calling role: no more tasks are created by it. Those that there are stay.
+name: of the schedule.
+Returns true, or false when there was none.
+Errors: 22004, 22023 bad argument; 42501 no right to use pg_cron; 55000 pg_cron is missing; 55P03 an open transaction is changing the schedule; 53400, 0A000 as task_schedule.$$;
+
+COMMENT ON FUNCTION coord.cron_install(text, text) IS
+$$Has pg_cron run sweep() and purge() as the calling role, where there is no background worker, and delete what it notes of the runs of coord's jobs, which it keeps for good itself, after a day. Calling it again replaces what was installed. For the extension's owner, and roles to which that grants EXECUTE, also of sweep() and purge().
+sweep_schedule: when to sweep; NULL is every 10 seconds, and every minute with a pg_cron older than 1.5. purge_schedule: when to purge; NULL is every hour.
+Returns the ids of pg_cron's jobs, as sweep, purge and trim. What it notes of the runs of other roles' schedules can be deleted only by a superuser's job.
+Errors: as task_schedule.$$;
+
+COMMENT ON FUNCTION coord.cron_remove() IS
+$$Takes away what cron_install of the calling role has installed. Schedules of tasks stay. Takes no arguments.
+Returns how many of pg_cron's jobs there were.
+Errors: as task_unschedule.$$;
+
 COMMENT ON FUNCTION coord.version() IS
 $$The version of the loaded library. Takes no arguments.
 Returns, for example, 1.1.$$;
@@ -252,7 +288,7 @@ BEGIN
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
 			WHERE pronamespace = 'coord'::regnamespace
-				AND proname IN ('purge', 'count_tasks', 'queue_stats', 'blocked_by', 'history')) o (kind, name)
+				AND proname ~ '^(purge|count_tasks|queue_stats|blocked_by|history|task_(un)?schedule|cron_)') o (kind, name)
 		WHERE r.oid = 'coord.task_live'::regclass
 	LOOP
 		EXECUTE command;
@@ -273,7 +309,7 @@ BEGIN
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text, proowner, coalesce(proacl, acldefault('f', proowner))
 			FROM pg_proc WHERE pronamespace = 'coord'::regnamespace
-				AND proname IN ('purge', 'count_tasks', 'queue_stats', 'blocked_by', 'history')
+				AND proname ~ '^(purge|count_tasks|queue_stats|blocked_by|history|task_(un)?schedule|cron_)'
 		)
 		SELECT DISTINCT format('REVOKE ALL ON %s %s FROM %s CASCADE', o.kind, o.name,
 			CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)

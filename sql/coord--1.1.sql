@@ -669,6 +669,13 @@ CREATE FUNCTION coord.task_list(queue text = NULL, state text = NULL, type text 
 	resource_key text = NULL, task_id uuid = NULL, after uuid = NULL, "limit" integer = 100) RETURNS SETOF coord.task
 AS 'MODULE_PATHNAME', 'coord_task_list' LANGUAGE C VOLATILE ROWS 100;
 
+CREATE FUNCTION coord.task_schedule(name text, schedule text, type text, payload jsonb = '{}', queue text = 'default',
+	priority integer = 0, max_attempts integer = NULL, resource_key text = NULL, overlap boolean = false) RETURNS bigint
+AS 'MODULE_PATHNAME', 'coord_task_schedule' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.task_unschedule(name text) RETURNS boolean
+AS 'MODULE_PATHNAME', 'coord_task_unschedule' LANGUAGE C VOLATILE;
+
 CREATE FUNCTION coord.queue_set(name text, paused boolean = NULL, max_attempts integer = NULL,
 	lease_ttl interval = NULL, backoff_base interval = NULL, backoff_max interval = NULL,
 	max_claimed integer = NULL, retention interval = NULL) RETURNS coord.queue
@@ -745,6 +752,12 @@ AS 'MODULE_PATHNAME', 'coord_sweep' LANGUAGE C VOLATILE;
 
 CREATE FUNCTION coord.purge(older_than interval = NULL) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'coord_purge' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.cron_install(sweep_schedule text = NULL, purge_schedule text = NULL) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'coord_cron_install' LANGUAGE C VOLATILE;
+
+CREATE FUNCTION coord.cron_remove() RETURNS integer
+AS 'MODULE_PATHNAME', 'coord_cron_remove' LANGUAGE C VOLATILE;
 
 -- JSON-RPC and MCP
 
@@ -1141,6 +1154,18 @@ queue: only tasks of that queue. state: blocked, pending, claimed, completed, de
 Returns the tasks; fewer than limit when there are no more.
 Errors: 22023 bad argument.$$;
 
+COMMENT ON FUNCTION coord.task_schedule(text, text, text, jsonb, text, integer, integer, text, boolean) IS
+$$Creates a task again and again, at the times that a schedule says. While the last one has not finished no other is created, unless they may overlap. Scheduling a name again replaces what it was. It is a job of pg_cron, which must be there, in this database or another one, and runs it as the role that calls this.
+name: of the schedule, 1 to 512 bytes; each role has its own. schedule: when, in the form of cron ('*/5 * * * *' is every five minutes, '0 3 * * 1' Mondays at 3:00), in GMT unless the server is set otherwise, or, with pg_cron 1.5 or newer, '1 seconds' to '59 seconds'. type: what kind of work, 1 to 512 bytes. payload: any JSON up to 1 MiB; keep it small, as pg_cron notes it at each run. queue: the queue to create the tasks in. priority: higher ones are claimed first. max_attempts: how often a task may be claimed before it is dead; NULL is the queue's. resource_key: a resource that each claim of a task takes a lease on. overlap: whether a task is created though the last one has not finished.
+Returns the id of pg_cron's job.
+Errors: 22004, 22023 bad argument, also a schedule that pg_cron does not understand; 54000 payload too large; 42501 no right to create tasks in the queue, or to use pg_cron; 55000 pg_cron is missing; 55P03 an open transaction is changing the schedule; 53400 pg_cron is in another database, and no background worker is free; 0A000 it is, and the transaction has schedules of another role too.$$;
+
+COMMENT ON FUNCTION coord.task_unschedule(text) IS
+$$Ends a schedule of the calling role: no more tasks are created by it. Those that there are stay.
+name: of the schedule.
+Returns true, or false when there was none.
+Errors: 22004, 22023 bad argument; 42501 no right to use pg_cron; 55000 pg_cron is missing; 55P03 an open transaction is changing the schedule; 53400, 0A000 as task_schedule.$$;
+
 COMMENT ON FUNCTION coord.queue_set(text, boolean, integer, interval, interval, interval, integer, interval) IS
 $$Creates a queue, or changes its settings; NULL leaves a setting as it is.
 name: the queue, 1 to 512 bytes. paused: while true, nothing is claimed from it. max_attempts: how often a task may be claimed that does not say, 1 to 1,000,000. lease_ttl: how long a claim lasts that does not say. backoff_base: the wait after a task's first failure; each further one doubles it. backoff_max: the longest wait after a failure. max_claimed: how many tasks may be claimed at once, 1 to 10,000; 0 is no limit. retention: how long finished tasks are kept.
@@ -1266,6 +1291,17 @@ $$Drops what is past its retention now, as the background worker does: finished 
 older_than: NULL, or drop also whatever task finished, and whatever event was sent, that long ago or longer, row by row where a partition has younger ones too.
 Returns how many: task_partitions_emptied, tasks_deleted, event_partitions_emptied, events_deleted. A partition that another transaction is using stays for the next time; so do all in a transaction block, since whoever reads would have to wait for its end. Waits for whoever is delivering or dropping just now, within lock_timeout.
 Errors: 22023 older_than is negative or infinite.$$;
+
+COMMENT ON FUNCTION coord.cron_install(text, text) IS
+$$Has pg_cron run sweep() and purge() as the calling role, where there is no background worker, and delete what it notes of the runs of coord's jobs, which it keeps for good itself, after a day. Calling it again replaces what was installed. For the extension's owner, and roles to which that grants EXECUTE, also of sweep() and purge().
+sweep_schedule: when to sweep; NULL is every 10 seconds, and every minute with a pg_cron older than 1.5. purge_schedule: when to purge; NULL is every hour.
+Returns the ids of pg_cron's jobs, as sweep, purge and trim. What it notes of the runs of other roles' schedules can be deleted only by a superuser's job.
+Errors: as task_schedule.$$;
+
+COMMENT ON FUNCTION coord.cron_remove() IS
+$$Takes away what cron_install of the calling role has installed. Schedules of tasks stay. Takes no arguments.
+Returns how many of pg_cron's jobs there were.
+Errors: as task_unschedule.$$;
 
 COMMENT ON FUNCTION coord.sweep() IS
 $$Does now, in this transaction, what the background worker does: expires leases and agents, gives back what they held, renews leases, delivers events. Needed where there is no worker; harmless beside one. Takes no arguments.

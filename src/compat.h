@@ -26,8 +26,12 @@
 #define coord_owns_database(dbid) object_ownercheck(DatabaseRelationId, (dbid), GetUserId())
 #define coord_owns_extension(oid) object_ownercheck(ExtensionRelationId, (oid), GetUserId())
 #define coord_may_use_schema(oid, role) (object_aclcheck(NamespaceRelationId, (oid), (role), ACL_USAGE) == ACLCHECK_OK)
+#define coord_may_execute(oid, role) (object_aclcheck(ProcedureRelationId, (oid), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#define coord_may_connect(oid, role) (object_aclcheck(DatabaseRelationId, (oid), (role), ACL_CONNECT) == ACLCHECK_OK)
 #else
 #define coord_may_use_schema(oid, role) (pg_namespace_aclcheck((oid), (role), ACL_USAGE) == ACLCHECK_OK)
+#define coord_may_execute(oid, role) (pg_proc_aclcheck((oid), (role), ACL_EXECUTE) == ACLCHECK_OK)
+#define coord_may_connect(oid, role) (pg_database_aclcheck((oid), (role), ACL_CONNECT) == ACLCHECK_OK)
 #define coord_owns_database(dbid) pg_database_ownercheck((dbid), GetUserId())
 #define coord_owns_extension(oid) pg_extension_ownercheck((oid), GetUserId())
 #endif

@@ -163,6 +163,15 @@ coord_error_queue_busy(const char *name)
 }
 
 void
+coord_error_schedule_busy(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("schedule \"%s\" is being changed by another transaction", name),
+			 errhint("Try again when that transaction has ended.")));
+}
+
+void
 coord_error_queue_full(const char *name, int max_claimed)
 {
 	ereport(ERROR,
@@ -239,6 +248,17 @@ coord_error_not_preloaded(const char *what)
 			 errhint("Add coord to shared_preload_libraries, and restart the server.")));
 }
 
+/* Something of pg_cron is missing. */
+void
+coord_error_no_pg_cron(const char *detail, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("schedules need pg_cron, which is not available"),
+			 errdetail("%s", detail),
+			 errhint("%s", hint)));
+}
+
 void
 coord_error_task_state(const pg_uuid_t *id, const char *state, const char *verb)
 {
@@ -267,6 +287,17 @@ coord_error_not_owner(const char *agent_name, Oid owner)
 			 errmsg("permission denied for agent \"%s\"", agent_name),
 			 name != NULL ? errdetail("It belongs to role \"%s\".", name) :
 			 errdetail("It belongs to a role that was dropped.")));
+}
+
+/* A role has no right to something of pg_cron. */
+void
+coord_error_pg_cron_right(const char *detail, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for pg_cron"),
+			 errdetail("%s", detail),
+			 errhint("%s", hint)));
 }
 
 void

@@ -49,6 +49,7 @@ pg_noreturn extern void coord_error_resource_busy(const char *resource_key);
 pg_noreturn extern void coord_error_name_busy(const char *what, const char *name);
 pg_noreturn extern void coord_error_agent_busy(const char *name);
 pg_noreturn extern void coord_error_queue_busy(const char *name);
+pg_noreturn extern void coord_error_schedule_busy(const char *name);
 pg_noreturn extern void coord_error_queue_full(const char *name, int max_claimed);
 
 /* 55000 */
@@ -60,6 +61,7 @@ pg_noreturn extern void coord_error_stale_resource_token(const char *resource_ke
 														 const char *detail);
 pg_noreturn extern void coord_error_agent_not_active(const char *name, const char *status, TimestampTz since);
 pg_noreturn extern void coord_error_not_preloaded(const char *what);
+pg_noreturn extern void coord_error_no_pg_cron(const char *detail, const char *hint);
 pg_noreturn extern void coord_error_task_state(const pg_uuid_t *id, const char *state, const char *verb);
 
 /* 22023 */
@@ -72,6 +74,7 @@ pg_noreturn extern void coord_error_full(const char *what, const char *setting);
 
 /* 42501 */
 pg_noreturn extern void coord_error_not_owner(const char *agent_name, Oid owner);
+pg_noreturn extern void coord_error_pg_cron_right(const char *detail, const char *hint);
 pg_noreturn extern void coord_error_queue_right(const char *queue, Oid role, const char *verb);
 
 #endif							/* COORD_ERRORS_H */

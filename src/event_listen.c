@@ -121,15 +121,19 @@ listen_name(const pg_uuid_t *recipient_id, const char *channel)
 char *
 coord_notify_name(const char *prefix, const char *hash_prefix, const char *text)
 {
-	bytea	   *hash;
+	if (strlen(prefix) + strlen(text) < NAMEDATALEN)
+		return psprintf("%s%s", prefix, text);
+	return coord_hashed_name(hash_prefix, text);
+}
+
+/* The hash of a text after a prefix: base64url without padding, 43 characters. */
+char *
+coord_hashed_name(const char *prefix, const char *text)
+{
+	bytea	   *hash = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea, CStringGetTextDatum(text)));
 	char		encoded[64];
 	int			len;
 
-	if (strlen(prefix) + strlen(text) < NAMEDATALEN)
-		return psprintf("%s%s", prefix, text);
-
-	/* base64url without padding: 43 characters */
-	hash = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea, CStringGetTextDatum(text)));
 	len = pg_b64_encode((void *) VARDATA_ANY(hash), VARSIZE_ANY_EXHDR(hash), encoded, sizeof(encoded));
 	encoded[len - 1] = '\0';
 	for (char *c = encoded; *c != '\0'; c++)
@@ -139,7 +143,7 @@ coord_notify_name(const char *prefix, const char *hash_prefix, const char *text)
 		else if (*c == '/')
 			*c = '_';
 	}
-	return psprintf("%s%s", hash_prefix, encoded);
+	return psprintf("%s%s", prefix, encoded);
 }
 
 static char *

@@ -18,6 +18,8 @@
  *	5. the delivery, then the retention of tasks;
  *	6. a new unique key of a task, then any other new key, and a sequence: held
  *	   only for the time of inserting or setting it.
+ *	7. a schedule's name, by trying; then what pg_cron locks, for which the caller waits a
+ *	   moment only.
  *
  * Rows that other agents may have locked are taken with SKIP LOCKED, the delivery
  * and the retention by trying, so that no cycle of waiting can close.  Waited for are
@@ -87,6 +89,13 @@ coord_lock_upkeep(void)
 {
 	(void) lock_named("delivery", true);
 	(void) lock_named("retention", true);
+}
+
+/* Lock a job of pg_cron by which a role has a task created, until the end of the transaction. */
+bool
+coord_try_lock_schedule(Oid role, const char *job)
+{
+	return lock_named(psprintf("schedule %u %s", role, job), false);
 }
 
 /* Lock the insertion of a key into a unique index, waiting, until coord_unlock(). */

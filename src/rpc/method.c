@@ -36,6 +36,8 @@ const RpcMethod rpc_methods[] = {
 	{"task.history", "history", RPC_ROWS, "entries", RPC_READS, NULL},
 	{"task.cancel", "task_cancel", RPC_ROW, NULL, RPC_DESTROYS | RPC_REPEATABLE, NULL},
 	{"task.redrive", "task_redrive", RPC_VALUE, "redriven", 0, NULL},
+	{"task.schedule", "task_schedule", RPC_VALUE, "job_id", RPC_REPEATABLE, NULL},
+	{"task.unschedule", "task_unschedule", RPC_VALUE, "unscheduled", RPC_DESTROYS | RPC_REPEATABLE, NULL},
 	{"lock.acquire", "lease_acquire", RPC_LEASE, NULL, 0, NULL},
 	{"lock.renew", "lease_renew", RPC_ROW, NULL, 0, NULL},
 	{"lock.release", "lease_release", RPC_VALUE, "released", RPC_REPEATABLE, NULL},
@@ -102,7 +104,7 @@ rpc_find_tool(const char *name)
 	return NULL;
 }
 
-/* The extension's own function of a name; what others may have put into its schema does not count. */
+/* The extension's own function of a name, NULL if it has none; what others may have put into its schema does not count. */
 static HeapTuple
 catalog_function(const char *name)
 {
@@ -120,26 +122,37 @@ catalog_function(const char *name)
 			found = heap_copytuple(tuple);
 	}
 	ReleaseSysCacheList(list);
-	if (found == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function coord.%s does not exist", name),
-				 errhint("Update the extension: ALTER EXTENSION coord UPDATE.")));
 	return found;
+}
+
+/* Whether the function behind a method is there: an extension that was not updated has not all of them. */
+bool
+rpc_has_function(const RpcMethod *method)
+{
+	return catalog_function(method->function) != NULL;
 }
 
 static RpcFunction *
 read_function(const char *name)
 {
 	HeapTuple	tuple = catalog_function(name);
-	Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(tuple);
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "coord method", ALLOCSET_SMALL_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	RpcFunction *function = palloc0(sizeof(RpcFunction));
+	Form_pg_proc proc;
+	MemoryContext context;
+	MemoryContext old;
+	RpcFunction *function;
 	Oid		   *types;
 	char	  **names;
 	char	   *modes;
 
+	if (tuple == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function coord.%s does not exist", name),
+				 errhint("Update the extension: ALTER EXTENSION coord UPDATE.")));
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	context = AllocSetContextCreate(TopMemoryContext, "coord method", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(context);
+	function = palloc0(sizeof(RpcFunction));
 	function->context = context;
 	function->oid = proc->oid;
 	function->result_type = proc->prorettype;

@@ -58,6 +58,7 @@ extern const int rpc_nmethods;
 extern const RpcMethod *rpc_find_method(const char *name);
 extern const RpcMethod *rpc_find_tool(const char *name);
 extern char *rpc_tool_name(const RpcMethod *method);
+extern bool rpc_has_function(const RpcMethod *method);
 extern RpcFunction *rpc_function(const RpcMethod *method);
 extern const RpcArgument *rpc_find_argument(const RpcFunction *function, const char *name);
 extern char *rpc_argument_names(const RpcFunction *function);

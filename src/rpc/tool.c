@@ -63,7 +63,10 @@ mcp_list_tools(Json *json, const RpcSession *session)
 {
 	json_begin_array(json);
 	for (int i = 0; i < rpc_nmethods; i++)
-		add_tool(json, &rpc_methods[i], session);
+	{
+		if (rpc_has_function(&rpc_methods[i]))
+			add_tool(json, &rpc_methods[i], session);
+	}
 	json_end_array(json);
 }
 

@@ -33,7 +33,6 @@ static WorkerExit my_exit = WORKER_FAILED;
 
 static void on_sigterm(SIGNAL_ARGS);
 static void attach(int slot);
-static void prepare_session(void);
 static void sleep_until_due(void);
 
 bool
@@ -50,7 +49,7 @@ coord_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	attach(DatumGetInt32(arg));
 	BackgroundWorkerInitializeConnectionByOid(my_database->dbid, InvalidOid, 0);
-	prepare_session();
+	coord_prepare_session("coord worker");
 	coord_all_queues_ready();
 
 	for (;;)
@@ -146,9 +145,9 @@ attach(int slot)
 		proc_exit(0);
 }
 
-/* No setting of the database or of the cluster may change how the worker works. */
-static void
-prepare_session(void)
+/* No setting of the database, of the cluster or of a role may change how a worker works. */
+void
+coord_prepare_session(const char *name)
 {
 	static const char *const settings[][2] = {
 		{"default_transaction_isolation", "read committed"},
@@ -167,7 +166,7 @@ prepare_session(void)
 			continue;
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 	}
-	pgstat_report_appname("coord worker");
+	pgstat_report_appname(name);
 }
 
 /*

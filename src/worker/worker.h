@@ -7,6 +7,7 @@
 
 extern void coord_launcher_register(void);
 extern bool coord_is_worker(void);
+extern void coord_prepare_session(const char *name);
 
 extern PGDLLEXPORT void coord_launcher_main(Datum arg);
 extern PGDLLEXPORT void coord_worker_main(Datum arg);

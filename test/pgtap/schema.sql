@@ -1,7 +1,7 @@
 -- The schema is the contract's: its relations with their columns in order, its
 -- functions with their argument names, defaults and results, its settings.
 BEGIN;
-SELECT plan(115);
+SELECT plan(123);
 
 -- The columns of a relation, as the contract writes them.
 CREATE FUNCTION pg_temp.columns(relation text) RETURNS text LANGUAGE sql AS $$
@@ -160,6 +160,13 @@ SELECT is(pg_temp.arguments('task_list'),
 	'task_id uuid = NULL, after uuid = NULL, "limit" integer = 100',
 	'task_list has its arguments');
 SELECT is(pg_temp.result('task_list'), 'SETOF coord.task', 'task_list has its result');
+SELECT is(pg_temp.arguments('task_schedule'),
+	'name text, schedule text, type text, payload jsonb = ''{}'', queue text = ''default'', priority integer = 0, '
+	'max_attempts integer = NULL, resource_key text = NULL, overlap boolean = false',
+	'task_schedule has its arguments');
+SELECT is(pg_temp.result('task_schedule'), 'bigint', 'task_schedule has its result');
+SELECT is(pg_temp.arguments('task_unschedule'), 'name text', 'task_unschedule has its arguments');
+SELECT is(pg_temp.result('task_unschedule'), 'boolean', 'task_unschedule has its result');
 SELECT is(pg_temp.arguments('queue_set'),
 	'name text, paused boolean = NULL, max_attempts integer = NULL, lease_ttl interval = NULL, '
 	'backoff_base interval = NULL, backoff_max interval = NULL, max_claimed integer = NULL, retention '
@@ -216,6 +223,12 @@ SELECT is(pg_temp.arguments('blocked_by'), 'task_id uuid', 'blocked_by has its a
 SELECT is(pg_temp.result('blocked_by'), 'text', 'blocked_by has its result');
 SELECT is(pg_temp.arguments('history'), 'task_id uuid', 'history has its arguments');
 SELECT is(pg_temp.result('history'), 'SETOF coord.history_entry', 'history has its result');
+SELECT is(pg_temp.arguments('cron_install'),
+	'sweep_schedule text = NULL, purge_schedule text = NULL',
+	'cron_install has its arguments');
+SELECT is(pg_temp.result('cron_install'), 'jsonb', 'cron_install has its result');
+SELECT is(pg_temp.arguments('cron_remove'), '', 'cron_remove has its arguments');
+SELECT is(pg_temp.result('cron_remove'), 'integer', 'cron_remove has its result');
 SELECT is(pg_temp.arguments('purge'),
 	'older_than interval = NULL',
 	'purge has its arguments');
