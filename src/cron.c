@@ -131,7 +131,7 @@ coord_cron_install(PG_FUNCTION_ARGS)
 	trim = schedule(UPKEEP_JOB, "trim", EVERY_HOUR, NULL,
 					MARK "DELETE FROM cron.job_run_details WHERE pg_catalog.starts_with(command, '" MARK "') AND "
 					"coalesce(end_time, start_time) OPERATOR(pg_catalog.<) "
-					"pg_catalog.now() OPERATOR(pg_catalog.-) interval '1 day'", coord_cron_database());
+					"(pg_catalog.now() OPERATOR(pg_catalog.-) interval '1 day')", coord_cron_database());
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf(
 		"{\"sweep\": " INT64_FORMAT ", \"purge\": " INT64_FORMAT ", \"trim\": " INT64_FORMAT "}", sweep, purge, trim)));
 }

@@ -21,6 +21,25 @@ sub new_node
 	return $node;
 }
 
+# new_cron_node($name, $database, $preload): the same, with pg_cron, which keeps its jobs in that database.
+sub new_cron_node
+{
+	my ($name, $database, $preload) = @_;
+	my $node = new_node($name);
+
+	$node->append_conf('postgresql.conf', join("\n", "shared_preload_libraries = '$preload'", "cron.database_name = '$database'",
+		"cron.host = '" . $node->host . "'", "cron.log_min_messages = error", ''));
+	return $node;
+}
+
+# cron_knows_seconds($node, $database): whether pg_cron's schedules can be of seconds.
+sub cron_knows_seconds
+{
+	my ($node, $database) = @_;
+
+	return $node->safe_psql($database, q{SELECT string_to_array(substring(extversion, '^[0-9.]+'), '.')::int[] >= '{1,5}' FROM pg_extension WHERE extname = 'pg_cron'}) eq 't';
+}
+
 # has_worker($node, $db): waits until the database has a worker.
 sub has_worker
 {
