@@ -76,6 +76,12 @@ coord_cron_database(void)
 	return GetConfigOption("cron.database_name", false, false);
 }
 
+static void
+set_for_request(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 /* Do what is asked for, in pg_cron's database, as the current user. */
 int64
 coord_cron_perform(const CronRequest *request)
@@ -87,10 +93,9 @@ coord_cron_perform(const CronRequest *request)
 	check_extension();
 	SPI_connect();
 	guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-							 false);
-	(void) set_config_option("lock_timeout", psprintf("%d", request->lock_timeout), PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	set_for_request("search_path", "pg_catalog, pg_temp");
+	set_for_request("row_security", "on");
+	set_for_request("lock_timeout", psprintf("%d", request->lock_timeout));
 	switch (request->action)
 	{
 		case CRON_SCHEDULE:

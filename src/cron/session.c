@@ -54,9 +54,9 @@ static struct
 	shm_mq_handle *requests;
 	shm_mq_handle *answers;
 	bool		useful;			/* it has done something */
+	bool		busy;			/* it has yet to answer */
 	bool		broken;			/* a request was not sent to its end */
 	bool		finished;		/* nothing more is to come */
-	bool		committed;		/* this transaction is */
 	int64		number;			/* of the last request */
 	int			level;			/* of the innermost subtransaction that the worker has, or will have to */
 	char	   *ends;			/* of subtransactions that it has yet to be told of */
@@ -164,11 +164,14 @@ start(Oid database)
 	MemoryContextSwitchTo(old);
 }
 
-/* Have nothing more to do with the worker; what it has done is undone, unless this is after the commit. */
+/*
+ * Have nothing more to do with the worker, which ends by itself when it is not in the middle
+ * of something.  What it has done is undone, unless we have committed.
+ */
 static void
 close_peer(void)
 {
-	if (peer.handle != NULL && !peer.committed)
+	if (peer.handle != NULL && peer.busy)
 		TerminateBackgroundWorker(peer.handle);
 	if (peer.requests != NULL)
 		shm_mq_detach(peer.requests);
@@ -230,6 +233,7 @@ ask_peer(const CronRequest *request)
 {
 	int64		answer;
 
+	peer.busy = true;
 	send_request(request, coord_now() + ANSWER_TIMEOUT);
 	answer = await_answer(coord_now() + ANSWER_TIMEOUT);
 	Assert(answer != CRON_FAILED);
@@ -378,6 +382,8 @@ await_answer(TimestampTz until)
 			bool		mine = pq_getmsgint64(&message) == peer.number;
 			int64		answer = pq_getmsgint64(&message);
 
+			if (mine)
+				peer.busy = false;
 			if (mine && failed)
 				ThrowErrorData(&error);
 			if (mine)
@@ -414,7 +420,6 @@ await_end(void)
 {
 	TimestampTz until = coord_now() + END_TIMEOUT;
 
-	peer.committed = true;
 	shm_mq_detach(peer.requests);
 	peer.requests = NULL;
 	while (pg_atomic_read_u32(&peer.shared->ended) == 0)
