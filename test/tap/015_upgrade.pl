@@ -91,12 +91,16 @@ sub goes_on
 
 goes_on('work goes on before the update');
 my $worker = sql('postgres', 'SELECT pid FROM coord.worker');
+my $tools = q{SELECT string_agg(t ->> 'name', ' ') FROM jsonb_array_elements(coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}') #> '{result,tools}') t
+	WHERE t ->> 'name' IN ('task_create', 'task_schedule')};
+is(sql('postgres', $tools), 'task_create', 'before it, there are the tools of what there is');
 is($node->psql('postgres', 'ALTER EXTENSION coord UPDATE'), 0, 'ALTER EXTENSION UPDATE in the middle of it succeeds');
 $node->safe_psql('postgres', 'CREATE DATABASE fresh');
 sql('fresh', 'CREATE EXTENSION coord');
 my @fresh = CoordCluster::catalog($node, 'fresh');
 cmp_ok(scalar @fresh, '>', 700, 'a new installation has something');
 is(join("\n", CoordCluster::catalog($node, 'postgres')), join("\n", @fresh), 'an updated one consists of the very same');
+is(sql('postgres', $tools), 'task_create task_schedule', 'and after it those that are new');
 goes_on('work goes on after the update');
 stop_callers($callers);
 is(join('', @$complaints), '', 'no caller has met an error');
