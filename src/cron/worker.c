@@ -87,6 +87,10 @@ static void
 begin(const CronShared *shared)
 {
 	coord_prepare_session("coord pg_cron");
+	/* the session is told of errors, and logs them */
+	SetConfigOption("log_min_messages", "fatal", PGC_SUSET, PGC_S_OVERRIDE);
+	/* whatever role the database's settings may have set */
+	SetUserIdAndSecContext(shared->role, 0);
 	StartTransactionCommand();
 	/* from which texts are converted, and to which those of errors are */
 	SetConfigOption("client_encoding", pg_encoding_to_char(shared->encoding), PGC_USERSET, PGC_S_SESSION);

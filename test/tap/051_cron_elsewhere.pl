@@ -26,13 +26,19 @@ sub refused
 	return $err;
 }
 
+sub database
+{
+	my ($name, $encoding) = @_;
+	return "CREATE DATABASE $name ENCODING '$encoding' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'";
+}
+
 # The schedules that there are, by their names.
 sub jobs { return home(q{SELECT coalesce(string_agg(regexp_replace(jobname, '^.*:', '') || ' ' || schedule, ', ' ORDER BY jobname), '-') FROM cron.job WHERE jobname LIKE 'coord:task:app:x%'}); }
 
 # No worker is left that asks pg_cron for somebody.
 sub none_left { return $node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'coord pg_cron'}); }
 
-$node->safe_psql('postgres', 'CREATE DATABASE app');
+$node->safe_psql('postgres', database('app', 'UTF8'));
 sql(q{
 	CREATE EXTENSION coord;
 	CREATE ROLE ann LOGIN;
@@ -44,7 +50,7 @@ my $x = q{coord.task_schedule('x', '0 3 * * *', 't')};
 # ---- what is missing
 
 like(refused("SELECT $x"), qr/55000: .*DETAIL: .*database "cronhome" .*does not exist/s, 'a database that is not there is named');
-$node->safe_psql('postgres', 'CREATE DATABASE cronhome; REVOKE CONNECT ON DATABASE cronhome FROM PUBLIC');
+$node->safe_psql('postgres', database('cronhome', 'UTF8') . '; REVOKE CONNECT ON DATABASE cronhome FROM PUBLIC');
 like(refused("SELECT $x"), qr/55000: .*DETAIL: .*extension has not been created in database "cronhome"/s, 'so is one without the extension');
 home('CREATE EXTENSION pg_cron; REVOKE USAGE ON SCHEMA cron FROM PUBLIC');
 for my $right (
@@ -127,7 +133,7 @@ like(refused(qq{SET ROLE ann; SELECT coord.task_schedule('xbig', '0 3 * * *', 't
 sql(q{SET ROLE ann; SELECT coord.task_unschedule('xbig')});
 
 # a database with another encoding
-$node->safe_psql('postgres', q{CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'});
+$node->safe_psql('postgres', database('latin', 'LATIN1'));
 $node->safe_psql('latin', q{CREATE EXTENSION coord; SET client_encoding = 'UTF8'; SELECT coord.task_schedule('größer', '0 3 * * *', 'größer')});
 is(home(q{SELECT convert_to(substring(command FROM 'type => ''(.*?)'''), 'UTF8') FROM cron.job WHERE database = 'latin'}), '\x6772c3b6c39f6572', 'texts are converted to the encoding of pg_cron\'s database');
 is($node->safe_psql('latin', q{SET client_encoding = 'UTF8'; SELECT coord.task_unschedule('größer')}), 't', 'and found again');
