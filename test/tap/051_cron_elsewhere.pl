@@ -167,6 +167,18 @@ is(jobs(), 'x1 0 3 * * *', 'what it has done is lost');
 is($caller->query('SELECT count(*) FROM pg_class WHERE relname = \'made\''), '0', 'with all of the transaction');
 is(scalar(CoordCluster::logged($node, 'pl ERROR:  terminating background worker', $offset)), 1, 'whose COMMIT is an error');
 
+# the transaction fails after the worker has promised to commit with it
+sql('CREATE TABLE skew (side text); GRANT ALL ON skew TO ann');
+my $other = $node->background_psql('app');
+$caller->query(qq{BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM skew WHERE side = 'a'; INSERT INTO skew VALUES ('b'); SELECT $x});
+$other->query_safe(q{BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM skew WHERE side = 'b'; INSERT INTO skew VALUES ('a'); COMMIT});
+$other->quit;
+$offset = -s $node->logfile;
+$caller->query('COMMIT');
+is(scalar(CoordCluster::logged($node, 'ERROR:  could not serialize access', $offset)), 1, 'a COMMIT can fail after that');
+ok(none_left(), 'then the worker ends');
+is(jobs(), 'x1 0 3 * * *', 'and does not commit');
+
 # the caller ends before its transaction does
 $caller->query(qq{BEGIN; SELECT $x});
 my $pid = $caller->query('SELECT pg_backend_pid()');
