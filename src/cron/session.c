@@ -292,10 +292,12 @@ send_string(StringInfo message, const char *string)
 static void
 reserve_ends(int level)
 {
+	int			size = Max(level, 64);
+
 	if (level <= peer.ends_size)
 		return;
-	peer.ends = peer.ends == NULL ? MemoryContextAlloc(TopMemoryContext, Max(level, 64)) : repalloc(peer.ends, level);
-	peer.ends_size = Max(level, peer.ends_size == 0 ? 64 : 0);
+	peer.ends = peer.ends == NULL ? MemoryContextAlloc(TopMemoryContext, size) : repalloc(peer.ends, size);
+	peer.ends_size = size;
 }
 
 static void
@@ -347,10 +349,13 @@ receive(Size *len, TimestampTz until)
 static int64
 await_answer(TimestampTz until)
 {
-	ErrorContextCallback callback = {.previous = error_context_stack, .callback = add_context};
+	ErrorContextCallback callback;
 	ErrorData	error;
 	bool		failed = false;
 
+	callback.callback = add_context;
+	callback.arg = NULL;
+	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 	for (;;)
 	{
