@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = CoordCluster::new_cron_node('elsewhere', 'cronhome', 'coord,pg_cron');
-$node->append_conf('postgresql.conf', "cron.use_background_workers = on\nmax_prepared_transactions = 2\n");
+$node->append_conf('postgresql.conf', "cron.use_background_workers = on\nmax_prepared_transactions = 2\nwal_level = replica\nmax_wal_senders = 2\n");
 $node->start;
 
 sub sql { return $node->safe_psql('app', $_[0]); }
@@ -154,9 +154,10 @@ $caller->query("SELECT $x");
 $holder->query_safe('COMMIT');
 $holder->quit;
 $caller->query(q{ROLLBACK TO s});
-like($caller->query(q{SELECT coord.task_schedule('x1', '0 3 * * *', 't')}), qr/^\d+$/, 'a call that was canceled does not spoil the next one of the transaction');
+$id = $caller->query(q{SELECT coord.task_schedule('x1', '0 3 * * *', 't')});
 $caller->query('COMMIT');
-is(jobs(), 'x1 0 3 * * *', 'which is what there is then');
+is(jobs(), 'x1 0 3 * * *', 'a call that was canceled does not spoil the next one of the transaction');
+is(home(q{SELECT jobid FROM cron.job WHERE jobname LIKE '%:x1'}), $id, 'whose answer is its own');
 
 # the worker ends before the transaction: the transaction cannot be committed
 $caller->query(qq{BEGIN; CREATE TEMP TABLE made (); SELECT $x});
@@ -186,6 +187,28 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 ok(none_left(), 'a worker ends with its session');
 is(jobs(), 'x1 0 3 * * *', 'and what it has done is undone');
 eval { $caller->quit };
+
+# a COMMIT returns when the worker has committed, but does not wait for ever: here for a
+# standby that is not there
+sub standby { return $node->safe_psql('postgres', "ALTER SYSTEM SET synchronous_standby_names = '$_[0]'; SELECT pg_reload_conf()"); }
+sub waits_for_standby { return $node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = '$_[0]' AND wait_event = 'SyncRep'"); }
+standby('nobody');
+my ($probe_said, $caller_said) = ('', '');
+my $probe = IPC::Run::start([ 'psql', '-Xq', '-d', $node->connstr('app'), '-c', 'CREATE TABLE probe ()' ], '&>', \$probe_said);
+ok(waits_for_standby('client backend'), 'commits wait for a standby');
+my $scheduling = IPC::Run::start([ 'psql', '-Xq', '-d', $node->connstr('app'), '-c', 'SET ROLE ann', '-c', 'SET synchronous_commit = local',
+	'-c', q{SELECT coord.task_schedule('x3', '0 3 * * *', 't')} ], '&>', \$caller_said);
+ok(waits_for_standby('coord pg_cron'), 'the worker\'s, too');
+is($node->safe_psql('postgres', q{SELECT state, wait_event = 'SyncRep' FROM pg_stat_activity WHERE query LIKE '%task_schedule(''x3''%' AND backend_type = 'client backend' AND pid <> pg_backend_pid()}),
+	'active|f', 'and the caller waits for the worker');
+$scheduling->finish;
+like($caller_said, qr/WARNING:  the transaction was committed, but its schedules in pg_cron's database are not there yet/, 'not for ever');
+is(jobs(), 'x1 0 3 * * *', 'they are not');
+standby('');
+$probe->finish;
+ok(none_left(), 'the worker goes on');
+is(jobs(), 'x1 0 3 * * *, x3 0 3 * * *', 'and commits');
+sql(q{SET ROLE ann; SELECT coord.task_unschedule('x3')});
 
 # an open transaction neither holds up others, nor DROP DATABASE after it
 $caller = $node->background_psql('app');
