@@ -72,7 +72,7 @@ coord_cron_database(void)
 	{
 		if (is_installed())
 			coord_error_no_pg_cron("It is not in shared_preload_libraries.", psprintf("A%s", steps + 1));
-		coord_error_no_pg_cron("It is not installed.", psprintf("Install pg_cron 1.4 or newer, %s", steps));
+		coord_error_no_pg_cron("It is not in shared_preload_libraries, nor installed.", psprintf("Install pg_cron 1.4 or newer, %s", steps));
 	}
 	return GetConfigOption("cron.database_name", false, false);
 }

@@ -41,16 +41,24 @@ CALL pg_temp.attempt($$SELECT coord.cron_remove()$$);
 SET ROLE schedule_crew;
 CALL pg_temp.attempt($$SELECT coord.task_schedule('s', '* * * * *', 't', queue => 'schedule-own')$$);
 
--- pg_cron is not preloaded
+-- pg_cron is not preloaded; what else is missing depends on the server
+CREATE FUNCTION pg_temp.refusal(command text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE command;
+	RETURN 'none';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE || ' ' || SQLERRM;
+END
+$$;
 SET ROLE schedule_agent;
-CALL pg_temp.attempt($$SELECT coord.task_schedule('s', '* * * * *', 't', queue => 'schedule-own')$$);
-CALL pg_temp.attempt($$SELECT coord.task_unschedule('s')$$);
+SELECT pg_temp.refusal($$SELECT coord.task_schedule('s', '* * * * *', 't', queue => 'schedule-own')$$);
+SELECT pg_temp.refusal($$SELECT coord.task_unschedule('s')$$);
 -- nor does who only says so have it
 SET cron.database_name = 'postgres';
-CALL pg_temp.attempt($$SELECT coord.task_unschedule('s')$$);
+SELECT pg_temp.refusal($$SELECT coord.task_unschedule('s')$$);
 RESET ROLE;
-CALL pg_temp.attempt($$SELECT coord.cron_install()$$);
-CALL pg_temp.attempt($$SELECT coord.cron_remove()$$);
+SELECT pg_temp.refusal($$SELECT coord.cron_install()$$);
+SELECT pg_temp.refusal($$SELECT coord.cron_remove()$$);
 
 -- in JSON-RPC the argument is named
 SELECT e ->> 'code' AS code, e #>> '{data,argument}' AS argument
