@@ -20,23 +20,25 @@ my $seconds = CoordCluster::cron_knows_seconds($node, 'cronhome');
 
 sub sql { return $node->safe_psql('app', $_[0]); }
 
-# No claimant, no reader and no sweep but pg_cron's comes to what has run out here.
+# No claimant, no reader and no sweep but pg_cron's comes to what runs out here.  That begins
+# when all is there.
 sql(q{
 	CREATE EXTENSION coord;
-	SELECT coord.agent_register('alive', heartbeat_timeout => '1 h');
-	SELECT coord.agent_register('mortal', heartbeat_timeout => '100 ms');
+	SELECT coord.agent_register(name, heartbeat_timeout => '1 h') FROM unnest('{alive, mortal}'::text[]) name;
 	SELECT coord.queue_set('q', backoff_base => '100 ms', max_attempts => 2);
 	SELECT coord.task_create('of a run-out claim', queue => 'q');
-	SELECT coord.task_claim(id, 'q', lease_ttl => '100 ms') FROM coord.agent_register('alive', heartbeat_timeout => '1 h');
+	SELECT coord.task_claim(id, 'q', lease_ttl => '1 h') FROM coord.agent WHERE name = 'alive';
 	SELECT coord.task_create('of a dead agent', queue => 'q', resource_key => 'resource');
-	SELECT coord.task_claim(id, 'q', lease_ttl => '1 h') FROM coord.agent_register('mortal', heartbeat_timeout => '100 ms');
+	SELECT coord.task_claim(id, 'q', lease_ttl => '1 h') FROM coord.agent WHERE name = 'mortal';
 	SELECT coord.task_create('for the last time', queue => 'last', max_attempts => 1);
-	SELECT coord.task_claim(id, 'last', lease_ttl => '100 ms') FROM coord.agent_register('alive', heartbeat_timeout => '1 h');
-	SELECT coord.lease_acquire('short', id, '100 ms') FROM coord.agent_register('alive', heartbeat_timeout => '1 h');
-	SELECT coord.lease_acquire('kept', id, '150 s', auto_renew => true) FROM coord.agent_register('alive', heartbeat_timeout => '1 h');
+	SELECT coord.task_claim(id, 'last', lease_ttl => '1 h') FROM coord.agent WHERE name = 'alive';
+	SELECT coord.lease_acquire('kept', id, '150 s', auto_renew => true) FROM coord.agent WHERE name = 'alive';
 	UPDATE coord.lease_data SET renewed_at = renewed_at - interval '60 s', expires_at = expires_at - interval '60 s' WHERE resource_key = 'kept';
 	UPDATE coord.lease_deadline SET check_at = now();
-	SELECT coord.event_send('sent', channel => 'c')});
+	SELECT coord.event_send('sent', channel => 'c');
+	SELECT coord.lease_acquire('short', id, '100 ms') FROM coord.agent WHERE name = 'alive';
+	SELECT coord.task_renew(id, fencing_token, '100 ms') FROM coord.task WHERE type <> 'of a dead agent';
+	SELECT coord.agent_register('mortal', heartbeat_timeout => '100 ms')});
 is(sql('SELECT pid IS NULL FROM coord.worker'), 't', 'there is no worker');
 my $kept = sql(q{SELECT expires_at FROM coord.lease WHERE resource_key = 'kept'});
 
