@@ -4,10 +4,15 @@
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { at_end, is, ok, rejects, done_testing } from "./lib/tap.mjs";
-import { new_database } from "./lib/server.mjs";
+import { connect, new_database, Server } from "./lib/server.mjs";
 import { parameters } from "./lib/bridge.mjs";
 import { compile, faults } from "./lib/schema.mjs";
 
+// pg_cron keeps the schedules, in a database of its own
+await Server.start("shared_preload_libraries = 'coord,pg_cron'\n");
+const cron = await connect("postgres");
+await cron.query("CREATE EXTENSION pg_cron");
+await cron.end();
 const database = await new_database();
 const client = new Client({ name: "sdk-client", version: "1.0.0" });
 const transport = new StdioClientTransport(parameters());
@@ -118,6 +123,10 @@ await succeeds("task_fail", { ...many[2], error: "broken" }, (row) => row.state 
 await refuses("task_fail", { ...many[2], error: "broken again" }, 1003);
 await succeeds("task_redrive", { queue: "many" }, ({ redriven }) => redriven === 1);
 await refuses("task_redrive", { task_id: nobody }, 1001);
+await succeeds("task_schedule", { name: "nightly", schedule: "0 3 * * *", type: "report", payload: { a: [1] } }, ({ job_id }) => job_id > 0);
+await refuses("task_schedule", { name: "nightly", schedule: "tonight", type: "report" }, -32602, argument("schedule"));
+await succeeds("task_unschedule", { name: "nightly" }, ({ unscheduled }) => unscheduled === true);
+await refuses("task_unschedule", {}, -32602, argument("name"));
 await succeeds("task_list", { queue: "many", state: "pending" }, ({ tasks }) => tasks.length === 2);
 await refuses("task_list", { limit: "all" }, -32602, argument("limit"));
 

@@ -49,13 +49,13 @@ export function run(program, ...args) {
 
 // A server that this test may stop and start; the default from now on.
 export class Server {
-  static async start() {
+  static async start(more_settings = "") {
     const server = new Server();
     server.directory = fs.mkdtempSync(path.join(process.env.COORD_WORK, "server."));
     server.data = path.join(server.directory, "data");
     await run("initdb", "-D", server.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync");
     const settings = `listen_addresses = ''\nunix_socket_directories = '${server.directory}'\n`;
-    fs.appendFileSync(path.join(server.data, "postgresql.conf"), settings + fs.readFileSync(process.env.COORD_CONF));
+    fs.appendFileSync(path.join(server.data, "postgresql.conf"), settings + fs.readFileSync(process.env.COORD_CONF) + more_settings);
     Object.assign(process.env, { PGHOST: server.directory, PGPORT: "5432", PGUSER: "postgres", PGDATABASE: "postgres" });
     at_end(() => run("pg_ctl", "-s", "-D", server.data, "-m", "immediate", "stop"));
     await server.again();
