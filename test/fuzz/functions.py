@@ -84,9 +84,9 @@ def read_functions(db):
             EXISTS (SELECT FROM pg_type t WHERE t.oid = p.prorettype AND t.typtype = 'c')
         FROM pg_proc p WHERE p.pronamespace = 'coord'::regnamespace AND p.prorettype <> 'trigger'::regtype
         ORDER BY 2""")
-    comments = {}
-    for name, signature, kind, n, defaults, names, types, returns_set, comment, columns in db.fetchall():
-        comments[name] = comment or ""
+    rows = db.fetchall()
+    comments = {row[0]: row[8] or "" for row in rows}
+    for name, signature, kind, n, defaults, names, types, returns_set, _, columns in rows:
         arguments = [Argument(names[i], types[i], i >= n - defaults) for i in range(n)]
         errors = comments[name].partition("\nErrors: ")[2]
         states = set(re.findall(r"\b[0-9A-Z]{5}\b", errors)) - set(re.findall(r"\b[A-Z]{5}\b", errors))

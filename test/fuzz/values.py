@@ -26,6 +26,9 @@ WORDS = {
     "unique_key": ["u1", "u2", "u3"],
     "type": ["t1", "t2", "worker"],
     "after": ["a", "q1", "r2"],
+    "schedule": ["0 3 29 2 *", "0 3 * *"],
+    "sweep_schedule": ["0 3 29 2 *"],
+    "purge_schedule": ["0 3 29 2 *"],
 }
 
 ODD_TEXTS = [
