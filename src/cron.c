@@ -226,8 +226,10 @@ check_role(void)
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);
 	if (!can_login)
-		coord_error_pg_cron_right(psprintf("It runs jobs as the role that schedules them, and role \"%s\" may not log in.", role),
-								  psprintf("Run: ALTER ROLE %s LOGIN, or schedule as another role.", quote_identifier(role)));
+		coord_error_pg_cron_right(psprintf("It runs jobs as the role that schedules them, and role \"%s\" may not log in.",
+										   role),
+								  psprintf("Run: ALTER ROLE %s LOGIN, or schedule as another role.",
+										   quote_identifier(role)));
 	if (!coord_may_connect(MyDatabaseId, GetUserId()))
 		coord_error_pg_cron_right(psprintf("It runs jobs as the role that schedules them, and role \"%s\" has no CONNECT on "
 										   "database \"%s\".", role, database),

@@ -72,7 +72,8 @@ coord_cron_database(void)
 	{
 		if (is_installed())
 			coord_error_no_pg_cron("It is not in shared_preload_libraries.", psprintf("A%s", steps + 1));
-		coord_error_no_pg_cron("It is not in shared_preload_libraries, nor installed.", psprintf("Install pg_cron 1.4 or newer, %s", steps));
+		coord_error_no_pg_cron("It is not in shared_preload_libraries, nor installed.",
+							   psprintf("Install pg_cron 1.4 or newer, %s", steps));
 	}
 	return GetConfigOption("cron.database_name", false, false);
 }
@@ -145,8 +146,10 @@ check_extension(void)
 										"jobs (cron.database_name).", database),
 							   "Run CREATE EXTENSION pg_cron in that database, as a superuser.");
 	if (!coord_may_use_schema(schema, GetUserId()))
-		coord_error_pg_cron_right(psprintf("Role \"%s\" has no USAGE on its schema cron, in database \"%s\".", role, database),
-								  psprintf("Run in that database: GRANT USAGE ON SCHEMA cron TO %s", quote_identifier(role)));
+		coord_error_pg_cron_right(psprintf("Role \"%s\" has no USAGE on its schema cron, in database \"%s\".",
+										   role, database),
+								  psprintf("Run in that database: GRANT USAGE ON SCHEMA cron TO %s",
+										   quote_identifier(role)));
 }
 
 /* Error unless the function is pg_cron's and the current user may call it. */
