@@ -11,6 +11,7 @@ figure is the median's ratio, of the large one to the small.
 """
 
 import argparse
+import io
 import os
 import statistics
 import time
@@ -27,7 +28,7 @@ CALLS = {
     "coord.queue": "SELECT * FROM coord.queue",
     "coord.queue, one": "SELECT * FROM coord.queue WHERE name = 'queue 1'",
     "queue_stats, of a minute": "SELECT * FROM coord.queue_stats(since => clock_timestamp() - interval '1 min')",
-    #"dashboard": "SELECT coord.dashboard()",
+    "dashboard": "SELECT coord.dashboard()",
     "blocked_by": "SELECT coord.blocked_by(%(waiting)s)",
     "history": "SELECT * FROM coord.history(%(finished)s)",
     "coord.task, by id": "SELECT * FROM coord.task WHERE id = %(finished)s",
@@ -56,11 +57,14 @@ def finish(db, number, relation, state, more):
 
 
 def send(db, number):
+    """By COPY, as a restore does, of which the worker is told."""
     for first in range(1, number + 1, CHUNK):
-        run(db, """INSERT INTO coord.event_inbox (id, type, severity, channel, payload, created_at)
-            SELECT coord.new_id(), 'bench', 'info', CASE WHEN n %% 2 = 0 THEN 'bench' ELSE 'other ' || n %% 100 END,
-                jsonb_build_object('n', n), clock_timestamp() FROM generate_series(%s, %s) n""", first, min(first + CHUNK - 1, number))
-        run(db, "SELECT FROM coord.event_send('bench', channel => 'bench')")    # tells the worker
+        events = io.BytesIO()
+        with db.cursor() as cursor:
+            cursor.copy_expert(f"""COPY (SELECT coord.new_id(), 'bench', 'info', CASE WHEN n % 2 = 0 THEN 'bench' ELSE 'other ' || n % 100 END,
+                jsonb_build_object('n', n), clock_timestamp() FROM generate_series({first}, {min(first + CHUNK - 1, number)}) n) TO STDOUT""", events)
+            events.seek(0)
+            cursor.copy_expert("COPY coord.event_inbox (id, type, severity, channel, payload, created_at) FROM STDIN", events)
         wait_for(lambda: value(db, "SELECT NOT EXISTS (SELECT FROM coord.event_inbox)"), "delivery", 600)
 
 

@@ -320,7 +320,7 @@ BEGIN
 END
 $$;
 
--- Who could see is given what shows more.
+-- Who could see is given what shows more, and who could create tasks, what creates them again.
 DO $$
 DECLARE
 	role name;
@@ -332,6 +332,15 @@ BEGIN
 	LOOP
 		EXECUTE format('GRANT EXECUTE ON FUNCTION coord.count_tasks(text), coord.queue_stats(text, timestamptz), '
 			'coord.blocked_by(uuid), coord.history(uuid) TO %I', role);
+	END LOOP;
+	FOR role IN
+		SELECT DISTINCT pg_get_userbyid(a.grantee)
+		FROM pg_proc p, aclexplode(p.proacl) a
+		WHERE p.oid = 'coord.task_create(text, jsonb, text, integer, timestamptz, integer, text, uuid[], text, uuid)'::regprocedure
+			AND a.grantee NOT IN (0, p.proowner)
+	LOOP
+		EXECUTE format('GRANT EXECUTE ON FUNCTION coord.task_schedule(text, text, text, jsonb, text, integer, integer, text, boolean), '
+			'coord.task_unschedule(text) TO %I', role);
 	END LOOP;
 END
 $$;

@@ -108,7 +108,7 @@ coord_queue_list(PG_FUNCTION_ARGS)
 	};
 	StoreScope	scope;
 
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);	/* see store_as_expected() */
 	store_open(&scope);
 	filter.reader = store_caller();
 	store_queue_list(fcinfo, &filter);

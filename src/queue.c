@@ -53,7 +53,7 @@ coord_queue_set(PG_FUNCTION_ARGS)
 	store_queue_update(queue);
 	if (!PG_ARGISNULL(6))
 		store_slots_resize(queue);
-	PG_RETURN_DATUM(store_close_with(&scope, store_queue_result(name)));
+	PG_RETURN_DATUM(store_as_expected(fcinfo, store_close_with(&scope, store_queue_result(name))));
 }
 
 /* queue_pause(name) */
@@ -121,5 +121,5 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	queue = queue_to_change(name, false);
 	queue->paused = paused;
 	store_queue_update(queue);
-	PG_RETURN_DATUM(store_close_with(&scope, store_queue_result(name)));
+	PG_RETURN_DATUM(store_as_expected(fcinfo, store_close_with(&scope, store_queue_result(name))));
 }

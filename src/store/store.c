@@ -27,6 +27,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
+#include "utils/typcache.h"
 
 #include "store/rows.h"
 #include "store/store.h"
@@ -489,6 +490,33 @@ store_close_with(StoreScope *scope, Datum row)
 
 	store_close(scope);
 	return kept;
+}
+
+/*
+ * A row as the calling statement expects it: it may have been planned before an update of
+ * the extension added columns at the end of the row's type.
+ */
+Datum
+store_as_expected(FunctionCallInfo fcinfo, Datum row)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	HeapTupleHeader header = DatumGetHeapTupleHeader(row);
+	TupleDesc	desc;
+	TupleDesc	expected;
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header), .t_data = header};
+	Datum	   *values;
+	bool	   *nulls;
+
+	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) || rsinfo->expectedDesc == NULL)
+		return row;
+	desc = lookup_rowtype_tupdesc_copy(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+	if (rsinfo->expectedDesc->natts >= desc->natts)
+		return row;
+	expected = BlessTupleDesc(CreateTupleDescCopy(rsinfo->expectedDesc));
+	values = palloc(sizeof(Datum) * desc->natts);
+	nulls = palloc(sizeof(bool) * desc->natts);
+	heap_deform_tuple(&tuple, desc, values, nulls);
+	return HeapTupleGetDatum(heap_form_tuple(expected, values, nulls));
 }
 
 /* Add a row, a composite datum, to a SETOF result. */

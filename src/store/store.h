@@ -106,6 +106,7 @@ extern ArrayType *store_int8_array(void);
 /* handing rows of a user's relation to the caller */
 extern Datum store_result(void);
 extern Datum store_close_with(StoreScope *scope, Datum row);
+extern Datum store_as_expected(FunctionCallInfo fcinfo, Datum row);
 extern void store_add_result(FunctionCallInfo fcinfo, Datum row);
 extern void store_results(FunctionCallInfo fcinfo);
 

@@ -73,6 +73,7 @@ my ($callers, $complaints) = start_callers('update', 4, q{
 	INSERT INTO done SELECT c.id FROM mine, coord.task_complete(mine.id, mine.fencing_token) c;
 	SELECT l.id FROM coord.agent a, coord.lease_acquire('lease ' || :caller || ' ' || random(), a.id, '100 ms') l WHERE a.name = 'busy';
 	SELECT name, max_claimed FROM coord.queue_set('queue ' || :caller, lease_ttl => '1 min');
+	SELECT name, max_claimed FROM coord.queue_list('queue ' || :caller);
 	SELECT type FROM coord.event_send('said', channel => 'upgrade');
 	SELECT count(*) FROM coord.event_list(channel => 'upgrade', max_events => 10);
 	});
