@@ -10,8 +10,9 @@ The server is that of libpq's variables; the page gets a database of its own, or
 A block ```sql is pasted into a psql, which stays open for the whole page or section; in
 ```sql NAME it is another one, of that name.  A block ```sh is run by bash.  A block without
 a language that follows is the answer: without one there must be no error.  ```sql repeat is
-repeated until it answers what the page shows, as the page tells its reader to do.  Blocks of
-other languages are not run.
+repeated until it answers what the page shows, as the page tells its reader to do; ```sql waits
+is left to wait while the page goes on, and has answered before the next one of its session, or
+by the end.  Blocks of other languages are not run.
 
 Ids, long numbers (tokens, positions), times, process ids and the width of columns differ from
 run to run.  They are compared as names that are given in order of appearance, so what was the
@@ -39,43 +40,6 @@ VARYING = re.compile(
 ERROR = re.compile(r"^(?:psql: error|ERROR|FATAL|PANIC|invalid command)", re.M)
 
 
-class Block:
-    """One that is run: its language and words, its text, and where its answer is in the page."""
-
-    def __init__(self, line, info, text, section):
-        words = info.split()
-        self.line, self.text, self.section = line, text, section
-        self.language = words[0]
-        self.repeat = "repeat" in words[1:]
-        self.session = " ".join(word for word in words[1:] if word != "repeat")
-        self.answer = None              # (first line, end) of the lines between its fences
-
-
-def parse(lines):
-    """The blocks of a page that are run."""
-    blocks, section, opened, last = [], 0, None, None
-    for n, line in enumerate(lines):
-        fence = FENCE.match(line)
-        if opened is not None:
-            if line != "```":
-                continue
-            info, start = opened
-            if info.split()[:1] in (["sql"], ["sh"]):
-                last = Block(start, info, "\n".join(lines[start:n]) + "\n", section)
-                blocks.append(last)
-            else:
-                if info == "" and last is not None:
-                    last.answer = (start, n)
-                last = None
-            opened = None
-        elif fence:
-            opened = (fence.group(1).strip(), n + 1)
-        elif line.strip():
-            last = None
-            section += line.startswith("## ")
-    return blocks
-
-
 class Names:
     """What varies, by the names that it gets in order of appearance."""
 
@@ -94,6 +58,47 @@ class Names:
         return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
+class Block:
+    """One that is run: its language and words, its text, and where its answer is in the page."""
+
+    def __init__(self, line, info, text, section):
+        words = info.split()
+        self.line, self.text, self.section = line, text, section
+        self.language = words[0]
+        self.repeat, self.waits = "repeat" in words[1:], "waits" in words[1:]
+        self.session = " ".join(word for word in words[1:] if word not in ("repeat", "waits"))
+        self.answer = self.page = None  # (first line, end) of the lines between its fences, and their text
+        self.said = ""
+
+    def says(self, text):
+        return Names().normalise(self.said) == Names().normalise(text or "")
+
+
+def parse(lines):
+    """The blocks of a page that are run."""
+    blocks, section, opened, last = [], 0, None, None
+    for n, line in enumerate(lines):
+        fence = FENCE.match(line)
+        if opened is not None:
+            if line != "```":
+                continue
+            info, start = opened
+            if info.split()[:1] in (["sql"], ["sh"]):
+                last = Block(start, info, "\n".join(lines[start:n]) + "\n", section)
+                blocks.append(last)
+            else:
+                if info == "" and last is not None:
+                    last.answer, last.page = (start, n), "\n".join(lines[start:n])
+                last = None
+            opened = None
+        elif fence:
+            opened = (fence.group(1).strip(), n + 1)
+        elif line.strip():
+            last = None
+            section += line.startswith("## ")
+    return blocks
+
+
 class Psql:
     """A psql that blocks are pasted into."""
 
@@ -102,17 +107,19 @@ class Psql:
             ["psql", "-X", "-d", database], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.count = 0
 
-    def run(self, text):
-        """What it answers; it may end by that."""
+    def send(self, text):
         self.count += 1
-        end = f"-- end of block {self.count} --\n".encode()
+        self.end = f"-- end of block {self.count} --\n".encode()
         try:
-            self.process.stdin.write(text.encode() + b"\\echo " + end)
+            self.process.stdin.write(text.encode() + b"\\echo " + self.end)
             self.process.stdin.flush()
         except BrokenPipeError:
             pass
+
+    def receive(self):
+        """What it answers to what was sent; it may end by that."""
         answer, give_up = b"", time.monotonic() + TIMEOUT
-        while not answer.endswith(end):
+        while not answer.endswith(self.end):
             if not select.select([self.process.stdout], [], [], max(0, give_up - time.monotonic()))[0]:
                 self.process.kill()
                 return answer.decode() + "\nERROR: no answer in time\n"
@@ -121,7 +128,7 @@ class Psql:
                 self.process.wait(TIMEOUT)
                 break
             answer += more
-        return answer.decode().removesuffix(end.decode())
+        return answer.decode().removesuffix(self.end.decode())
 
     def ended(self):
         return self.process.poll() is not None
@@ -155,6 +162,7 @@ class Room:
 
     def __init__(self, sections):
         self.sections, self.section, self.database, self.sessions = sections, None, None, {}
+        self.waiting = {}               # by session, the block that has not answered yet
 
     def enter(self, section):
         """A new database at the begin, and for each section if so wished."""
@@ -168,35 +176,55 @@ class Room:
             wait_until(lambda: psql_once(self.database, "SELECT pid IS NOT NULL FROM coord.worker") == "t", "no worker")
 
     def leave(self):
-        for session in self.sessions.values():
+        for name, session in self.sessions.items():
+            self.has_answered(name)
             session.close()
         self.sessions = {}
         if self.database is not None:
             psql_once("postgres", f"DROP DATABASE {self.database} WITH (FORCE)")
             self.database = None
 
+    def has_answered(self, name):
+        if name in self.waiting:
+            self.waiting.pop(name).said = self.sessions[name].receive()
+
     def run(self, block):
+        """Fills in what the block said, or will say in due time."""
         self.enter(block.section)
         if block.language == "sh":
-            return subprocess.run(["bash", "-c", block.text], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT,
-                                  env={**os.environ, "PGDATABASE": self.database}).stdout
+            block.said = subprocess.run(["bash", "-c", block.text], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT,
+                                        env={**os.environ, "PGDATABASE": self.database}).stdout
+            return
+        self.has_answered(block.session)
         session = self.sessions.get(block.session)
         if session is None or session.ended():
             session = self.sessions[block.session] = Psql(self.database)
-        return session.run(block.text)
+        session.send(block.text)
+        self.waiting[block.session] = block
+        if not block.waits:
+            self.has_answered(block.session)
+
+    def run_page(self, blocks):
+        try:
+            for block in blocks:
+                give_up = time.monotonic() + TIMEOUT
+                self.run(block)
+                while block.repeat and not block.says(block.page) and time.monotonic() < give_up:
+                    time.sleep(0.05)
+                    self.run(block)
+        finally:
+            self.leave()
 
 
-def run(room, block, page, shown, given):
-    """Runs a block; what it answered, and whether that is what the page shows."""
-    give_up = time.monotonic() + TIMEOUT
-    answer = room.run(block)
-    if block.answer is None:
-        return answer, "no error", given.normalise(answer) if ERROR.search(answer) else "no error"
-    while block.repeat and Names().normalise(answer) != Names().normalise(page) and time.monotonic() < give_up:
-        time.sleep(0.05)
-        answer = room.run(block)
-    return answer, shown.normalise(page), given.normalise(answer)
+def compare(blocks):
+    """For each block what the page shows and what was answered, as far as it is to be the same."""
+    page, said = Names(), Names()
+    for block in blocks:
+        if block.page is None:
+            yield "no error", block.said if ERROR.search(block.said) else "no error"
+        else:
+            yield page.normalise(block.page), said.normalise(block.said)
 
 
 def main():
@@ -208,26 +236,19 @@ def main():
     with open(options.page, encoding="utf-8") as file:
         lines = file.read().split("\n")
     blocks = parse(lines)
-    room, shown, given = Room(options.sections), Names(), Names()
-    answers = []
-    try:
-        for block in blocks:
-            page = "\n".join(lines[slice(*block.answer)]) if block.answer else ""
-            answer, wanted, got = run(room, block, page, shown, given)
-            if options.write:
-                answers.append((block, answer if got != wanted else None))
-                if block.answer is None and got != wanted:
-                    print(f"{options.page}, line {block.line}: {got}", file=sys.stderr)
-            else:
-                print(json.dumps({"line": block.line, "page": wanted, "answer": got}), flush=True)
-    finally:
-        room.leave()
-    for block, answer in reversed(answers):
-        if block.answer and answer is not None:
-            text = "\n".join(line.rstrip() for line in answer.splitlines()).strip("\n")
+    Room(options.sections).run_page(blocks)
+    differences = list(compare(blocks))
+    if not options.write:
+        for block, (page, answer) in zip(blocks, differences):
+            print(json.dumps({"line": block.line, "page": page, "answer": answer}))
+        return
+    for block, (page, answer) in reversed(list(zip(blocks, differences))):
+        if block.page is None and page != answer:
+            print(f"{options.page}, line {block.line}: {answer}", file=sys.stderr)
+        elif page != answer:
+            text = "\n".join(line.rstrip() for line in block.said.splitlines()).strip("\n")
             lines[slice(*block.answer)] = text.split("\n") if text else []
-    if options.write:
-        sys.stdout.write("\n".join(lines))
+    sys.stdout.write("\n".join(lines))
 
 
 if __name__ == "__main__":
