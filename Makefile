@@ -157,6 +157,14 @@ fuzz:
 	@test/harness/with-cluster -o max_prepared_transactions=10 -o log_statement=none -o "log_line_prefix=%m [%p] %b %d %e " -- \
 		/usr/bin/python3 test/fuzz/sqlsmith.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
+# What docs/reference.md and the pages that are run show, made anew; the tests compare them.
+docs:
+	@test/harness/with-cluster -- test/docs/reference.py >docs/reference.md.new && mv docs/reference.md.new docs/reference.md
+	@for page in tutorial 'recipes --sections' 'operators --sections'; do \
+		set -- $$page; page=docs/$$1.md; shift; \
+		test/harness/with-cluster -- test/docs/run_page.py "$$@" --write $$page >$$page.new && mv $$page.new $$page || exit 1; \
+	done
+
 test:
 	@test/harness/run-suites
 
@@ -204,10 +212,12 @@ help:
 	@echo '                     and test-valgrind (SUITES="regress tap:018": those; for others see test/harness/on-server)'
 	@echo 'make matrix          all suites on each supported version of PostgreSQL, in chroots with the Debian that has it,'
 	@echo '                     which the first run makes; as root (VERSIONS="17 18" SUITES="regress tap:018": those)'
+	@echo 'make docs            docs/reference.md from the comments in the catalog; the answers in the tutorial and'
+	@echo '                     other pages that the tests run'
 	@echo 'make lint            static analysis: cppcheck, gcc -fanalyzer, clang-tidy (FILES="src/lease.c": of those)'
 	@echo 'make clean           remove what was built'
 
 .PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-large bench-report bench-deadlines
 .PHONY: torture torture-queue torture-events torture-mutants fuzz fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients test-patroni help
-.PHONY: test-assert test-asan test-valgrind matrix lint
+.PHONY: test-assert test-asan test-valgrind matrix lint docs
