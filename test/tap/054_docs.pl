@@ -15,7 +15,7 @@ my $node = CoordCluster::new_node('docs');
 $node->start;
 
 # Each page, and whether its sections are for themselves.
-for ([ 'tutorial' ], [ 'recipes', '--sections' ])
+for ([ 'tutorial' ], [ 'recipes', '--sections' ], [ 'operators', '--sections' ])
 {
 	my ($page, @options) = @$_;
 	my ($out, $err) = ('', '');
