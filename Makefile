@@ -184,6 +184,13 @@ test-assert test-asan test-valgrind:
 matrix:
 	@test/harness/matrix $(if $(VERSIONS),-v "$(VERSIONS)") $(SUITES)
 
+# The packages of debian/, in test/output-deb (see test/harness/deb).
+deb:
+	@test/harness/deb build
+
+test-deb:
+	@test/harness/deb test $(POSTGRESQL)
+
 lint:
 	@test/harness/lint $(FILES)
 
@@ -214,10 +221,13 @@ help:
 	@echo '                     which the first run makes; as root (VERSIONS="17 18" SUITES="regress tap:018": those)'
 	@echo 'make docs            docs/reference.md from the comments in the catalog; the answers in the tutorial and'
 	@echo '                     other pages that the tests run'
+	@echo 'make deb             Debian packages, in test/output-deb'
+	@echo 'make test-deb        builds them in a new chroot, and installs and tests them in another one; as root'
+	@echo '                     (POSTGRESQL=17: with the Debian that has that PostgreSQL)'
 	@echo 'make lint            static analysis: cppcheck, gcc -fanalyzer, clang-tidy (FILES="src/lease.c": of those)'
 	@echo 'make clean           remove what was built'
 
 .PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-large bench-report bench-deadlines
 .PHONY: torture torture-queue torture-events torture-mutants fuzz fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients test-patroni help
-.PHONY: test-assert test-asan test-valgrind matrix lint docs
+.PHONY: test-assert test-asan test-valgrind matrix lint docs deb test-deb

@@ -45,6 +45,7 @@ my $meta = decode_json(slurp_file("$repo/META.json"));
 is($meta->{version}, "$version.0", 'META.json has that version');
 is($meta->{provides}{coord}{version}, "$version.0", 'and so has the extension in it');
 is($meta->{provides}{coord}{file}, "sql/coord--$version.sql", 'with its file');
+like(slurp_file("$repo/debian/changelog"), qr/^postgresql-coord \(\Q$version\E\.\d+-/, 'and so has the Debian package');
 my @missing = grep { !-f "$repo/$_" } map { @$_{qw(file docfile)} } values %{ $meta->{provides} };
 is("@missing", '', 'which are there');
 my @wanted = grep { !defined $meta->{$_} } qw(name version abstract maintainer license provides meta-spec);
