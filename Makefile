@@ -41,7 +41,7 @@ endif
 
 # The MCP bridge.  PGXS makes either a module or a program, hence rules of our own.
 BIN_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/bin/*.c)))
-EXTRA_CLEAN += $(BIN_OBJS) $(BIN_OBJS:.o=.d) coord-mcp
+EXTRA_CLEAN += $(BIN_OBJS) $(BIN_OBJS:.o=.d) coord-mcp coord-*.zip
 
 .DEFAULT_GOAL := all
 comma := ,
@@ -184,6 +184,11 @@ test-assert test-asan test-valgrind:
 matrix:
 	@test/harness/matrix $(if $(VERSIONS),-v "$(VERSIONS)") $(SUITES)
 
+# What PGXN takes: all that is committed, and named after the version in META.json.
+dist:
+	@version=$$(sed -n 's/^  "version": "\(.*\)",$$/\1/p' META.json); \
+		git archive --format=zip --prefix=coord-$$version/ -o coord-$$version.zip HEAD && echo coord-$$version.zip
+
 # The packages of debian/, in test/output-deb (see test/harness/deb).
 deb:
 	@test/harness/deb build
@@ -221,6 +226,7 @@ help:
 	@echo '                     which the first run makes; as root (VERSIONS="17 18" SUITES="regress tap:018": those)'
 	@echo 'make docs            docs/reference.md from the comments in the catalog; the answers in the tutorial and'
 	@echo '                     other pages that the tests run'
+	@echo 'make dist            the archive for PGXN: coord-VERSION.zip'
 	@echo 'make deb             Debian packages, in test/output-deb'
 	@echo 'make test-deb        builds them in a new chroot, and installs and tests them in another one; as root'
 	@echo '                     (POSTGRESQL=17: with the Debian that has that PostgreSQL)'
@@ -230,4 +236,4 @@ help:
 .PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-large bench-report bench-deadlines
 .PHONY: torture torture-queue torture-events torture-mutants fuzz fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients test-patroni help
-.PHONY: test-assert test-asan test-valgrind matrix lint docs deb test-deb
+.PHONY: test-assert test-asan test-valgrind matrix lint docs dist deb test-deb
