@@ -55,4 +55,5 @@ use_host_network()
 }
 
 # With an environment of its own: this machine's is for another system.
+# shellcheck disable=SC2034  # used by the scripts that read this file
 chroot_environment=(env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8)
