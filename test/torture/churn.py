@@ -34,6 +34,7 @@ import common
 import history as histories
 import objects
 from client import KEYS, QUEUES, Client
+from clocks import SteppedClock, TrueClock
 from cluster import Cluster, with_small_disk
 from common import AGENT_ENDS_AT, connect_at_last, rows
 from nemesis import KILLERS
@@ -284,7 +285,8 @@ class Run:
             happened["looks"] = check_watch(self.directory, self.killer.spans, violations)
         tasks = check_database(history, self, violations, happened)
         spans = [(since - 1, until + 2) for since, until in self.killer.spans + self.killer.stalls]
-        of_objects = objects.Objects(history, spans, self.clock_is_true)
+        clock = TrueClock() if self.clock_is_true else SteppedClock(self.killer.steps)
+        of_objects = objects.Objects(history, spans, clock)
         of_objects.end(tasks, time.time())
         objects.check(of_objects, violations, happened)
         common.check_log(violations, common.is_full if self.kind == "disk" else lambda line: False)

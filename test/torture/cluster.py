@@ -10,6 +10,8 @@ import glob
 import os
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 
 import psycopg2
@@ -33,24 +35,35 @@ max_wal_size = 16MB
 """
 PR_SET_CHILD_SUBREAPER = 36
 DISK_SIZE = "160m"
-CLOCK = "/usr/lib/*/faketime/libfaketimeMT.so.1"
+CLOCK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "clock.c")
 
 
 def lacks(kind):
     """Why a kind of cluster cannot be had here, or None."""
     if kind == "clock":
-        if not glob.glob(CLOCK):
-            return "libfaketime is not installed"
-        # a server with a sanitiser is not to be loaded after another library
-        tried = subprocess.run(["postgres", "--version"], env=os.environ | {"LD_PRELOAD": glob.glob(CLOCK)[0]},
-                               capture_output=True, text=True)
+        with tempfile.TemporaryDirectory() as directory:
+            try:
+                preload = make_clock(directory)
+            except (OSError, subprocess.CalledProcessError) as error:
+                return f"no compiler: {error}"
+            # a server with a sanitiser is not to be loaded after another library
+            tried = subprocess.run(["postgres", "--version"], env=os.environ | {"LD_PRELOAD": preload},
+                                   capture_output=True, text=True)
         if tried.returncode:
-            return f"libfaketime does not go with this server: {tried.stderr.strip()}"
+            return f"no clock of our own with this server: {tried.stderr.strip()}"
     if kind == "disk":
         tried = subprocess.run(with_small_disk("/mnt", "true"), capture_output=True, text=True)
         if tried.returncode:
             return f"no file system of our own: {tried.stderr.strip()}"
     return None
+
+
+def make_clock(directory):
+    """The library that gives a server the clock of clock.c; its path."""
+    library = f"{directory}/clock.so"
+    subprocess.run([os.environ.get("CC", "cc"), "-O1", "-shared", "-fPIC", "-o", library, CLOCK], check=True,
+                   capture_output=True)
+    return library
 
 
 def with_small_disk(place, *command):
@@ -146,8 +159,7 @@ class Cluster:
         self.clock_file = f"{directory}/clock"
         if kind == "clock":
             self.set_clock(0)
-            environment |= {"LD_PRELOAD": glob.glob(CLOCK)[0], "FAKETIME_TIMESTAMP_FILE": self.clock_file,
-                            "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+            environment |= {"LD_PRELOAD": make_clock(directory), "TORTURE_CLOCK": self.clock_file}
         self.disk = os.environ["TORTURE_DISK"] if kind == "disk" else None
         names = ("a", "b") if kind == "failover" else ("a",)
         self.servers = [Server(f"{self.disk or directory}/{name}", f"{logs}/server-{name}.log", environment)
@@ -177,10 +189,10 @@ class Cluster:
     # A clock of its own
 
     def set_clock(self, seconds):
-        """Steps it, to so many seconds from the true time."""
-        with open(f"{self.clock_file}.new", "w") as file:
-            file.write(f"{seconds:+.3f}\n")
-        os.rename(f"{self.clock_file}.new", self.clock_file)
+        """Steps it, to so many seconds from the true time, for all its processes at once."""
+        file = os.open(self.clock_file, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.pwrite(file, round(seconds * 1e6).to_bytes(8, sys.byteorder, signed=True), 0)
+        os.close(file)
 
     # A disk of its own
 

@@ -17,8 +17,8 @@ before "until"; whoever is told that he does not needs his answer not to be befo
 A lease that nobody ends stays in the state, however long it is over.
 
 A transaction keeps the row that it has written, or asserted, until it ends: "over" is not
-before COMMIT was sent.  Where clocks are stepped, "over" is always and "until" is never:
-what remains are tokens, attempts, and what follows from an answer without a clock.
+before COMMIT was sent.  Where the clock is stepped, all this is in true time: "over" is when the
+clock may first have come to what was said, and "until" is never.
 """
 
 from typing import NamedTuple, Optional

@@ -186,18 +186,24 @@ class ClockKiller(Killer):
 
     DECK = {"step_clock": 8, "kill_client": 2, "cut_connection": 2, "crash_backend": 1, "crash_worker": 1,
             "restart_server": 1}
-    furthest = 0
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.steps = []                 # begun, done, how far from the true time
 
     def step_clock(self):
-        seconds = self.random.choice((1, -1)) * self.random.choice((0.1, 1, 10, 3600)) * self.random.random()
-        self.furthest = max(self.furthest, seconds)
-        self.cluster.set_clock(seconds)
+        self.step_to(self.random.choice((1, -1)) * self.random.choice((0.1, 1, 10, 3600)) * self.random.random())
         return True
+
+    def step_to(self, seconds):
+        begun = time.time()
+        self.cluster.set_clock(seconds)
+        self.steps.append((begun, time.time(), seconds))
 
     def end(self):
         """All that was granted while it was fast has run out."""
         super().end()
-        self.cluster.set_clock(self.furthest + 10)
+        self.step_to(max([0, *(seconds for _, _, seconds in self.steps)]) + 10)
 
 
 class FailoverKiller(Killer):

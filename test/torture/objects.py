@@ -10,18 +10,18 @@ from collections import defaultdict
 
 import linear
 import models
+from clocks import TrueClock
 from history import ENDS_CLAIM, INFINITY
 from linear import Call
 
 GONE_AFTER = 10         # seconds after which nothing is left of a call without an answer, but its effect
-OUT_OF_SIGHT = -INFINITY, INFINITY
 
 
 class Objects:
     """The calls on each lease's key, and on each task.  "disturbed" are spans of time in
-    which rows may have been locked by who was held up; "clock" is whether it can be believed."""
+    which rows may have been locked by who was held up; "clock" is the server's."""
 
-    def __init__(self, history, disturbed=(), clock=True):
+    def __init__(self, history, disturbed=(), clock=TrueClock()):
         self.history, self.clock = history, clock
         self.disturbed = list(disturbed)
         self.keys, self.tasks = defaultdict(list), defaultdict(list)
@@ -51,13 +51,15 @@ class Objects:
         end = self.history.gone(call) if optional else call.done
         calls.append(Call(op, call.at, end, optional, {
             "agent": call.agent, "lease": None, "token": None, "claim": False, "said": call,
-            "answered": min(call.answered, end), "kept": call.kept if self.clock else 0, **args}))
+            "answered": min(call.answered, end), "kept": call.kept, **args}))
 
     def bounds(self, call, until, agent_until=INFINITY):
-        """The earliest and the latest end of what was said to last until then."""
-        if not self.clock:
-            return OUT_OF_SIGHT
-        return self.history.cut(call.agent, call.at, min(until, agent_until)), until
+        """The earliest and the latest end of what was said to last until then, in true time."""
+        if self.clock.is_true:
+            return self.history.cut(call.agent, call.at, min(until, agent_until)), until
+        if call.outcome == "unknown":
+            return -INFINITY, INFINITY
+        return self.history.cut(call.agent, call.at, min(self.clock.reached(until, call.at), agent_until)), INFINITY
 
     def occupy(self, key, call):
         self.busy[key].append((call.at, min(call.done, call.at + GONE_AFTER), call))
@@ -71,16 +73,16 @@ class Objects:
             of_claim = result["task"] is not None
             over, until = self.bounds(call, result["until"], call.at if of_claim else INFINITY)
             self.add(self.keys[key], "granted", call, lease=result["lease"], token=result["token"],
-                     since=self.reading(result["since"], INFINITY), at=self.reading(result["at"], call.at), over=over,
-                     until=until, longest=self.auto.get(result["lease"], until), claim=of_claim,
-                     agent_until=call.at if self.clock else -INFINITY)
+                     since=self.reading(result["since"], call.answered), at=self.reading(result["at"], call.at),
+                     over=over, until=until, longest=self.auto.get(result["lease"], until), claim=of_claim,
+                     agent_until=call.at)
         elif call.outcome == "ok":
             self.add(self.keys[key], "not granted", call, busy=False)
         elif call.outcome == "unknown":
             self.keys[key].append(self.perhaps_granted(call, call.asked["ttl"]))
 
     def reading(self, clock, otherwise):
-        return clock if self.clock else otherwise
+        return clock if self.clock.is_true else otherwise
 
     def perhaps_granted(self, call, ttl):
         over = self.bounds(call, call.at + (ttl or 0))[0]
@@ -128,16 +130,19 @@ class Objects:
                 self.occupy(claim["key"], call)
             if not call.may_have_happened():
                 continue
-            agent_until = claim["agent_until"] or INFINITY
+            agent_until = self.agent_end(claim)
             over, until = self.bounds(call, claim["until"], agent_until)
-            args = {"token": claim["token"], "since": self.reading(claim["since"], INFINITY), "over": over,
+            args = {"token": claim["token"], "since": self.reading(claim["since"], call.answered), "over": over,
                     "until": until}
             self.add(self.tasks[claim["task"]], "claimed", call, attempts=claim["attempts"],
                      max_attempts=claim["max_attempts"], hidden=0, given_back=False, **args)
             if claim["lease"]:
                 self.add(self.keys[claim["key"]], "granted", call, lease=claim["lease"], claim=True, longest=until,
-                         at=self.reading(claim["since"], call.at),
-                         agent_until=self.reading(agent_until, -INFINITY), **args)
+                         at=self.reading(claim["since"], call.at), agent_until=agent_until, **args)
+
+    def agent_end(self, claim):
+        """Until when its agent lasts at least; with a stepped clock a heartbeat may move that back."""
+        return self.reading(claim.get("agent_until") or INFINITY, -INFINITY)
 
     def of_claim(self, call, op, unknown=None, **args):
         """A call that names a claim by its token."""
@@ -165,7 +170,7 @@ class Objects:
         claim = self.claims.get((call.asked["task"], call.asked["token"]), {})
         # no instant: it had run out again when the row was read
         until = (call.result or {}).get("until") or call.at + call.asked["ttl"]
-        over, until = self.bounds(call, until, claim.get("agent_until") or INFINITY)
+        over, until = self.bounds(call, until, self.agent_end(claim))
         self.of_claim(call, "renewed", "perhaps renewed", over=over, until=until)
 
     def task_complete(self, call):
@@ -204,7 +209,8 @@ class Objects:
             last[transaction] = call
 
     def mark_busy(self):
-        """When a refusal tells nothing, since somebody may have had the row locked."""
+        """When a refusal tells nothing, since somebody may have had the row locked.  Where the clock is
+        stepped, the sweep may come to a row at any time."""
         everywhere = [(c.at, c.at + GONE_AFTER, c) for c in self.unknown_claims]
         everywhere += [(c.at, min(c.done, c.at + GONE_AFTER), c) for c in self.history.calls if c.op == "agent_retire"]
         everywhere += [(since, until, None) for since, until in self.disturbed]
@@ -212,8 +218,9 @@ class Objects:
             spans = self.busy[key] + everywhere
             for call in calls:
                 if call.op == "not granted":
-                    call.args["busy"] = any(since <= call.answered and until >= call.start and who is not call.said
-                                            for since, until, who in spans)
+                    call.args["busy"] = not self.clock.is_true or any(
+                        since <= call.answered and until >= call.start and who is not call.said
+                        for since, until, who in spans)
 
     def count_hidden(self):
         """How many claims of a task there may be that nobody was told of."""

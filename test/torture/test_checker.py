@@ -9,8 +9,11 @@ a way that cannot be explained.  Times are seconds; a call at t takes from t to 
 import random
 import unittest
 
+import history as histories
 import linear
 import models
+import objects
+from clocks import SteppedClock
 from linear import INFINITY, Call
 
 TOOK = 0.1
@@ -223,6 +226,39 @@ class Tasks(Base):
         self.right(claim(0, "a", 1), unknown, claim(2, "b", 2, attempts=2))
         self.right(claim(0, "a", 1), unknown, is_now(9, "completed", 1))
         self.wrong(claim(0, "a", 1), unknown, is_now(9, "completed", 1), claim(9.5, "b", 2, attempts=2))
+
+
+class Clocks(unittest.TestCase):
+    STEPS = [(10, 10.1, 5), (20, 20.1, -5)]     # begun, done, from the true time
+
+    def reached(self, instant, since, expected):
+        self.assertEqual(SteppedClock(self.STEPS).reached(instant, since), expected)
+
+    def test_when_it_comes_to_an_instant(self):
+        self.reached(8, 0, 8)
+        self.reached(12, 0, 10)         # at once, when it is set forward
+        self.reached(17, 0, 12)
+        self.reached(17, 13, 13)
+        self.reached(27, 0, 32)         # it is set back before
+        self.reached(12, 20.05, 20.05)  # while it is being set it may be either
+        self.reached(16, 20.2, 21)
+
+    def grants(self, at):
+        """A lease for 6 s, and one to another at some time."""
+        def acquired(n, agent, at):
+            said = {"lease": f"lease {n}", "token": n, "since": at, "at": at, "until": at + 6, "task": None}
+            return histories.Call(
+                {"at": at, "op": "lease_acquire", "connection": agent, "agent": agent,
+                 "asked": {"key": "k", "ttl": 6, "lease": None, "auto": False, "wait": 0}},
+                {"outcome": "ok", "done": at + TOOK, "result": said})
+        return histories.History([acquired(1, "a", 5), acquired(2, "b", at)])
+
+    def test_a_lease_ends_by_the_clock(self):
+        def right(at):
+            calls = objects.Objects(self.grants(at), clock=SteppedClock(self.STEPS)).keys["k"]
+            return linear.check(models.lease_step, models.FREE, calls).right
+        self.assertFalse(right(9.8))
+        self.assertTrue(right(10.2))
 
 
 class Simulated:
