@@ -78,15 +78,16 @@ next_number(const char *sequence)
 		return number;
 
 	/*
-	 * Raise the sequence, unless somebody just has.  Not to the floor but to the
+	 * Raise the sequence, unless somebody just has.  Not only to the floor but to the
 	 * present instant, which is above all that was drawn: a restore may have set
-	 * it back after numbers were drawn in this incarnation.
+	 * it back after numbers were drawn in this incarnation.  The floor is above that if
+	 * the clock was set back since, and the sequence may not go back with it.
 	 */
 	coord_lock_sequence(&tag, relid);
 	number = nextval_internal(relid, false);
 	if (number < incarnation_floor(number))
 	{
-		number = make_number(number, coord_now());
+		number = Max(make_number(number, coord_now()), incarnation_floor(number));
 		DirectFunctionCall2(setval_oid, ObjectIdGetDatum(relid), Int64GetDatum(number));
 	}
 	coord_unlock(&tag);

@@ -394,15 +394,21 @@ coord_set_due(CoordDatabase *db, CoordJob job, TimestampTz instant)
 		coord_lower(&db->claims_due_from, instant);
 }
 
-/* The same, and wake the worker if it sleeps for longer. */
+/*
+ * The same, and wake the worker if it sleeps for longer.  If the clock was set forward since
+ * it went to sleep, it sleeps although that instant is past.
+ */
 void
 coord_tell_worker(CoordDatabase *db, CoordJob job, TimestampTz instant)
 {
+	TimestampTz sleeps_until;
+
 	coord_set_due(db, job, instant);
 	pg_memory_barrier();
 	if (job == JOB_EVENTS)
 		instant = Max(instant, (TimestampTz) pg_atomic_read_u64(&db->delivers_from));
-	if (instant >= (TimestampTz) pg_atomic_read_u64(&db->sleeps_until))
+	sleeps_until = (TimestampTz) pg_atomic_read_u64(&db->sleeps_until);
+	if (instant >= sleeps_until && (sleeps_until == COORD_DUE_NOW || sleeps_until >= coord_now()))
 		return;
 	LWLockAcquire(coord_shared->lock, LW_SHARED);
 	if (db->pid != 0)
