@@ -197,7 +197,7 @@ Errors: 22004 task_id is NULL; P0002 no such task.$$;
 COMMENT ON FUNCTION coord.purge(interval) IS
 $$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.
 older_than: NULL, or drop also whatever task finished, and whatever event was sent, that long ago or longer, row by row where a partition has younger ones too.
-Returns how many: task_partitions_emptied, tasks_deleted, event_partitions_emptied, events_deleted. A partition that another transaction is using stays for the next time; so do all in a transaction block, since whoever reads would have to wait for its end. Waits for whoever is delivering or dropping just now, within lock_timeout.
+Returns how many: task_partitions_emptied, tasks_deleted, event_partitions_emptied, events_deleted. A partition that another transaction is using stays for the next time. So do, in a transaction block, those of tasks, since whoever reads would have to wait for its end, and those of events that are not past coord.event_retention. Waits for whoever is delivering or dropping just now, within lock_timeout.
 Errors: 22023 older_than is negative or infinite.$$;
 
 CREATE FUNCTION coord.task_schedule(name text, schedule text, type text, payload jsonb = '{}', queue text = 'default',

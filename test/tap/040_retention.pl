@@ -140,6 +140,46 @@ for my $role ('agent', 'monitor')
 sql(q{CREATE ROLE janitor; GRANT USAGE ON SCHEMA coord TO janitor; GRANT EXECUTE ON FUNCTION coord.purge TO janitor});
 is(sql(q{SET ROLE janitor; SELECT coord.purge('0 s') ->> 'tasks_deleted'}), 0, 'one that was granted EXECUTE may');
 
+# ---- purge() in a transaction block, where nobody else empties anything
+
+my $by_hand = CoordCluster::new_node('by_hand');
+$by_hand->append_conf('postgresql.conf', "shared_preload_libraries = ''\ncoord.task_retention = '1 s'\ncoord.event_retention = '1 s'");
+$by_hand->start;
+$by_hand->safe_psql('postgres', q{
+	CREATE EXTENSION coord;
+	SELECT coord.task_cancel((coord.task_create('t', queue => 'block')).id)});
+
+# Sends an event, and has it moved to the log, then calls purge() in a block; returns how many it has emptied.
+my $at_first = '';
+sub purge_in_block
+{
+	my $id = $by_hand->safe_psql('postgres', q{SELECT id FROM coord.event_send('t', channel => 'block')});
+
+	$at_first ||= $id;
+	$by_hand->safe_psql('postgres', q{SELECT count(*) FROM coord.event_list(channel => 'block')});
+	return split /\|/, $by_hand->safe_psql('postgres', q{
+		BEGIN;
+		SELECT (p ->> 'task_partitions_emptied')::int, (p ->> 'event_partitions_emptied')::int FROM coord.purge() p;
+		COMMIT});
+}
+
+my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+my $sealed_long_ago = q{SELECT count(*) FROM coord.task_partition WHERE sealed_at < clock_timestamp() - interval '2 s'};
+my ($tasks, $events) = (0, 0);
+while (time < $deadline && !($events && $by_hand->safe_psql('postgres', $sealed_long_ago)))
+{
+	my ($n_tasks, $n_events) = purge_in_block();
+
+	$tasks += $n_tasks;
+	$events += $n_events;
+}
+cmp_ok($events, '>', 0, 'purge() in a transaction block empties partitions of events');
+is($by_hand->safe_psql('postgres', "SELECT count(*) FROM coord.event WHERE id = '$at_first'"), '0', 'which drops the old ones');
+is($tasks . $by_hand->safe_psql('postgres', kept('block') =~ s/completed/cancelled/r), '01', 'but none of tasks, though one is over');
+is($by_hand->safe_psql('postgres', q{SELECT coord.purge() ->> 'task_partitions_emptied'}), '1', 'which goes outside of one');
+is($by_hand->safe_psql('postgres', 'SELECT count(*) FROM coord.task'), '0', 'with its task');
+$by_hand->stop;
+
 # ---- a dump
 
 sql(q{SELECT coord.queue_set('short', retention => '1 s'), coord.queue_set('minute', retention => '1 s')});
