@@ -305,6 +305,8 @@ create(TaskSpec *spec, TimestampTz now, Datum *created)
 				 coord_errargument("depends_on"),
 				 errmsg("argument \"depends_on\" has too many elements"),
 				 errdetail("It has %d; %d are allowed.", spec->depends_on.n, MAX_DEPENDENCIES)));
+	if (spec->depends_on.n > 0)
+		store_check_begin();
 	for (int i = 0; i < spec->depends_on.n; i++)
 	{
 		pg_uuid_t  *dependency = &spec->depends_on.ids[i];

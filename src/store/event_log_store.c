@@ -260,7 +260,7 @@ store_log_delete(TimestampTz before, RetentionCounts *counts)
 	for (int i = 0; i < n; i++)
 	{
 		if (last_of(used, n, used[i].number) == i && (i == n - 1 || used[i + 1].opened_at >= before))
-			counts->deleted += store_partition_delete(partitions[used[i].number].name, "created_at", before);
+			counts->deleted += store_partition_delete(partitions[used[i].number].name, "created_at", before, "true");
 	}
 }
 

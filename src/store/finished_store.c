@@ -288,6 +288,26 @@ seal(UsedPartition *partition, TimestampTz now)
 }
 
 /*
+ * What is gone counts as completed, so a cancelled task is to stay until all that wait for it
+ * have been cancelled as well.  Those of which the sweep has yet to decide that have a check.
+ */
+#define IS_AWAITED \
+	"(state = 'cancelled' AND id IN (SELECT depends_on FROM coord.dependency_check JOIN coord.task_dependency USING (task_id)))"
+
+static bool
+has_awaited(const UsedPartition *partition)
+{
+	return store_run_once(psprintf("SELECT FROM coord.%s WHERE " IS_AWAITED " LIMIT 1", partitions[partition->number]), 0, NULL) > 0;
+}
+
+/* Whether all checks of what has been cancelled by now can be seen. */
+static bool
+sees_checks(void)
+{
+	return !IsolationUsesXactSnapshot() && store_partition_is_unwritten("dependency_check");
+}
+
+/*
  * Empty a sealed partition, unless somebody is reading it; nor in a transaction block,
  * as whoever comes to read it waits until that ends.
  */
@@ -296,7 +316,7 @@ empty(const UsedPartition *partition)
 {
 	static StorePlan plan = {.sql = "DELETE FROM coord.task_partition WHERE partition = $1 AND sealed_at = $2"};
 
-	if (IsTransactionBlock() || !store_partition_truncate(partitions[partition->number]))
+	if (IsTransactionBlock() || has_awaited(partition) || !store_partition_truncate(partitions[partition->number]))
 		return false;
 	change(&plan, partition, arg_time(partition->sealed_at));
 	return true;
@@ -491,7 +511,7 @@ store_finished_keep(TimestampTz now, TimestampTz before, RetentionCounts *counts
 			seal(partition, now);
 		if (partition->sealed_at == DT_NOEND)
 			busy_until = now + PARTITION_BUSY_RETRY;
-		else if (partition->sealed_at < before || expires_at(&retentions, partition) <= now)
+		else if (expires_at(&retentions, partition) <= now || (partition->sealed_at < before && sees_checks()))
 		{
 			if (empty(partition))
 				counts->emptied++;
@@ -514,11 +534,12 @@ store_finished_delete(TimestampTz before, RetentionCounts *counts)
 {
 	UsedPartition used[PARTITIONS];
 	int			n = is_partitioned() ? used_partitions(used) : 0;
+	const char *condition = sees_checks() ? "NOT " IS_AWAITED : "state <> 'cancelled'";
 
 	for (int i = 0; i < n; i++)
 	{
 		if (used[i].sealed_at >= before)
-			counts->deleted += store_partition_delete(partitions[used[i].number], "finished_at", before);
+			counts->deleted += store_partition_delete(partitions[used[i].number], "finished_at", before, condition);
 	}
 }
 

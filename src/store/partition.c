@@ -76,10 +76,10 @@ store_partition_is_unwritten(const char *name)
 	return true;
 }
 
-/* Delete the rows of a partition in which a column is before an instant; returns how many. */
+/* Delete the rows of a partition in which a column is before an instant, and which meet a condition; returns how many. */
 int64
-store_partition_delete(const char *name, const char *column, TimestampTz before)
+store_partition_delete(const char *name, const char *column, TimestampTz before, const char *condition)
 {
-	return (int64) store_run_once(psprintf("DELETE FROM coord.%s WHERE %s < $1", name, column),
+	return (int64) store_run_once(psprintf("DELETE FROM coord.%s WHERE %s < $1 AND %s", name, column, condition),
 								  STORE_ARGS(arg_time(before)));
 }

@@ -20,6 +20,6 @@ typedef struct RetentionCounts
 extern bool store_partition_is_empty(const char *name);
 extern bool store_partition_truncate(const char *name);
 extern bool store_partition_is_unwritten(const char *name);
-extern int64 store_partition_delete(const char *name, const char *column, TimestampTz before);
+extern int64 store_partition_delete(const char *name, const char *column, TimestampTz before, const char *condition);
 
 #endif							/* COORD_STORE_PARTITION_H */

@@ -546,6 +546,16 @@ store_task_unblock(const TaskRow *task)
 		task_ready(task->queue);
 }
 
+/*
+ * A check may be written, by what is read from now on: until the end of the transaction
+ * nothing that is cancelled meanwhile is purged.
+ */
+void
+store_check_begin(void)
+{
+	(void) rows_open("dependency_check", RowExclusiveLock);
+}
+
 /* Have the sweep look at what a blocked task waits for, when a task is finished next. */
 void
 store_check_keep(const pg_uuid_t *task_id)

@@ -100,6 +100,7 @@ extern UuidList store_dependencies(const pg_uuid_t *task_id);
 extern void store_dependency_drop(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);
 extern void store_dependencies_forget(const pg_uuid_t *task_id);
 extern void store_task_unblock(const TaskRow *task);
+extern void store_check_begin(void);
 extern void store_check_keep(const pg_uuid_t *task_id);
 extern void store_check_insert(const pg_uuid_t *task_id);
 extern UuidList store_checks(const pg_uuid_t *after, int limit);
