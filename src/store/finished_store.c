@@ -23,9 +23,12 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
 #include "storage/sinval.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/partcache.h"
 #include "utils/snapmgr.h"
 
 #include "settings.h"
@@ -292,12 +295,14 @@ seal(UsedPartition *partition, TimestampTz now)
  * have been cancelled as well.  Those of which the sweep has yet to decide that have a check.
  */
 #define IS_AWAITED \
-	"(state = 'cancelled' AND id IN (SELECT depends_on FROM coord.dependency_check JOIN coord.task_dependency USING (task_id)))"
+	"(state = 'cancelled' AND id IN (" \
+	" SELECT depends_on FROM coord.dependency_check JOIN coord.task_dependency USING (task_id)))"
 
 static bool
 has_awaited(const UsedPartition *partition)
 {
-	return store_run_once(psprintf("SELECT FROM coord.%s WHERE " IS_AWAITED " LIMIT 1", partitions[partition->number]), 0, NULL) > 0;
+	return store_run_once(psprintf("SELECT FROM coord.%s WHERE " IS_AWAITED " LIMIT 1",
+								   partitions[partition->number]), 0, NULL) > 0;
 }
 
 /* Whether all checks of what has been cancelled by now can be seen. */
@@ -352,6 +357,33 @@ tell_of_turn(TimestampTz now)
 	coord_due_at(JOB_FINISHED, due);
 }
 
+/* In schema 1.0, whose partitions are by range of finished_at, the one that a task goes to which finishes now. */
+static RowsTable *
+open_partition_of_1_0(TimestampTz now)
+{
+	Relation	parent = rows_open("task_finished", RowExclusiveLock)->rel;
+	PartitionKey key = RelationGetPartitionKey(parent);
+	PartitionDesc partitions = RelationGetPartitionDesc(parent, true);
+	PartitionBoundInfo bounds = partitions->boundinfo;
+	Datum		finished_at = TimestampTzGetDatum(now);
+	int			index = bounds->default_index;
+	bool		equal;
+
+	if (bounds->ndatums > 0)
+	{
+		int			bound = partition_range_datum_bsearch(key->partsupfunc, key->partcollation,
+														  bounds, 1, &finished_at, &equal);
+
+		if (bounds->indexes[bound + 1] >= 0)
+			index = bounds->indexes[bound + 1];
+	}
+	if (index < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CHECK_VIOLATION),
+				 errmsg("relation \"coord.task_finished\" has no partition for a row")));
+	return rows_open_by_oid(partitions->oids[index], RowExclusiveLock);
+}
+
 /*
  * The partition that a task of a queue goes to, which finishes now, locked for that.
  * Its number is to be in the row, unless it is FINISHED_UNPARTITIONED.
@@ -373,7 +405,7 @@ store_finished_open(const char *queue, TimestampTz now, int *partition)
 	} while (SharedInvalidMessageCounter != heard && !known.valid);
 
 	if (*partition == FINISHED_UNPARTITIONED)
-		return rows_open_partition("task_finished", TimestampTzGetDatum(now));
+		return open_partition_of_1_0(now);
 	tell_of_turn(now);
 	return table;
 }

@@ -76,7 +76,10 @@ store_partition_is_unwritten(const char *name)
 	return true;
 }
 
-/* Delete the rows of a partition in which a column is before an instant, and which meet a condition; returns how many. */
+/*
+ * Delete the rows of a partition in which a column is before an instant, and which meet a
+ * condition; returns how many.
+ */
 int64
 store_partition_delete(const char *name, const char *column, TimestampTz before, const char *condition)
 {

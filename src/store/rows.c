@@ -27,15 +27,12 @@
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "partitioning/partbounds.h"
-#include "partitioning/partdesc.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "storage/smgr.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/partcache.h"
 #include "utils/snapmgr.h"
 #include "utils/typcache.h"
 
@@ -111,36 +108,18 @@ rows_open(const char *relation, LOCKMODE mode)
 	return table;
 }
 
-/* Open the partition, of a relation partitioned by range of one column, that a row of that key goes to. */
+/* Open one whose name nobody knows. */
 RowsTable *
-rows_open_partition(const char *relation, Datum key)
+rows_open_by_oid(Oid relid, LOCKMODE mode)
 {
-	Relation	parent = rows_open(relation, RowExclusiveLock)->rel;
-	PartitionKey partition_key = RelationGetPartitionKey(parent);
-	PartitionDesc partitions = RelationGetPartitionDesc(parent, true);
-	PartitionBoundInfo bounds = partitions->boundinfo;
 	StoreScope *scope = store_scope();
-	bool		equal;
-	int			index = bounds->default_index;
 
-	if (bounds->ndatums > 0)
-	{
-		int			bound = partition_range_datum_bsearch(partition_key->partsupfunc, partition_key->partcollation,
-														  bounds, 1, &key, &equal);
-
-		if (bounds->indexes[bound + 1] >= 0)
-			index = bounds->indexes[bound + 1];
-	}
-	if (index < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_CHECK_VIOLATION),
-				 errmsg("relation \"coord.%s\" has no partition for a row", relation)));
 	for (int i = 0; i < scope->ntables; i++)
 	{
-		if (RelationGetRelid(scope->tables[i]->rel) == partitions->oids[index])
+		if (RelationGetRelid(scope->tables[i]->rel) == relid)
 			return scope->tables[i];
 	}
-	return add_table("", table_open(partitions->oids[index], RowExclusiveLock), RowExclusiveLock);
+	return add_table("", table_open(relid, mode), mode);
 }
 
 /* Open an index of it. */

@@ -56,7 +56,7 @@ struct RowsTable
 
 /* opening; it stays open until the scope is closed, and locked until the transaction ends */
 extern RowsTable *rows_open(const char *relation, LOCKMODE mode);
-extern RowsTable *rows_open_partition(const char *relation, Datum key);
+extern RowsTable *rows_open_by_oid(Oid relid, LOCKMODE mode);
 extern Relation rows_index(RowsTable *table, const char *name);
 extern void rows_close_all(StoreScope *scope);
 
