@@ -33,7 +33,8 @@ $second->init_from_backup($first, 'base', has_streaming => 1);
 my %conf = map { $_->name => slurp_file($_->data_dir . '/postgresql.conf') } $first, $second;
 $second->start;
 
-my @delays;
+# seconds from each promotion to what the worker does, or after what it is to be done
+my (@delays, @starts, @swept);
 
 # The program, which connects to whichever server takes writes.
 sub start_program
@@ -111,6 +112,10 @@ sub fail_over
 	my $token = CoordCluster::last_token($old, 'postgres');
 	$lose->();
 	is($new->safe_psql('postgres', 'SELECT pg_is_in_recovery()'), 't', "$how: a standby is left");
+	my $lost = $new->safe_psql('postgres', 'SELECT clock_timestamp()');
+	ok($new->poll_query_until('postgres', qq{
+		SELECT count(*) > 0 FROM coord.lease_data
+		WHERE resource_key LIKE 'deadline %' AND expires_at BETWEEN '$lost' AND clock_timestamp()}), "$how: where a lease runs out");
 	$new->promote;
 	ok($new->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()'), "$how: it is promoted");
 	works_on($new, "$how: the clients go on there");
@@ -124,6 +129,11 @@ sub fail_over
 	push @delays, $new->safe_psql('postgres', qq{
 		SELECT extract(epoch FROM max(created_at - greatest('$promoted', (payload ->> 'expires_at')::timestamptz)))
 		$of_deadlines AND created_at > '$promoted'});
+	# nobody but the worker ends leases that nobody asks for; these had run out while there was none
+	push @starts, $new->safe_psql('postgres', "SELECT extract(epoch FROM started_at - '$promoted') FROM coord.worker WHERE pid IS NOT NULL");
+	push @swept, $new->safe_psql('postgres', qq{
+		SELECT extract(epoch FROM max(created_at) - '$promoted')
+		$of_deadlines AND created_at > '$promoted' AND (payload ->> 'expires_at')::timestamptz < '$promoted'});
 	is($new->safe_psql('postgres', q{SELECT count(*) FROM coord.event WHERE type = 'agent.inactive' AND payload ->> 'name' LIKE 'client %'}), '0',
 		"$how: no client was declared dead");
 
@@ -167,7 +177,11 @@ fail_over('switchover', $first, $second, sub { $first->stop('fast') });
 
 # ---- what is due is done at once: by the worker, and by claimants as long as there is none
 
-note("announced within @delays s");
+note("announced within @delays s; workers started after @starts s, and what had run out was announced after @swept s");
+is(scalar(grep { /\d/ } @starts), 3, 'each promotion brought a worker');
+cmp_ok((sort { $a <=> $b } @starts)[0], '<', 1, 'which is there within a second');
+is(scalar(grep { /\d/ } @swept), 3, 'it announces what had run out before');
+cmp_ok((sort { $a <=> $b } @swept)[0], '<', 1, 'within a second, all of it');
 my @sorted = sort { $a <=> $b } @delays;
 cmp_ok($sorted[0], '<', 1, 'what runs out is announced within a second of a promotion');
 cmp_ok($sorted[-1], '<', 10, 'and on a busy machine not much later');
