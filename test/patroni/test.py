@@ -118,6 +118,11 @@ class Node:
     def start(self):
         self.patroni = start(self.name, ["/usr/bin/python3", "/usr/bin/patroni", self.conf])
 
+    def promoted_at(self):
+        """When it came to take writes, by its log."""
+        with open(os.path.join(OUTPUT, f"{self.name}.log")) as log:
+            return [line for line in log if "database system is ready to accept connections" in line][-1].split(" [")[0]
+
     def kill(self):
         """Patroni first, so that it does not see the end of its server."""
         with open(os.path.join(self.data, "postmaster.pid")) as pid_file:
@@ -130,11 +135,11 @@ class Node:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.rest}/cluster", timeout=5) as answer:
             return {member["name"]: member for member in json.load(answer)["members"]}
 
-    def ask(self, sql):
+    def ask(self, sql, *arguments):
         connection = psycopg2.connect(host="127.0.0.1", port=self.port, user="postgres", dbname="postgres", connect_timeout=5)
         try:
             connection.autocommit = True
-            return rows(connection, sql)[0]
+            return rows(connection, sql, *arguments)[0]
         finally:
             connection.close()
 
@@ -192,9 +197,9 @@ def change_leader(cluster, how, deed):
     work_goes_on(how, new)
     comes(f"{how}: what runs out is announced", lambda: new.ask("""SELECT count(*) >= 3 FROM coord.event
         WHERE type = 'lock.expired' AND created_at > coord.beats_since() AND payload ->> 'resource_key' LIKE 'deadline %'""")[0])
-    delay = new.ask("""SELECT extract(epoch FROM min(created_at) - coord.beats_since())::float8 FROM coord.event
-        WHERE type = 'lock.expired' AND created_at > coord.beats_since()
-            AND (payload ->> 'expires_at')::timestamptz < coord.beats_since()""")[0]
+    delay = new.ask("""SELECT extract(epoch FROM min(created_at) - promoted)::float8
+        FROM coord.event, CAST(%s AS timestamptz) promoted WHERE type = 'lock.expired' AND created_at > promoted
+            AND (payload ->> 'expires_at')::timestamptz < promoted GROUP BY promoted""", new.promoted_at())[0]
     ok(delay is not None and delay < 1, f"{how}: what had run out before, within a second", f"{delay} s")
     ok(new.ask("SELECT count(*) FROM coord.event WHERE type = 'agent.inactive' AND payload ->> 'name' LIKE 'client %'")[0] == 0,
        f"{how}: no client was declared dead")
