@@ -34,7 +34,7 @@ CREATE TABLE coord.task_finished (
 ) PARTITION BY LIST (partition);
 CREATE INDEX task_finished_id ON coord.task_finished (id);
 CREATE INDEX task_finished_finished_at ON coord.task_finished USING brin (finished_at) WITH (autosummarize = on);
-CREATE INDEX task_dead_finished_at ON coord.task_dead USING brin (finished_at) WITH (autosummarize = on);
+CREATE INDEX task_dead_finished_at ON coord.task_dead (finished_at);
 CREATE INDEX event_log_task ON coord.event_log ((payload ->> 'task_id')) WHERE channel = 'coord.tasks';
 
 ALTER TABLE coord.task_finished_default ADD COLUMN partition smallint NOT NULL DEFAULT 0;
@@ -156,6 +156,9 @@ AS 'MODULE_PATHNAME', 'coord_blocked_by' LANGUAGE C VOLATILE;
 CREATE FUNCTION coord.history(task_id uuid) RETURNS SETOF coord.history_entry
 AS 'MODULE_PATHNAME', 'coord_history' LANGUAGE C VOLATILE ROWS 10;
 
+CREATE FUNCTION coord.dashboard() RETURNS text
+AS 'MODULE_PATHNAME', 'coord_dashboard' LANGUAGE C VOLATILE;
+
 COMMENT ON TYPE coord.queue_stat IS 'What a queue has done since an instant. Durations are of completed tasks, NULL when there are none.';
 COMMENT ON COLUMN coord.queue_stat.since IS 'From then on.';
 COMMENT ON COLUMN coord.queue_stat.completed IS 'Tasks that were completed.';
@@ -193,6 +196,11 @@ $$Tells what has become of a task, in the order of time: its creation, the claim
 task_id: the task.
 Returns a row for each.
 Errors: 22004 task_id is NULL; P0002 no such task.$$;
+
+COMMENT ON FUNCTION coord.dashboard() IS
+$$Shows how things stand as one page of HTML, which needs nothing but itself: queues, the throughput of the last hour, leases about to end, dead letters, agents, and the worker; of many, the first ones. Takes no arguments.
+Returns the page, in ASCII: psql -qAtXc 'select coord.dashboard()' > coord.html. It has what the caller may see.
+Errors: none of its own.$$;
 
 COMMENT ON FUNCTION coord.purge(interval) IS
 $$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.
@@ -267,7 +275,7 @@ BEGIN
 		'coord.attachment_ended_at(uuid, bigint, timestamptz), coord.last_beat(uuid), coord.beats_since(), '
 		'coord.is_granted(), coord.is_monitor(), coord.sees_payloads(), coord.sees_all_queues(), '
 		'coord.seen_queues(), coord.count_tasks(text), coord.queue_stats(text, timestamptz), '
-		'coord.blocked_by(uuid), coord.history(uuid) TO %I', role);
+		'coord.blocked_by(uuid), coord.history(uuid), coord.dashboard() TO %I', role);
 	RETURN role_oid;
 END
 $$;
@@ -288,7 +296,7 @@ BEGIN
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
 			WHERE pronamespace = 'coord'::regnamespace
-				AND proname ~ '^(purge|count_tasks|queue_stats|blocked_by|history|task_(un)?schedule|cron_)') o (kind, name)
+				AND proname ~ '^(purge|count_tasks|queue_stats|blocked_by|history|dashboard|task_(un)?schedule|cron_)') o (kind, name)
 		WHERE r.oid = 'coord.task_live'::regclass
 	LOOP
 		EXECUTE command;
@@ -309,7 +317,7 @@ BEGIN
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text, proowner, coalesce(proacl, acldefault('f', proowner))
 			FROM pg_proc WHERE pronamespace = 'coord'::regnamespace
-				AND proname ~ '^(purge|count_tasks|queue_stats|blocked_by|history|task_(un)?schedule|cron_)'
+				AND proname ~ '^(purge|count_tasks|queue_stats|blocked_by|history|dashboard|task_(un)?schedule|cron_)'
 		)
 		SELECT DISTINCT format('REVOKE ALL ON %s %s FROM %s CASCADE', o.kind, o.name,
 			CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
@@ -331,7 +339,7 @@ BEGIN
 		WHERE p.oid = 'coord.version()'::regprocedure AND a.grantee NOT IN (0, p.proowner)
 	LOOP
 		EXECUTE format('GRANT EXECUTE ON FUNCTION coord.count_tasks(text), coord.queue_stats(text, timestamptz), '
-			'coord.blocked_by(uuid), coord.history(uuid) TO %I', role);
+			'coord.blocked_by(uuid), coord.history(uuid), coord.dashboard() TO %I', role);
 	END LOOP;
 	FOR role IN
 		SELECT DISTINCT pg_get_userbyid(a.grantee)

@@ -249,7 +249,7 @@ CREATE TABLE coord.task_dead (
 	finished_at timestamptz NOT NULL
 );
 CREATE INDEX task_dead_queue ON coord.task_dead (queue, id);
-CREATE INDEX task_dead_finished_at ON coord.task_dead USING brin (finished_at) WITH (autosummarize = on);
+CREATE INDEX task_dead_finished_at ON coord.task_dead (finished_at);
 
 -- The partitions are filled one after the other and emptied whole, by TRUNCATE, as those
 -- of event_log are.  Tasks whose queues keep them about equally long share one; see
@@ -745,6 +745,9 @@ AS 'MODULE_PATHNAME', 'coord_blocked_by' LANGUAGE C VOLATILE;
 CREATE FUNCTION coord.history(task_id uuid) RETURNS SETOF coord.history_entry
 AS 'MODULE_PATHNAME', 'coord_history' LANGUAGE C VOLATILE ROWS 10;
 
+CREATE FUNCTION coord.dashboard() RETURNS text
+AS 'MODULE_PATHNAME', 'coord_dashboard' LANGUAGE C VOLATILE;
+
 -- Upkeep
 
 CREATE FUNCTION coord.sweep() RETURNS jsonb
@@ -854,7 +857,7 @@ BEGIN
 		'coord.attachment_ended_at(uuid, bigint, timestamptz), coord.last_beat(uuid), coord.beats_since(), '
 		'coord.is_granted(), coord.is_monitor(), coord.sees_payloads(), coord.sees_all_queues(), '
 		'coord.seen_queues(), coord.count_tasks(text), coord.queue_stats(text, timestamptz), '
-		'coord.blocked_by(uuid), coord.history(uuid) TO %I', role);
+		'coord.blocked_by(uuid), coord.history(uuid), coord.dashboard() TO %I', role);
 	RETURN role_oid;
 END
 $$;
@@ -1285,6 +1288,11 @@ $$Tells what has become of a task, in the order of time: its creation, the claim
 task_id: the task.
 Returns a row for each.
 Errors: 22004 task_id is NULL; P0002 no such task.$$;
+
+COMMENT ON FUNCTION coord.dashboard() IS
+$$Shows how things stand as one page of HTML, which needs nothing but itself: queues, the throughput of the last hour, leases about to end, dead letters, agents, and the worker; of many, the first ones. Takes no arguments.
+Returns the page, in ASCII: psql -qAtXc 'select coord.dashboard()' > coord.html. It has what the caller may see.
+Errors: none of its own.$$;
 
 COMMENT ON FUNCTION coord.purge(interval) IS
 $$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.

@@ -68,7 +68,7 @@ add_with(ListQuery *query, const char *format, int arg)
 }
 
 /* The names of the queues that a role may see; NULL: every queue. */
-static StoreArg
+StoreArg
 arg_seen_queues(Oid reader)
 {
 	return arg_array(TEXTARRAYOID, coord_sees_every_queue(reader) ? NULL :
@@ -320,8 +320,8 @@ store_task_list(FunctionCallInfo fcinfo, const TaskFilter *filter)
 	" UNION ALL SELECT 'default' WHERE 'default' > " name ") q (name))"
 
 /* The names that a list has, which coord.queue finds by counting all tasks. */
-static List *
-queue_names(const QueueFilter *filter)
+List *
+store_queue_names(const QueueFilter *filter)
 {
 	ListQuery	query;
 
@@ -345,7 +345,7 @@ store_queue_list(FunctionCallInfo fcinfo, const QueueFilter *filter)
 {
 	static StorePlan plan = {.sql = "SELECT ROW(q.*)::coord.queue FROM coord.queue_all q WHERE q.name = $1"
 	" AND ($2 IS NULL OR q.paused = $2) AND ($3 IS NULL OR q.name > $3)"};
-	List	   *names = filter->name == NULL ? queue_names(filter) :
+	List	   *names = filter->name == NULL ? store_queue_names(filter) :
 		coord_sees_queue(filter->reader, filter->name) ? list_make1((void *) filter->name) : NIL;
 	StoreArg	paused = arg_bool(filter->paused != NULL && *filter->paused);
 	ListCell   *cell;

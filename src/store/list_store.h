@@ -50,9 +50,11 @@ typedef struct QueueFilter
 	Oid			reader;
 } QueueFilter;
 
+extern StoreArg arg_seen_queues(Oid reader);
 extern void store_agent_list(FunctionCallInfo fcinfo, const AgentFilter *filter);
 extern void store_lease_list(FunctionCallInfo fcinfo, const LeaseFilter *filter);
 extern void store_task_list(FunctionCallInfo fcinfo, const TaskFilter *filter);
+extern List *store_queue_names(const QueueFilter *filter);
 extern void store_queue_list(FunctionCallInfo fcinfo, const QueueFilter *filter);
 
 #endif							/* COORD_STORE_LIST_STORE_H */

@@ -1,7 +1,7 @@
 -- The schema is the contract's: its relations with their columns in order, its
 -- functions with their argument names, defaults and results, its settings.
 BEGIN;
-SELECT plan(123);
+SELECT plan(125);
 
 -- The columns of a relation, as the contract writes them.
 CREATE FUNCTION pg_temp.columns(relation text) RETURNS text LANGUAGE sql AS $$
@@ -229,6 +229,8 @@ SELECT is(pg_temp.arguments('cron_install'),
 SELECT is(pg_temp.result('cron_install'), 'jsonb', 'cron_install has its result');
 SELECT is(pg_temp.arguments('cron_remove'), '', 'cron_remove has its arguments');
 SELECT is(pg_temp.result('cron_remove'), 'integer', 'cron_remove has its result');
+SELECT is(pg_temp.arguments('dashboard'), '', 'dashboard has no arguments');
+SELECT is(pg_temp.result('dashboard'), 'text', 'dashboard has its result');
 SELECT is(pg_temp.arguments('purge'),
 	'older_than interval = NULL',
 	'purge has its arguments');
