@@ -402,7 +402,7 @@ write_chart(Dashboard *dash, int64 completed_peak, int64 dead_peak)
 	for (int i = 0; i <= NPARTS; i += NPARTS / 4)
 	{
 		add(dash, "<span>");
-		html_clock(page, part_begins(dash, i));
+		html_clock(page, part_begins(dash, i), dash->period < 3600);
 		add(dash, "</span>");
 	}
 	add(dash, "</div></div>\n");

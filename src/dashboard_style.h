@@ -30,17 +30,17 @@
 ".glance small{display:block;font-size:.8rem;font-weight:400;color:var(--soft)}\n" \
 ".scroll{overflow-x:auto;border:1px solid var(--line);border-radius:.4rem}\n" \
 ".scroll:focus-visible,summary:focus-visible{outline:3px solid var(--blue);outline-offset:2px}\n" \
-"table{border-collapse:collapse;width:100%;font-size:.875rem}\n" \
+"table{border-collapse:collapse;width:100%;font-size:.85rem}\n" \
 "caption{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}\n" \
-"th,td{padding:.4rem .6rem;text-align:left;vertical-align:top;unicode-bidi:isolate}\n" \
+"th,td{padding:.4rem .5rem;text-align:left;vertical-align:top;unicode-bidi:isolate}\n" \
 "thead th{background:var(--card);color:var(--soft);white-space:nowrap;vertical-align:bottom}\n" \
 "tbody tr{border-top:1px solid var(--line)}tbody th{font-weight:600}\n" \
 ".n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}.w{white-space:nowrap}\n" \
-".long{min-width:12rem;max-width:26rem}.name{min-width:9rem;max-width:18rem}\n" \
+".long{min-width:17rem;max-width:26rem}.name{min-width:9rem;max-width:18rem}\n" \
 ".name small{display:block;font-weight:400;color:var(--soft)}.zero{color:var(--soft)}\n" \
 ".tag{display:inline-block;border:1px solid currentColor;border-radius:.25rem;padding:0 .3rem;font-size:.75rem;" \
 "font-weight:600;white-space:nowrap}\n" \
-".bar{display:block;width:9rem;height:.9rem}\n" \
+".bar{display:block;width:7rem;height:.9rem}\n" \
 ".key{display:flex;flex-wrap:wrap;gap:.25rem 1rem;margin:.4rem 0;padding:0;list-style:none;font-size:.875rem;" \
 "color:var(--soft)}\n" \
 ".key svg{width:1.4rem;height:.8rem;margin-right:.35rem;vertical-align:baseline}\n" \

@@ -168,15 +168,15 @@ html_instant(StringInfo page, TimestampTz at)
 		appendStringInfoString(page, at < 0 ? "-infinity" : "infinity");
 }
 
-/* Its time of day, to the second where that is not 0. */
+/* Its time of day, to the minute or the second. */
 void
-html_clock(StringInfo page, TimestampTz at)
+html_clock(StringInfo page, TimestampTz at, bool seconds)
 {
 	struct pg_tm tm;
 
 	if (!in_utc(at, &tm))
 		return;
 	appendStringInfo(page, "%02d:%02d", tm.tm_hour, tm.tm_min);
-	if (tm.tm_sec != 0)
+	if (seconds)
 		appendStringInfo(page, ":%02d", tm.tm_sec);
 }

@@ -16,6 +16,6 @@ extern void html_value(StringInfo page, const char *value, int max_chars);
 extern void html_count(StringInfo page, int64 count);
 extern void html_duration(StringInfo page, int64 usec);
 extern void html_instant(StringInfo page, TimestampTz at);
-extern void html_clock(StringInfo page, TimestampTz at);
+extern void html_clock(StringInfo page, TimestampTz at, bool seconds);
 
 #endif							/* COORD_HTML_H */

@@ -93,8 +93,8 @@ store_agent_counts(int max, AgentCounts *counts)
 {
 	static StorePlan plan = {.sql = "SELECT count(*) FILTER (WHERE status = 'active'), count(*) FILTER (WHERE status = 'inactive'),"
 		" count(*) FILTER (WHERE status = 'retired'), count(*)"
-		" FROM (SELECT id FROM coord.agent_data ORDER BY id DESC LIMIT $1) d"
-	" CROSS JOIN LATERAL (SELECT status FROM coord.agent_all a WHERE a.id = d.id OFFSET 0) a"};
+		" FROM coord.agent_all"
+	" WHERE id >= (SELECT id FROM (SELECT id FROM coord.agent_data ORDER BY id DESC LIMIT $1) newest ORDER BY id LIMIT 1)"};
 
 	store_run(&plan, STORE_ARGS(arg_int8(max)));
 	*counts = (AgentCounts) {store_int8(0, 1, 0), store_int8(0, 2, 0), store_int8(0, 3, 0)};
@@ -171,7 +171,8 @@ store_leases_ending(Oid reader, TimestampTz until, int max_seen, int max)
 
 /*
  * The newest dead letters.  For who sees some queues only, newest is in each of those by id,
- * so that nobody's are walked over that he may not see.
+ * so that nobody's are walked over that he may not see.  The planner must not know that it is
+ * about one queue, as it would take the index of all ids then.
  */
 List *
 store_dead_sights(Oid reader, int max)
@@ -185,7 +186,7 @@ store_dead_sights(Oid reader, int max)
 						   STORE_ARGS(arg_int8(max)));
 	else
 		n = store_run_once("SELECT " DEAD_COLUMNS " FROM unnest($2) q (name) CROSS JOIN LATERAL"
-						   " (SELECT * FROM coord.task_dead d WHERE d.queue = q.name ORDER BY d.id DESC LIMIT $1) d"
+						   " (SELECT * FROM coord.task_dead d WHERE d.queue BETWEEN q.name AND q.name ORDER BY d.queue DESC, d.id DESC LIMIT $1) d"
 						   " ORDER BY finished_at DESC LIMIT $1",
 						   STORE_ARGS(arg_int8(max), seen));
 	for (uint64 i = 0; i < n; i++)
