@@ -171,6 +171,11 @@ test:
 test-regress test-isolation test-pgtap test-tap test-clients:
 	@test/harness/run-suites $(@:test-%=%)
 
+# Not in "make test", since they want a browser, of 300 MB, and postgres_exporter.
+test-dashboard:
+	@test/harness/prepare chromium fonts-dejavu-core python3-html5lib prometheus-postgres-exporter
+	@test/harness/run-suites dashboard
+
 # Not in "make test": three servers and etcd, some minutes.
 test-patroni:
 	@test/harness/prepare patroni etcd-server
@@ -217,6 +222,7 @@ help:
 	@echo 'make fuzz            hostile arguments to every function, then sqlsmith (SECONDS=900, of each; SEED=1)'
 	@echo 'make test            all suites, on throw-away clusters'
 	@echo 'make test-regress    only pg_regress; likewise test-isolation, test-pgtap, test-tap, test-clients'
+	@echo 'make test-dashboard  the dashboard in headless Chromium, the queries of postgres_exporter in it; it installs both'
 	@echo 'make test-patroni    failover under Patroni with etcd, both of which it installs'
 	@echo 'make fuzz-rpc        mutated requests to coord.rpc, coord.mcp and coord-mcp (SEED=1 COUNT=100000)'
 	@echo 'make valgrind-mcp    the tests of coord-mcp, under valgrind'
@@ -235,5 +241,5 @@ help:
 
 .PHONY: all install uninstall install-bin uninstall-bin installcheck clean distclean maintainer-clean
 .PHONY: demo bench bench-quick bench-flat bench-large bench-report bench-deadlines
-.PHONY: torture torture-queue torture-events torture-mutants fuzz fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients test-patroni help
+.PHONY: torture torture-queue torture-events torture-mutants fuzz fuzz-rpc valgrind-mcp test test-regress test-isolation test-pgtap test-tap test-clients test-dashboard test-patroni help
 .PHONY: test-assert test-asan test-valgrind matrix lint docs dist deb test-deb

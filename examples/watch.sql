@@ -11,10 +11,6 @@
 \pset footer off
 \pset null -
 \pset linestyle ascii
-\if :{?every}
-\else
-\set every 0
-\endif
 
 SELECT $watch$
 WITH q AS MATERIALIZED (
@@ -40,7 +36,7 @@ SELECT name, state, figures FROM line WHERE n <= 25 ORDER BY part, n
 $watch$ AS query \gset
 
 :query
-\if :every
+\if :{?every}
 \watch :every
 \else
 \g

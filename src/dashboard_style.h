@@ -18,11 +18,11 @@
 "body{margin:0 auto;padding:1rem;max-width:84rem;background:var(--page);color:var(--ink);" \
 "font:1rem/1.45 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;overflow-wrap:anywhere}\n" \
 "h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:0 0 .5rem}\n" \
-"p{margin:.4rem 0}code{font:.85em ui-monospace,'DejaVu Sans Mono',monospace}\n" \
+"p{margin:.4rem 0}code{font:.9em ui-monospace,'DejaVu Sans Mono',monospace}\n" \
 ".facts,.note,figcaption,footer{color:var(--soft);font-size:.875rem}\n" \
 ".state{border-left:.35rem solid var(--blue);background:var(--card);padding:.5rem .75rem;border-radius:.25rem}\n" \
 ".state.warning{border-color:var(--red);background:var(--warn)}\n" \
-"section{margin:1.75rem 0 0}footer{margin:1.75rem 0 0;border-top:1px solid var(--line)}\n" \
+"time{white-space:nowrap}section{margin:1.75rem 0 0}footer{margin:1.75rem 0 0;border-top:1px solid var(--line)}\n" \
 "dl.glance{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.6rem;margin:1rem 0}\n" \
 ".glance div{background:var(--card);border:1px solid var(--line);border-radius:.4rem;padding:.5rem .75rem}\n" \
 ".glance dt{color:var(--soft);font-size:.875rem}.glance dd{margin:0;font-size:1.4rem;font-weight:600;" \

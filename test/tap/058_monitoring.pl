@@ -31,7 +31,7 @@ like($screen, qr/^ agents +\| active +\| 1 *\n agents +\| retired +\| 1 *$/m, 'a
 like($screen, qr/^ queue limited +\| paused +\| 0 pending \(oldest -\), 1 claimed, 0 scheduled, 0 blocked, 0 dead; /m, 'and queues');
 like($screen, qr/^ queue d +\| +\| .* 1 dead; 5 min: 1 completed, 1 failed attempts, 95 % ran for 00:00/m, 'with what they have done');
 my ($again, $said) = ('', '');
-my $watch = IPC::Run::start([ @psql, '-v', 'every=0.1', '-f', "$examples/watch.sql" ], '<', \undef, '>', \$again, '2>', \$said,
+my $watch = IPC::Run::start([ @psql, '-v', 'every=0.1', '-f', "$examples/watch.sql" ], '<', \'', '>', \$again, '2>', \$said,
 	my $timer = IPC::Run::timer($PostgreSQL::Test::Utils::timeout_default));
 $watch->pump until (() = $again =~ /queue limited/g) >= 2 || $timer->is_expired;
 $watch->kill_kill;
