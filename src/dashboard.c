@@ -94,8 +94,8 @@ coord_dashboard(PG_FUNCTION_ARGS pg_attribute_unused())
 	write_leases(dash);
 	write_dead_letters(dash);
 	write_agents(dash);
-	appendStringInfoString(&dash->page, "</main>\n<footer><p>All times are UTC. Made by "
-						   "<code>SELECT coord.dashboard()</code>; load it anew for what is true then.</p></footer>\n"
+	appendStringInfoString(&dash->page, "</main>\n<footer><p>All times are UTC. Made by <code>SELECT "
+						   "coord.dashboard()</code>; load it anew for what is true then.</p></footer>\n"
 						   "</body>\n</html>\n");
 	store_close(&scope);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(dash->page.data, dash->page.len));
@@ -140,7 +140,8 @@ gather(Dashboard *dash)
 		dash->total.oldest_pending_age = Max(dash->total.oldest_pending_age, queue->oldest_pending_age);
 	}
 	dash->period = bearable_period(dash->now);
-	store_done_by_parts(dash->reader, dash->now - dash->period * USECS_PER_SEC, dash->period * USECS_PER_SEC / NPARTS,
+	store_done_by_parts(dash->reader, dash->now - dash->period * USECS_PER_SEC,
+						dash->period * USECS_PER_SEC / NPARTS,
 						NPARTS, dash->done);
 	for (int i = 0; i < NPARTS; i++)
 	{
@@ -178,8 +179,8 @@ add(Dashboard *dash, const char *text)
 static void
 begin_table(Dashboard *dash, const char *id, const char *caption)
 {
-	appendStringInfo(&dash->page, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"%s\">"
-					 "<table id=\"%s\"><caption>%s</caption>\n", caption, id, caption);
+	appendStringInfo(&dash->page, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
+					 "aria-label=\"%s\"><table id=\"%s\"><caption>%s</caption>\n", caption, id, caption);
 }
 
 static void
@@ -234,11 +235,13 @@ write_head(Dashboard *dash)
 	char	   *database = get_database_name(MyDatabaseId);
 
 	add(dash, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
-		"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:;"
-		" base-uri 'none'; form-action 'none'\"/>\n"
-		"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<link rel=\"icon\" href=\"data:,\"/>\n<title>coord: ");
+		"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+		"img-src data:; base-uri 'none'; form-action 'none'\"/>\n"
+		"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<link rel=\"icon\" "
+		"href=\"data:,\"/>\n<title>coord: ");
 	html_value(page, database, HTML_NAME);
-	add(dash, "</title>\n<style>\n" DASHBOARD_STYLE "</style>\n</head>\n<body>\n" DASHBOARD_PATTERNS "<header>\n<h1>coord: ");
+	add(dash,
+		"</title>\n<style>\n" DASHBOARD_STYLE "</style>\n</head>\n<body>\n" DASHBOARD_PATTERNS "<header>\n<h1>coord: ");
 	html_value(page, database, HTML_NAME);
 	add(dash, "</h1>\n<p class=\"facts\">");
 	html_instant(page, dash->now);
@@ -247,8 +250,10 @@ write_head(Dashboard *dash)
 	add(dash, "</p>\n");
 	if (!dash->sees_all)
 	{
-		add(dash, dash->sees_any ? "<p class=\"state\" id=\"narrow\">Shown are the queues, and the leases, that role " :
-			"<p class=\"state warning\" id=\"narrow\">&#x26A0; Nothing is shown, since nothing was granted to role ");
+		add(dash, dash->sees_any ? "<p class=\"state\" id=\"narrow\">Shown are the queues, and the leases, "
+			"that role " :
+			"<p class=\"state warning\" id=\"narrow\">&#x26A0; Nothing is shown, since nothing was granted to "
+			"role ");
 		html_value(page, GetUserNameFromId(dash->reader, false), HTML_NAME);
 		add(dash, dash->sees_any ? " may see; there may be others.</p>\n" :
 			". To let it see all: <code>SELECT coord.grant_monitor(role)</code>.</p>\n");
@@ -260,13 +265,16 @@ write_worker_trouble(Dashboard *dash)
 {
 	add(dash, "<p class=\"state warning\" id=\"worker\">&#x26A0; <strong>");
 	if (RecoveryInProgress())
-		add(dash, "This is a standby.</strong> A worker starts when it is promoted; until then the primary's does the work.");
+		add(dash, "This is a standby.</strong> A worker starts when it is promoted; until then the primary's "
+			"does the work.");
 	else if (!coord_is_preloaded())
-		add(dash, "No worker runs: coord is not preloaded.</strong> What runs out is given back, and events are delivered, only when"
-			" somebody calls <code>coord.sweep()</code>. Add coord to <code>shared_preload_libraries</code> and restart the server.");
+		add(dash, "No worker runs: coord is not preloaded.</strong> What runs out is given back, and events "
+			"are delivered, only when somebody calls <code>coord.sweep()</code>. Add coord to "
+			"<code>shared_preload_libraries</code> and restart the server.");
 	else
-		add(dash, "No worker runs in this database.</strong> What runs out is not given back, and events are not delivered. It starts"
-			" by itself within seconds of a start or an error; if it does not, the server's log says why.");
+		add(dash, "No worker runs in this database.</strong> What runs out is not given back, and events are "
+			"not delivered. It starts by itself within seconds of a start or an error; if it does not, the "
+			"server's log says why.");
 	add(dash, "</p>\n");
 }
 
@@ -359,8 +367,10 @@ write_bars(Dashboard *dash, bool dead, int64 peak)
 		if (n == 0)
 			continue;
 		height = Max(height, 2);
-		appendStringInfo(&dash->page, "<rect class=\"%s\" x=\"%.2f%%\" width=\"1.4%%\" y=\"%.1f\" height=\"%.1f\"/>",
-						 dead ? "dead" : "claimed", 100.0 * i / NPARTS, dead ? COMPLETED_HEIGHT + 2 : COMPLETED_HEIGHT - height, height);
+		appendStringInfo(&dash->page, "<rect class=\"%s\" x=\"%.2f%%\" width=\"1.4%%\" y=\"%.1f\" "
+						 "height=\"%.1f\"/>",
+						 dead ? "dead" : "claimed", 100.0 * i / NPARTS,
+						 dead ? COMPLETED_HEIGHT + 2 : COMPLETED_HEIGHT - height, height);
 	}
 }
 
@@ -383,8 +393,10 @@ write_chart(Dashboard *dash, int64 completed_peak, int64 dead_peak)
 	StringInfo	page = &dash->page;
 
 	write_scale(dash, completed_peak, dead_peak);
-	add(dash, "<svg role=\"img\" aria-labelledby=\"chart-title chart-desc\"><title id=\"chart-title\">Tasks finished in each ");
-	appendStringInfo(page, "%s of the last %s</title><desc id=\"chart-desc\">Upwards: ", part_name(dash), period_name(dash));
+	add(dash, "<svg role=\"img\" aria-labelledby=\"chart-title chart-desc\"><title id=\"chart-title\">Tasks "
+		"finished in each ");
+	appendStringInfo(page, "%s of the last %s</title><desc "
+					 "id=\"chart-desc\">Upwards: ", part_name(dash), period_name(dash));
 	html_count(page, dash->all_done.completed);
 	appendStringInfo(page, " completed, at most ");
 	html_count(page, completed_peak);
@@ -392,12 +404,13 @@ write_chart(Dashboard *dash, int64 completed_peak, int64 dead_peak)
 	html_count(page, dash->all_done.dead);
 	add(dash, " that became dead letters, at most ");
 	html_count(page, dead_peak);
-	appendStringInfo(page, " in one. The table below the chart has the figures.</desc>"
-					 "<line class=\"grid\" x1=\"0\" x2=\"100%%\" y1=\"1\" y2=\"1\"/>"
-					 "<line class=\"grid\" x1=\"0\" x2=\"100%%\" y1=\"%d\" y2=\"%d\"/>", COMPLETED_HEIGHT / 2, COMPLETED_HEIGHT / 2);
+	appendStringInfo(page, " in one. The table below the chart has the figures.</desc><line class=\"grid\" "
+					 "x1=\"0\" x2=\"100%%\" y1=\"1\" y2=\"1\"/><line class=\"grid\" x1=\"0\" x2=\"100%%\" "
+					 "y1=\"%d\" y2=\"%d\"/>", COMPLETED_HEIGHT / 2, COMPLETED_HEIGHT / 2);
 	write_bars(dash, false, completed_peak);
 	write_bars(dash, true, dead_peak);
-	appendStringInfo(page, "<line class=\"base\" x1=\"0\" x2=\"100%%\" y1=\"%d\" y2=\"%d\"/></svg>\n<div class=\"axis\" aria-hidden=\"true\">",
+	appendStringInfo(page, "<line class=\"base\" x1=\"0\" x2=\"100%%\" y1=\"%d\" y2=\"%d\"/></svg>\n<div "
+					 "class=\"axis\" aria-hidden=\"true\">",
 					 COMPLETED_HEIGHT + 1, COMPLETED_HEIGHT + 1);
 	for (int i = 0; i <= NPARTS; i += NPARTS / 4)
 	{
@@ -413,8 +426,8 @@ write_done_table(Dashboard *dash)
 {
 	add(dash, "<details><summary>The figures as a table</summary>\n");
 	begin_table(dash, "done", "Tasks finished, the latest first");
-	add(dash, "<thead><tr><th scope=\"col\">From (UTC)</th><th scope=\"col\" class=\"n\">Completed</th>"
-		"<th scope=\"col\" class=\"n\">Dead letters</th></tr></thead>\n<tbody>\n");
+	add(dash, "<thead><tr><th scope=\"col\">From (UTC)</th><th scope=\"col\" class=\"n\">Completed</th><th "
+		"scope=\"col\" class=\"n\">Dead letters</th></tr></thead>\n<tbody>\n");
 	for (int i = NPARTS - 1; i >= 0; i--)
 	{
 		add(dash, "<tr><td class=\"w\">");
@@ -447,15 +460,18 @@ write_throughput(Dashboard *dash)
 		add(dash, " tasks have finished in the last hour, so a shorter time is shown.</p>\n");
 	}
 	if (completed_peak == 0 && dead_peak == 0)
-		appendStringInfo(&dash->page, "<p class=\"note\">No task was completed in the last %s. An agent claims one with"
-						 " <code>coord.task_claim</code> and completes it with <code>coord.task_complete</code>.</p></section>\n",
+		appendStringInfo(&dash->page, "<p class=\"note\">No task was completed in the last %s. An agent claims "
+						 "one with <code>coord.task_claim</code> and completes it with "
+						 "<code>coord.task_complete</code>.</p></section>\n",
 						 period_name(dash));
 	else
 	{
-		appendStringInfo(&dash->page, "<figure><figcaption><ul class=\"key\"><li><svg aria-hidden=\"true\"><rect class=\"claimed\" width=\"100%%\" height=\"100%%\"/></svg>"
-						 "completed (upwards): ");
+		appendStringInfo(&dash->page, "<figure><figcaption><ul class=\"key\"><li><svg "
+						 "aria-hidden=\"true\"><rect class=\"claimed\" width=\"100%%\" "
+						 "height=\"100%%\"/></svg>completed (upwards): ");
 		html_count(&dash->page, dash->all_done.completed);
-		add(dash, "</li><li><svg aria-hidden=\"true\"><rect class=\"dead\" width=\"100%\" height=\"100%\"/></svg>became dead letters (downwards, on their own scale): ");
+		add(dash, "</li><li><svg aria-hidden=\"true\"><rect class=\"dead\" width=\"100%\" "
+			"height=\"100%\"/></svg>became dead letters (downwards, on their own scale): ");
 		html_count(&dash->page, dash->all_done.dead);
 		add(dash, "</li></ul></figcaption>\n");
 		write_chart(dash, completed_peak, dead_peak);
@@ -473,7 +489,8 @@ by_tasks(const ListCell *a, const ListCell *b)
 	int64		left = tasks_of(lfirst(a));
 	int64		right = tasks_of(lfirst(b));
 
-	return left > right ? -1 : left < right ? 1 : strcmp(((QueueSight *) lfirst(a))->name, ((QueueSight *) lfirst(b))->name);
+	return left > right ? -1 : left < right ? 1 : strcmp(((QueueSight *) lfirst(a))->name,
+		((QueueSight *) lfirst(b))->name);
 }
 
 static int
@@ -561,7 +578,8 @@ write_queue_key(Dashboard *dash)
 
 	add(dash, "<ul class=\"key\" aria-hidden=\"true\">");
 	for (int i = 0; i < (int) lengthof(states); i++)
-		appendStringInfo(&dash->page, "<li><svg><rect class=\"%s\" width=\"100%%\" height=\"100%%\"/></svg>%s</li>", states[i], states[i]);
+		appendStringInfo(&dash->page, "<li><svg><rect class=\"%s\" width=\"100%%\" "
+						 "height=\"100%%\"/></svg>%s</li>", states[i], states[i]);
 	add(dash, "</ul>\n");
 }
 
@@ -582,16 +600,19 @@ write_queues(Dashboard *dash)
 
 	add(dash, "<section><h2>Queues</h2>\n");
 	if (longest == 0)
-		add(dash, "<p class=\"note\">There are no unfinished tasks. Create one: <code>SELECT coord.task_create('hello')</code></p>\n");
+		add(dash, "<p class=\"note\">There are no unfinished tasks. Create one: <code>SELECT "
+			"coord.task_create('hello')</code></p>\n");
 	else
 		write_queue_key(dash);
 	begin_table(dash, "queues", "Queues");
-	appendStringInfo(&dash->page, "<thead><tr><th scope=\"col\">Queue</th><th scope=\"col\">Tasks</th><th scope=\"col\" class=\"n\">Pending</th>"
-					 "<th scope=\"col\" class=\"n\">Oldest<br/>pending</th><th scope=\"col\" class=\"n\">Claimed</th>"
-					 "<th scope=\"col\" class=\"n\">Scheduled</th><th scope=\"col\" class=\"n\">Blocked</th>"
-					 "<th scope=\"col\" class=\"n\">Dead</th><th scope=\"col\" class=\"n\">Completed<br/>last %s</th>"
-					 "<th scope=\"col\" class=\"n\">Failed<br/>attempts</th><th scope=\"col\" class=\"n\">Waited<br/>median / 95 %%</th>"
-					 "<th scope=\"col\" class=\"n\">Ran<br/>median / 95 %%</th></tr></thead>\n<tbody>\n",
+	appendStringInfo(&dash->page, "<thead><tr><th scope=\"col\">Queue</th><th scope=\"col\">Tasks</th><th "
+					 "scope=\"col\" class=\"n\">Pending</th><th scope=\"col\" "
+					 "class=\"n\">Oldest<br/>pending</th><th scope=\"col\" class=\"n\">Claimed</th><th "
+					 "scope=\"col\" class=\"n\">Scheduled</th><th scope=\"col\" class=\"n\">Blocked</th><th "
+					 "scope=\"col\" class=\"n\">Dead</th><th scope=\"col\" class=\"n\">Completed<br/>last "
+					 "%s</th><th scope=\"col\" class=\"n\">Failed<br/>attempts</th><th scope=\"col\" "
+					 "class=\"n\">Waited<br/>median / 95 %%</th><th scope=\"col\" class=\"n\">Ran<br/>median / "
+					 "95 %%</th></tr></thead>\n<tbody>\n",
 					 dash->period == 3600 ? "hour" : dash->period == 600 ? "10 min" : "minute");
 	foreach(cell, dash->queues)
 	{
@@ -601,11 +622,12 @@ write_queues(Dashboard *dash)
 	}
 	add(dash, "</tbody></table></div>\n");
 	if (dash->more_queues)
-		appendStringInfo(&dash->page, "<p class=\"note\" id=\"more-queues\">There are more than %d queues; of the first %d, by name,"
-						 " the %d with most tasks are shown.</p>\n", QUEUES_READ, QUEUES_READ, QUEUES_SHOWN);
+		appendStringInfo(&dash->page, "<p class=\"note\" id=\"more-queues\">There are more than %d queues; of "
+						 "the first %d, by name, the %d with most tasks are "
+						 "shown.</p>\n", QUEUES_READ, QUEUES_READ, QUEUES_SHOWN);
 	else if (nread > QUEUES_SHOWN)
-		appendStringInfo(&dash->page, "<p class=\"note\" id=\"more-queues\">and %d more, with fewer tasks; <code>SELECT * FROM coord.queue</code>"
-						 " has them all.</p>\n", nread - QUEUES_SHOWN);
+		appendStringInfo(&dash->page, "<p class=\"note\" id=\"more-queues\">and %d more, with fewer tasks; "
+						 "<code>SELECT * FROM coord.queue</code> has them all.</p>\n", nread - QUEUES_SHOWN);
 	add(dash, "</section>\n");
 }
 
@@ -622,13 +644,15 @@ write_leases(Dashboard *dash)
 	add(dash, "<section><h2>Leases about to end</h2>\n");
 	if (leases == NIL)
 	{
-		add(dash, "<p class=\"note\" id=\"no-leases\">No lease ends within a minute, but for those that the server renews. All of them:"
-			" <code>SELECT * FROM coord.lease WHERE state = 'active'</code></p></section>\n");
+		add(dash, "<p class=\"note\" id=\"no-leases\">No lease ends within a minute, but for those that the "
+			"server renews. All of them: <code>SELECT * FROM coord.lease WHERE state = "
+			"'active'</code></p></section>\n");
 		return;
 	}
 	begin_table(dash, "leases", "Leases that end within a minute");
-	add(dash, "<thead><tr><th scope=\"col\">Resource</th><th scope=\"col\">Held by</th><th scope=\"col\" class=\"n\">Ends in</th>"
-		"<th scope=\"col\">Ends at (UTC)</th><th scope=\"col\">Renewal</th></tr></thead>\n<tbody>\n");
+	add(dash, "<thead><tr><th scope=\"col\">Resource</th><th scope=\"col\">Held by</th><th scope=\"col\" "
+		"class=\"n\">Ends in</th><th scope=\"col\">Ends at (UTC)</th><th "
+		"scope=\"col\">Renewal</th></tr></thead>\n<tbody>\n");
 	foreach(cell, leases)
 	{
 		const LeaseSight *lease = lfirst(cell);
@@ -641,7 +665,8 @@ write_leases(Dashboard *dash)
 		cell_name(dash, lease->agent);
 		cell_durations(dash, Max(lease->expires_at - dash->now, 0), -1);
 		cell_instant(dash, lease->expires_at);
-		add(dash, lease->auto_renew ? "<td class=\"w\">has ended</td></tr>\n" : "<td class=\"w\">by its holder</td></tr>\n");
+		add(dash, lease->auto_renew ? "<td class=\"w\">has ended</td></tr>\n" : "<td class=\"w\">by its "
+			"holder</td></tr>\n");
 	}
 	add(dash, "</tbody></table></div>\n");
 	if (list_length(leases) > LEASES_SHOWN)
@@ -664,8 +689,9 @@ write_dead_letters(Dashboard *dash)
 		return;
 	}
 	begin_table(dash, "dead-letters", "The newest dead letters");
-	add(dash, "<thead><tr><th scope=\"col\">Queue</th><th scope=\"col\">Type</th><th scope=\"col\" class=\"n\">Attempts</th>"
-		"<th scope=\"col\">Error</th><th scope=\"col\">Since (UTC)</th><th scope=\"col\">Drive it again</th></tr></thead>\n<tbody>\n");
+	add(dash, "<thead><tr><th scope=\"col\">Queue</th><th scope=\"col\">Type</th><th scope=\"col\" "
+		"class=\"n\">Attempts</th><th scope=\"col\">Error</th><th scope=\"col\">Since (UTC)</th><th "
+		"scope=\"col\">Drive it again</th></tr></thead>\n<tbody>\n");
 	foreach(cell, letters)
 	{
 		const DeadSight *letter = lfirst(cell);
@@ -679,14 +705,16 @@ write_dead_letters(Dashboard *dash)
 			html_value(&dash->page, letter->error, HTML_PROSE);
 		add(dash, "</td>");
 		cell_instant(dash, letter->finished_at);
-		appendStringInfo(&dash->page, "<td class=\"long\"><code>SELECT coord.task_redrive(&#x27;%s&#x27;);</code></td></tr>\n", letter->id);
+		appendStringInfo(&dash->page, "<td class=\"long\"><code>SELECT "
+						 "coord.task_redrive(&#x27;%s&#x27;);</code></td></tr>\n", letter->id);
 	}
 	add(dash, "</tbody></table></div>\n");
 	if (dash->total.dead > list_length(letters))
 	{
 		add(dash, "<p class=\"note\" id=\"more-dead\">and ");
 		html_count(&dash->page, dash->total.dead - list_length(letters));
-		add(dash, " more. All of a queue at once: <code>SELECT coord.task_redrive(queue =&gt; &#x27;&#x2026;&#x27;);</code></p>\n");
+		add(dash, " more. All of a queue at once: <code>SELECT coord.task_redrive(queue =&gt; "
+			"&#x27;&#x2026;&#x27;);</code></p>\n");
 	}
 	add(dash, "</section>\n");
 }
@@ -705,8 +733,8 @@ write_lost_agents(Dashboard *dash)
 		return;
 	}
 	begin_table(dash, "lost-agents", "Agents that were lost last, and are not back");
-	add(dash, "<thead><tr><th scope=\"col\">Lost agent</th><th scope=\"col\">Type</th><th scope=\"col\">Since (UTC)</th>"
-		"<th scope=\"col\" class=\"n\">Ago</th></tr></thead>\n<tbody>\n");
+	add(dash, "<thead><tr><th scope=\"col\">Lost agent</th><th scope=\"col\">Type</th><th scope=\"col\">Since "
+		"(UTC)</th><th scope=\"col\" class=\"n\">Ago</th></tr></thead>\n<tbody>\n");
 	foreach(cell, agents)
 	{
 		const LostAgentSight *agent = lfirst(cell);
@@ -731,7 +759,8 @@ write_agents(Dashboard *dash)
 	add(dash, "<section><h2>Agents</h2>\n");
 	if (n == 0)
 	{
-		add(dash, "<p class=\"note\" id=\"no-agents\">None has registered yet: <code>SELECT id FROM coord.agent_register('worker 1')</code></p></section>\n");
+		add(dash, "<p class=\"note\" id=\"no-agents\">None has registered yet: <code>SELECT id FROM "
+			"coord.agent_register('worker 1')</code></p></section>\n");
 		return;
 	}
 	add(dash, "<dl class=\"glance\" id=\"agents\">\n");

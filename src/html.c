@@ -42,12 +42,15 @@ static char *
 in_utf8(const char *value, int max_chars)
 {
 	int			encoding = GetDatabaseEncoding();
-	int			left = pg_mbcharcliplen(value, strlen(value), max_chars);
+	int			left = strlen(value);
 	StringInfoData converted;
 	Oid			conversion;
 
-	/* what is not known to be in any encoding may be in that */
-	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+	/* what is not known to be in any encoding may be in UTF-8; its characters have 4 bytes at most */
+	if (encoding == PG_SQL_ASCII)
+		return pnstrdup(value, Min(left, 4 * max_chars));
+	left = Min(pg_mbcharcliplen(value, left, max_chars), left);
+	if (encoding == PG_UTF8)
 		return pnstrdup(value, left);
 	conversion = FindDefaultConversionProc(encoding, PG_UTF8);
 	initStringInfo(&converted);
@@ -58,8 +61,10 @@ in_utf8(const char *value, int max_chars)
 
 		enlargeStringInfo(&converted, growth);
 		if (OidIsValid(conversion))
-			done = pg_do_encoding_conversion_buf(conversion, encoding, PG_UTF8, (unsigned char *) unconstify(char *, value), left,
-												 (unsigned char *) converted.data + converted.len, growth, true);
+			done = pg_do_encoding_conversion_buf(conversion, encoding, PG_UTF8,
+												 (unsigned char *) unconstify(char *, value), left,
+												 (unsigned char *) converted.data + converted.len, growth,
+												 true);
 		converted.len += strlen(converted.data + converted.len);
 		if (done < left)
 		{
@@ -134,7 +139,8 @@ html_duration(StringInfo page, int64 usec)
 			html_count(page, usec / units[i].usec);
 			appendStringInfo(page, " %s", units[i].name);
 			if (usec / units[i].usec < 10)
-				appendStringInfo(page, " %d %s", (int) (usec % units[i].usec / units[i].part_usec), units[i].part);
+				appendStringInfo(page, " %d "
+								 "%s", (int) (usec % units[i].usec / units[i].part_usec), units[i].part);
 			return;
 		}
 	}
@@ -161,7 +167,8 @@ html_instant(StringInfo page, TimestampTz at)
 	struct pg_tm tm;
 
 	if (in_utc(at, &tm))
-		appendStringInfo(page, "<time datetime=\"%04d-%02d-%02dT%02d:%02d:%02dZ\">%04d-%02d-%02d %02d:%02d:%02d</time>",
+		appendStringInfo(page, "<time datetime=\"%04d-%02d-%02dT%02d:%02d:%02dZ\">%04d-%02d-%02d "
+						 "%02d:%02d:%02d</time>",
 						 tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
 						 tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
 	else

@@ -75,10 +75,13 @@ store_done_by_parts(Oid reader, TimestampTz since, int64 part, int nparts, DoneS
 	uint64		n;
 
 	memset(done, 0, nparts * sizeof(DoneSight));
-	n = store_run_once("SELECT least(floor(extract(epoch FROM finished_at - $1) / extract(epoch FROM $2)), $3 - 1)::integer,"
-					   " count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'dead') FROM ("
+	n = store_run_once("SELECT least(floor(extract(epoch FROM finished_at - $1) / extract(epoch FROM $2)), $3 "
+					   "- 1)::integer,"
+					   " count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'dead') "
+					   "FROM ("
 					   "  SELECT queue, state, finished_at FROM coord.task_finished WHERE finished_at >= $1"
-					   "  UNION ALL SELECT queue, state, finished_at FROM coord.task_dead WHERE finished_at >= $1) t"
+					   "  UNION ALL SELECT queue, state, finished_at FROM coord.task_dead WHERE finished_at >= "
+					   "$1) t"
 					   " WHERE $4 IS NULL OR queue = ANY ($4) GROUP BY 1",
 					   STORE_ARGS(arg_time(since), arg_interval(part), arg_int4(nparts), seen));
 	for (uint64 i = 0; i < n; i++)
@@ -94,7 +97,8 @@ store_agent_counts(int max, AgentCounts *counts)
 	static StorePlan plan = {.sql = "SELECT count(*) FILTER (WHERE status = 'active'), count(*) FILTER (WHERE status = 'inactive'),"
 		" count(*) FILTER (WHERE status = 'retired'), count(*)"
 		" FROM coord.agent_all"
-	" WHERE id >= (SELECT id FROM (SELECT id FROM coord.agent_data ORDER BY id DESC LIMIT $1) newest ORDER BY id LIMIT 1)"};
+	" WHERE id >= (SELECT id FROM (SELECT id FROM coord.agent_data ORDER BY id DESC LIMIT $1) newest ORDER BY "
+	"id LIMIT 1)"};
 
 	store_run(&plan, STORE_ARGS(arg_int8(max)));
 	*counts = (AgentCounts) {store_int8(0, 1, 0), store_int8(0, 2, 0), store_int8(0, 3, 0)};
@@ -113,9 +117,11 @@ store_lost_agents(TimestampTz now, int max)
 	static StorePlan plan = {.sql = "SELECT a.name, a.type, a.inactive_since FROM ("
 		"  SELECT CASE WHEN e.payload ->> 'agent_id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'"
 		"   THEN (e.payload ->> 'agent_id')::uuid END"
-		"  FROM (SELECT type, payload FROM coord.event_log WHERE channel = 'coord.agents' ORDER BY position DESC LIMIT $3) e"
+		"  FROM (SELECT type, payload FROM coord.event_log WHERE channel = 'coord.agents' ORDER BY position "
+		"DESC LIMIT $3) e"
 		"  WHERE e.type = 'agent.inactive'"
-		"  UNION SELECT id FROM (SELECT id FROM coord.agent_data WHERE check_at <= $1 ORDER BY check_at DESC LIMIT $3) d"
+		"  UNION SELECT id FROM (SELECT id FROM coord.agent_data WHERE check_at <= $1 ORDER BY check_at DESC "
+		"LIMIT $3) d"
 		" ) c (id) CROSS JOIN LATERAL (SELECT * FROM coord.agent_all a WHERE a.id = c.id OFFSET 0) a"
 	" WHERE a.status = 'inactive' ORDER BY a.inactive_since DESC, a.name LIMIT $2"};
 	uint64		n = store_run(&plan, STORE_ARGS(arg_time(now), arg_int8(max), arg_int8(EVENTS_SEEN)));
@@ -142,12 +148,17 @@ List *
 store_leases_ending(Oid reader, TimestampTz until, int max_seen, int max)
 {
 	static StorePlan plan = {.sql = "SELECT l.resource_key, a.name, l.auto_renew, l.expires_at"
-		" FROM (SELECT DISTINCT slot FROM (SELECT slot FROM coord.lease_deadline WHERE check_at <= $1 ORDER BY check_at LIMIT $2) s) s"
-		" CROSS JOIN LATERAL (SELECT * FROM coord.lease_data d WHERE d.slot = s.slot AND d.expires_at <= $1 OFFSET 0) d"
-		" CROSS JOIN LATERAL (SELECT * FROM coord.lease_all l WHERE l.resource_key = d.resource_key AND l.state = 'active' OFFSET 0) l"
+		" FROM (SELECT DISTINCT slot FROM (SELECT slot FROM coord.lease_deadline WHERE check_at <= $1 ORDER BY "
+		"check_at LIMIT $2) s) s"
+		" CROSS JOIN LATERAL (SELECT * FROM coord.lease_data d WHERE d.slot = s.slot AND d.expires_at <= $1 "
+		"OFFSET 0) d"
+		" CROSS JOIN LATERAL (SELECT * FROM coord.lease_all l WHERE l.resource_key = d.resource_key AND "
+		"l.state = 'active' OFFSET 0) l"
 		" CROSS JOIN LATERAL (SELECT * FROM coord.agent_all a WHERE a.id = l.agent_id OFFSET 0) a"
-		" WHERE NOT (l.auto_renew AND a.status = 'active' AND coalesce(d.acquired_at + d.max_hold > d.expires_at, true))"
-		" AND ($4 IS NULL OR EXISTS (SELECT FROM coord.agent_data o WHERE o.id = l.agent_id AND pg_has_role($4, o.owner, 'USAGE')))"
+		" WHERE NOT (l.auto_renew AND a.status = 'active' AND coalesce(d.acquired_at + d.max_hold > "
+		"d.expires_at, true))"
+		" AND ($4 IS NULL OR EXISTS (SELECT FROM coord.agent_data o WHERE o.id = l.agent_id AND "
+		"pg_has_role($4, o.owner, 'USAGE')))"
 	" ORDER BY l.expires_at, l.resource_key LIMIT $3"};
 	StoreArg	owner = arg_oid(reader);
 	List	   *leases = NIL;
@@ -186,7 +197,8 @@ store_dead_sights(Oid reader, int max)
 						   STORE_ARGS(arg_int8(max)));
 	else
 		n = store_run_once("SELECT " DEAD_COLUMNS " FROM unnest($2) q (name) CROSS JOIN LATERAL"
-						   " (SELECT * FROM coord.task_dead d WHERE d.queue BETWEEN q.name AND q.name ORDER BY d.queue DESC, d.id DESC LIMIT $1) d"
+						   " (SELECT * FROM coord.task_dead d WHERE d.queue BETWEEN q.name AND q.name ORDER BY "
+						   "d.queue DESC, d.id DESC LIMIT $1) d"
 						   " ORDER BY finished_at DESC LIMIT $1",
 						   STORE_ARGS(arg_int8(max), seen));
 	for (uint64 i = 0; i < n; i++)

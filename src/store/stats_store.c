@@ -47,7 +47,8 @@ store_queue_stats(FunctionCallInfo fcinfo, const char *queue, TimestampTz since,
 {
 	StoreArg	seen = arg_seen_queues(reader);
 
-	store_run_once(STATS("ROW(" COLUMNS ")::coord.queue_stat"), STORE_ARGS(arg_text(queue), arg_time(since), seen));
+	store_run_once(STATS("ROW(" COLUMNS ")::coord.queue_stat"), STORE_ARGS(arg_text(queue), arg_time(since),
+				   seen));
 	store_results(fcinfo);
 }
 

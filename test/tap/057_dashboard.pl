@@ -125,6 +125,9 @@ my $none = encoded('SQL_ASCII', 'none');
 $none->(q{SELECT coord.task_create('t', queue => E'\xe2\x82\xac\xffa')});
 like($none->('SELECT coord.dashboard()'), qr{>&#x20AC;&#xFFFD;a<}, 'without an encoding what may be UTF-8 is taken for it');
 
+$none->(q{SELECT coord.task_create('t', queue => repeat(E'\xe2\x82\xac', 100))});
+like($none->('SELECT coord.dashboard()'), qr{>(&#x20AC;){80}&#x2026;<}, 'and is cut between its characters');
+
 # ---- no worker
 
 $node->backup('base');
