@@ -123,6 +123,12 @@ await succeeds("task_fail", { ...many[2], error: "broken" }, (row) => row.state 
 await refuses("task_fail", { ...many[2], error: "broken again" }, 1003);
 await succeeds("task_redrive", { queue: "many" }, ({ redriven }) => redriven === 1);
 await refuses("task_redrive", { task_id: nobody }, 1001);
+await succeeds("task_blocked_by", { task_id: ids[4] }, ({ reasons }) => reasons.startsWith("It was cancelled at "));
+await refuses("task_blocked_by", { task_id: nobody }, 1001);
+await succeeds("task_history", { task_id: ids[4] }, ({ entries }) => entries.map((entry) => entry.what).join() === "created,cancelled");
+await refuses("task_history", { task_id: nobody }, 1001);
+await succeeds("queue_stats", { name: "many" }, ({ queues }) => queues[0].completed === 1 && queues[0].cancelled === 1);
+await refuses("queue_stats", { name: "none such" }, 1001);
 await succeeds("task_schedule", { name: "nightly", schedule: "0 3 * * *", type: "report", payload: { a: [1] } }, ({ job_id }) => job_id > 0);
 await refuses("task_schedule", { name: "nightly", schedule: "tonight", type: "report" }, -32602, argument("schedule"));
 await succeeds("task_unschedule", { name: "nightly" }, ({ unscheduled }) => unscheduled === true);
