@@ -235,8 +235,11 @@ class Objects:
                 holders.add(call.agent)
 
     def end(self, tasks, at):
-        """tasks: id -> (state, token), as they are after the drain, at the instant "at"."""
+        """tasks: id -> (state, token), as they are after the drain, at the instant "at".  What is not there
+        was never created, if nobody has been told of it for sure."""
         for task, calls in self.tasks.items():
+            if task not in tasks and all(call.optional for call in calls):
+                continue
             state, token = tasks.get(task, ("lost", None))
             calls.append(Call("is", at, at, False, {"state": state, "token": token, "said": None}))
 

@@ -214,6 +214,13 @@ class Tasks(Base):
         self.wrong(is_now(9, "lost"))
         self.wrong(is_now(9, "pending"))
 
+    def test_never_there(self):
+        for unsure, ops in ((True, ["created", "claimed"]), (False, ["created", "claimed", "is"])):
+            of_objects = objects.Objects.__new__(objects.Objects)
+            of_objects.tasks = {"a task": [objects.Call("created", 0, 1, unsure), objects.Call("claimed", 1, 2, True)]}
+            of_objects.end({}, 9)
+            self.assertEqual([call.op for call in of_objects.tasks["a task"]], ops)
+
     def test_what_was_said_is_so(self):
         done = claim(0, "a", 1), of("completed", 0.5, "a", 1)
         self.right(*done, is_now(9, "completed", 1))
