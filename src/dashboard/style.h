@@ -1,5 +1,5 @@
 /*
- * dashboard_style.h
+ * style.h
  *		How the dashboard looks: colours, patterns and layout.
  *
  * The colours of charts are those of Okabe and Ito, which people who are colour-blind can

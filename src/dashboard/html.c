@@ -13,7 +13,7 @@
 #include "pgtime.h"
 #include "utils/timestamp.h"
 
-#include "html.h"
+#include "dashboard/html.h"
 
 #define REPLACEMENT 0xFFFD
 #define ELLIPSIS 0x2026
