@@ -193,9 +193,9 @@ my @parked = ($client->ask_tool('task_claim', { queue => 'w', wait => 3000 }), $
 is($client->rest, 0, 'two requests wait when the server is stopped');
 
 $blocker = $node->background_psql('postgres');
-sql(q{SELECT coord.task_create('in flight', queue => 'f')});
-$blocker->query_safe(q{BEGIN; LOCK TABLE coord.task_live IN ACCESS EXCLUSIVE MODE});
-my $in_flight = $client->ask_tool('task_list', { queue => 'f' });
+# what those two do now and then is not to meet this lock: they would be in flight then
+$blocker->query_safe(q{BEGIN; LOCK TABLE coord.task_dead IN ACCESS EXCLUSIVE MODE});
+my $in_flight = $client->ask_tool('task_list', { queue => 'f', state => 'dead' });
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'coord-mcp' AND wait_event_type = 'Lock'}),
 	'and another one is in flight');
 $node->stop('immediate');
