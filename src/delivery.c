@@ -30,8 +30,10 @@
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "clock.h"
+#include "committing.h"
 #include "delivery.h"
 #include "event_listen.h"
 #include "locks.h"
@@ -85,6 +87,7 @@ static void
 look(Backlog *backlog, CoordDatabase *db)
 {
 	BlockNumber from = 0;
+	Snapshot	snapshot;
 
 	if (db != NULL)
 	{
@@ -97,7 +100,14 @@ look(Backlog *backlog, CoordDatabase *db)
 	backlog->more = false;
 	if (from == InvalidBlockNumber)
 		return;
-	backlog->n = store_inbox_look(from, backlog->entries, backlog->size, &backlog->more);
+	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	if (db != NULL)
+	{
+		from = Min(from, coord_committing_from());
+		from = Min(from, pg_atomic_read_u32(&db->inbox_from));
+	}
+	backlog->n = store_inbox_look(snapshot, from, backlog->entries, backlog->size, &backlog->more);
+	UnregisterSnapshot(snapshot);
 	if (backlog->more && db != NULL)
 		coord_lower_block(&db->inbox_from, from);
 }

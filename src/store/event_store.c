@@ -144,15 +144,14 @@ store_inbox_file(void)
 }
 
 /*
- * The events from that block of the inbox on that the transaction sees, in the order of
+ * The events from that block of the inbox on that a snapshot shows, in the order of
  * their ids, which within a transaction is that of sending.  When there are more than
  * "max", those that come first; then *more.  "entries" has room for 2 * max.
  */
 int
-store_inbox_look(BlockNumber from, InboxEntry *entries, int max, bool *more)
+store_inbox_look(Snapshot snapshot, BlockNumber from, InboxEntry *entries, int max, bool *more)
 {
 	RowsTable  *table = rows_open("event_inbox", RowExclusiveLock);
-	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
 	ItemPointerData first;
 	ItemPointerData last;
@@ -179,7 +178,6 @@ store_inbox_look(BlockNumber from, InboxEntry *entries, int max, bool *more)
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
 
 	qsort(entries, n, sizeof(InboxEntry), compare_entries);
 	*more |= n > max;

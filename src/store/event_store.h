@@ -38,7 +38,7 @@ typedef struct InboxEntry
 } InboxEntry;
 
 extern uint32 store_inbox_file(void);
-extern int	store_inbox_look(BlockNumber from, InboxEntry *entries, int max, bool *more);
+extern int	store_inbox_look(Snapshot snapshot, BlockNumber from, InboxEntry *entries, int max, bool *more);
 extern int	store_inbox_take(const InboxEntry *entries, int n, int64 *first_position);
 
 #endif							/* COORD_STORE_EVENT_STORE_H */

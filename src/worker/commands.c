@@ -33,6 +33,7 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "committing.h"
 #include "worker/commands.h"
 #include "worker/shared.h"
 #include "worker/wakeup.h"
@@ -288,6 +289,8 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		hold_worker(dbid);
 	hold_batches_of_update(pstmt->utilityStmt);
 	lock_for_drop(pstmt->utilityStmt);
+	if (after.ended_prepared)
+		coord_commits_events(0);	/* until this command's own transaction ends */
 	PG_TRY();
 	{
 		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);

@@ -20,6 +20,7 @@
 #include "beat.h"
 #include "claim/ready.h"
 #include "clock.h"
+#include "committing.h"
 #include "lease_wait.h"
 #include "queue_count.h"
 #include "queue_listen.h"
@@ -57,6 +58,7 @@ request_shmem(void)
 	RequestAddinShmemSpace(coord_queue_waiters_size());
 	RequestAddinShmemSpace(coord_ready_size());
 	RequestAddinShmemSpace(coord_beats_size());
+	RequestAddinShmemSpace(coord_committing_size());
 	RequestNamedLWLockTranche("coord", 7);
 	RequestNamedLWLockTranche("coord_ready", coord_max_ready_queues);
 }
@@ -118,6 +120,7 @@ startup_shmem(void)
 	coord_queue_waiters_init();
 	coord_ready_init();
 	coord_beats_init();
+	coord_committing_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 

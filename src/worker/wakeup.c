@@ -18,6 +18,7 @@
 #include "utils/memutils.h"
 
 #include "attachment.h"
+#include "committing.h"
 #include "lease_wait.h"
 #include "queue_listen.h"
 #include "queue_waiters.h"
@@ -515,6 +516,10 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+			if (left.any && left.inbox_from != InvalidBlockNumber)
+				coord_commits_events(left.inbox_from);
+			break;
 		case XACT_EVENT_PRE_PREPARE:
 			coord_attachments_before_prepare();
 			break;
@@ -528,6 +533,7 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 			else
 				coord_ready_undo(InvalidSubTransactionId);
 			tell(commit);
+			coord_events_are_told();
 			break;
 		case XACT_EVENT_PREPARE:
 			/* what it leaves is told by COMMIT PREPARED, see commands.c */
