@@ -5,7 +5,7 @@
  * coord.queue counts the tasks of a short queue when it is read.  Those of a long one it
  * takes from coord.queue_count, which says as of when it is; the worker, or sweep()
  * without one, counts all tasks for that, in parts, when there are many and some were
- * created or have finished since.  It takes a small part of the time for this, however
+ * created, have finished or are in another state since.  It takes a small part of the time for this, however
  * long the queues are: the longer a count takes, the later comes the next one.
  *
  * There may be very many queues that are short: then the longer ones of those are kept
@@ -107,6 +107,7 @@ count_of(const char *queue)
 	{
 		memset((char *) count.last + QUEUE_NAME_LEN + 1, 0, sizeof(QueueCount) - QUEUE_NAME_LEN - 1);
 		count.last->oldest_run_at = DT_NOEND;
+		count.last->next_run_at = DT_NOEND;
 	}
 	return count.last;
 }
@@ -131,9 +132,12 @@ together(int64 limit)
 	return sum;
 }
 
-/* Keep the counts of the queues that who reads coord.queue is not to count. */
+/*
+ * Keep the counts of the queues that who reads coord.queue is not to count.  *changes_at is
+ * when the first task that is scheduled in one of them will be pending.
+ */
 static bool
-keep(TimestampTz now)
+keep(TimestampTz now, TimestampTz *changes_at)
 {
 	int64		limit = COUNTED_AT_READING;
 	bool		kept = false;
@@ -149,6 +153,7 @@ keep(TimestampTz now)
 		if (total(queue) <= limit)
 			continue;
 		store_count_keep(queue, now, count.took);
+		*changes_at = Min(*changes_at, queue->next_run_at);
 		kept = true;
 	}
 	return kept;
@@ -179,6 +184,7 @@ SweepOutcome
 coord_count_queues(SweepCounts *counts pg_attribute_unused())
 {
 	TimestampTz now = coord_now();
+	TimestampTz changes_at = DT_NOEND;
 	bool		more;
 
 	next_due = DT_NOEND;
@@ -199,8 +205,10 @@ coord_count_queues(SweepCounts *counts pg_attribute_unused())
 	if (more)
 		return SWEEP_MORE;
 	now = coord_now();
-	if (coord_counted(keep(now)))
-		next_due = pause_end(now, count.took);
+	if (coord_counted(keep(now, &changes_at)))
+		changes_at = now;
+	if (changes_at != DT_NOEND)
+		next_due = Max(changes_at, pause_end(now, count.took));
 	coord_count_anew();
 	return SWEEP_SOME;
 }

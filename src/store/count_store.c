@@ -82,7 +82,10 @@ add_live(QueueCount *count, TupleTableSlot *slot, TimestampTz now)
 	else if (is(state, "blocked"))
 		count->blocked++;
 	else if (run_at > now)
+	{
 		count->scheduled++;
+		count->next_run_at = Min(count->next_run_at, run_at);
+	}
 	else
 	{
 		count->pending++;

@@ -20,6 +20,7 @@ typedef struct QueueCount
 	int64		claimed;
 	int64		dead;
 	TimestampTz oldest_run_at;	/* of what is pending; DT_NOEND: nothing is */
+	TimestampTz next_run_at;	/* of what is scheduled; likewise */
 } QueueCount;
 
 /* where counting goes on */
@@ -29,7 +30,7 @@ typedef struct CountPlace
 	BlockNumber block;
 } CountPlace;
 
-/* the entry for a queue, all zero (but for oldest_run_at) at first */
+/* the entry for a queue, all zero (but for the two instants) at first */
 typedef QueueCount *(*CountOf) (const char *queue);
 
 /* what store_count_tasks() leaves as the last result */

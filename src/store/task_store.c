@@ -305,6 +305,7 @@ store_task_claim(TaskRow *task, TimestampTz now)
 		return state;
 	rows_remember(table, &task->id, &row->place);
 	coord_queue_claimed_from(task->queue, task->locked);
+	coord_changed_task();
 	if (task->check_at != DT_NOEND)
 		store_deadline_insert(task);
 	return STORE_ROW_LOCKED;

@@ -420,8 +420,8 @@ coord_tell_worker(CoordDatabase *db, CoordJob job, TimestampTz instant)
 }
 
 /*
- * Tasks were created, or have finished: if there are many, or kept counts, they are to be
- * counted.  The job knows when it is too early.
+ * Tasks were created, have finished or changed their state: if there are many, or kept
+ * counts, they are to be counted.  The job knows when it is too early.
  */
 void
 coord_tasks_changed(CoordDatabase *db, int created)

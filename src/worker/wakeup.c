@@ -58,6 +58,7 @@ static struct
 	TimestampTz due_at[COORD_NJOBS];
 	bool		finished_task;
 	int			created;		/* tasks */
+	bool		changed_task;	/* a task's state, while it stays unfinished */
 	BlockNumber inbox_from;		/* the first block with an event of it */
 	List	   *stamped;		/* positions that it has given */
 	int64		notified_to;	/* the last position that the worker has notified of; 0: none */
@@ -135,6 +136,14 @@ coord_created_task(void)
 	left.created++;
 }
 
+/* A task was claimed, or is claimable again: a count of its queue is not true any more. */
+void
+coord_changed_task(void)
+{
+	begin();
+	left.changed_task = true;
+}
+
 /* An event was added to the inbox, or several, to that block or later ones. */
 void
 coord_event_sent(BlockNumber block)
@@ -195,6 +204,7 @@ coord_task_ready(const char *queue, const ReadyTask *task)
 	NotedTask  *noted;
 
 	coord_queue_ready(queue, task->position.ready_at);
+	coord_changed_task();
 	if (coord_shared == NULL)
 		return;
 	coord_ready_key(queue, &key);
@@ -435,7 +445,7 @@ tell_worker(bool commit, TimestampTz notify_at)
 		return;
 	if (commit)
 		tell_delivery(db);
-	if (commit && (left.created > 0 || left.finished_task))
+	if (commit && (left.created > 0 || left.finished_task || left.changed_task))
 		coord_tasks_changed(db, left.created);
 	if (!commit)
 	{

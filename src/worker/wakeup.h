@@ -13,6 +13,7 @@ extern void coord_due_at(CoordJob job, TimestampTz instant);
 extern bool coord_is_due_here(CoordJob job, TimestampTz now);
 extern void coord_finished_task(void);
 extern void coord_created_task(void);
+extern void coord_changed_task(void);
 extern void coord_event_sent(BlockNumber block);
 extern void coord_events_stamped(int64 first, int64 last, bool notified);
 extern void coord_events_notified(int64 to);

@@ -55,6 +55,17 @@ becomes('long', '8400|2000|10|100|0', 'what has changed since is counted in turn
 ok($node->poll_query_until('postgres', q{SELECT next_deadline_at > clock_timestamp() + interval '1 min' OR next_deadline_at IS NULL FROM coord.worker}),
 	'then nothing is to be counted any more');
 
+# what is neither created nor finished is in another state
+sql(qq{SELECT FROM coord.task_claim('$agent', 'long', max_tasks => 50, lease_ttl => '1 h')});
+becomes('long', '8350|2000|10|150|0', 'claims alone are counted, too');
+sql(q{SELECT count(coord.task_release(id, fencing_token)) FROM coord.task WHERE queue = 'long' AND state = 'claimed'});
+becomes('long', '8500|2000|10|0|0', 'and tasks that are given back');
+my $soon = sql(q{SELECT to_json(clock_timestamp() + '15 s')});
+create('soon', 6000, qq({"run_at": $soon})) for 1 .. 2;
+becomes('soon', '12000|0|0|0|0', 'and those whose run_at has come');
+sql(qq{SELECT FROM coord.task_claim('$agent', 'long', max_tasks => 100, lease_ttl => '1 h')});
+becomes('long', '8400|2000|10|100|0', 'as many are claimed as before');
+
 # dead letters count too
 create('doomed', 10_500, '{"max_attempts": 1}');
 sql(qq{SELECT count(coord.task_fail(id, fencing_token)) FROM coord.task_claim('$agent', 'doomed', max_tasks => 10000)});
