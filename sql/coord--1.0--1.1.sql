@@ -62,6 +62,7 @@ SELECT id, queue, type, payload, priority, state, run_at, attempts, max_attempts
 FROM coord.task_finished
 UNION ALL
 SELECT * FROM coord.task_dead;
+
 DROP TABLE coord.task_finished_unpartitioned;
 
 CREATE TABLE coord.task_partition (
@@ -87,6 +88,7 @@ CREATE TABLE coord.queue_count (
 	counted_at timestamptz NOT NULL,
 	took interval NOT NULL					-- the count of all queues
 );
+CREATE INDEX queue_count_queue ON coord.queue_count (queue);
 
 CREATE FUNCTION coord.count_tasks(queue text, OUT pending bigint, OUT scheduled bigint, OUT blocked bigint,
 	OUT claimed bigint, OUT dead bigint, OUT oldest_pending_age interval, OUT counted_at timestamptz)

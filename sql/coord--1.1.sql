@@ -141,6 +141,7 @@ CREATE TABLE coord.queue_count (
 	counted_at timestamptz NOT NULL,
 	took interval NOT NULL					-- the count of all queues
 );
+CREATE INDEX queue_count_queue ON coord.queue_count (queue);
 
 -- A queue with max_claimed has that many slots; a claim occupies one.
 CREATE TABLE coord.queue_slot (

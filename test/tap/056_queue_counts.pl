@@ -86,6 +86,9 @@ sql(q{SELECT count(*) FROM coord.task_create_many((SELECT jsonb_agg(jsonb_build_
 ok($node->poll_query_until('postgres', q{SELECT sum(pending) <= 100000 FROM coord.queue WHERE counted_at IS NULL}), 'who reads all queues counts no more than 100,000 tasks');
 ok($node->poll_query_until('postgres', q{SELECT sum(pending) = 110000 FROM coord.queue WHERE name LIKE 'many%'}), 'and all are there');
 
+cmp_ok(sql(q{BEGIN; DO $$ BEGIN PERFORM * FROM coord.queue; END $$; SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relid = 'coord.queue_count'::regclass}), '<', 5000,
+	'whose counts are found by an index');
+
 # a role that sees one queue gets no counts of another
 sql(q{CREATE ROLE narrow; SELECT coord.grant_agent('narrow', 'short')});
 is(sql(q{SET ROLE narrow; SELECT name, pending FROM coord.queue}), 'short|3', 'a role sees the queue that it was granted');
