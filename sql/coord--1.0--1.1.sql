@@ -63,6 +63,8 @@ FROM coord.task_finished
 UNION ALL
 SELECT * FROM coord.task_dead;
 
+-- What is in partitions that somebody has added by hand goes with them.
+INSERT INTO coord.task_finished SELECT *, 0 FROM coord.task_finished_unpartitioned;
 DROP TABLE coord.task_finished_unpartitioned;
 
 CREATE TABLE coord.task_partition (

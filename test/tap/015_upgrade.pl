@@ -120,6 +120,20 @@ ok($node->poll_query_until('postgres', q{
 	FROM coord.event WHERE type = 'lock.expired'}), 'each lease that ran out was announced, once');
 is(sql('postgres', 'SELECT pid FROM coord.worker'), $worker, 'the worker has gone on');
 
+# ---- who has added partitions to 1.0 by hand keeps what is in them
+
+sql('postgres', 'CREATE DATABASE by_hand');
+sql('by_hand', q{
+	CREATE EXTENSION coord VERSION '1.0';
+	CREATE TABLE coord.task_finished_old PARTITION OF coord.task_finished FOR VALUES FROM ('-infinity') TO ('2999-01-01');
+	SELECT coord.task_cancel(id) FROM coord.task_create('t', '{"kept": true}')});
+is(sql('by_hand', 'SELECT DISTINCT tableoid::regclass FROM coord.task_finished'), 'coord.task_finished_old', 'a partition that was added by hand has tasks');
+my $kept = sql('by_hand', 'SELECT * FROM coord.task');
+sql('by_hand', 'ALTER EXTENSION coord UPDATE');
+is(sql('by_hand', 'SELECT * FROM coord.task'), $kept, 'they are there after the update');
+is(sql('by_hand', q{SELECT DISTINCT tableoid::regclass FROM coord.task_finished}), 'coord.task_finished_0', 'where retention finds them');
+sql('postgres', 'DROP DATABASE by_hand');
+
 # ---- DROP EXTENSION and CREATE EXTENSION, beside callers
 
 ($callers, $complaints) = start_callers('drop', 4, q{
