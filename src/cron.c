@@ -47,6 +47,10 @@
 /* how each of coord's commands begins, by which its runs are found in cron.job_run_details */
 #define MARK "/* coord */ "
 
+/* a run that could not begin, as its role was not let in, has no times: it is as old as those around it */
+#define IS_OLD_RUN \
+	"coalesce(end_time, start_time) OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) interval '1 day')"
+
 #define EVERY_MINUTE "* * * * *"
 #define EVERY_10_SECONDS "10 seconds"
 #define EVERY_HOUR "17 * * * *"
@@ -129,9 +133,10 @@ coord_cron_install(PG_FUNCTION_ARGS)
 					 MARK "SELECT coord.purge()", NULL);
 	/* pg_cron notes each run, and forgets none */
 	trim = schedule(UPKEEP_JOB, "trim", EVERY_HOUR, NULL,
-					MARK "DELETE FROM cron.job_run_details WHERE pg_catalog.starts_with(command, '" MARK "') AND "
-					"coalesce(end_time, start_time) OPERATOR(pg_catalog.<) "
-					"(pg_catalog.now() OPERATOR(pg_catalog.-) interval '1 day')", coord_cron_database());
+					MARK "DELETE FROM cron.job_run_details WHERE pg_catalog.starts_with(command, '" MARK "') AND ("
+					IS_OLD_RUN " OR coalesce(end_time, start_time) IS NULL AND runid OPERATOR(pg_catalog.<) "
+					"(SELECT pg_catalog.max(runid) FROM cron.job_run_details WHERE " IS_OLD_RUN "))",
+					coord_cron_database());
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf(
 		"{\"sweep\": " INT64_FORMAT ", \"purge\": " INT64_FORMAT ", \"trim\": " INT64_FORMAT "}", sweep, purge, trim)));
 }

@@ -132,9 +132,12 @@ sql(q{
 		(1, -1, '/* coord */ SELECT coord.sweep()', 'ann', now() - interval '2 days', now() - interval '2 days'),
 		(1, -2, '/* coord */ SELECT coord.sweep()', 'ann', now() - interval '2 days', NULL),
 		(1, -3, '/* coord */ SELECT coord.sweep()', 'ann', now(), now()),
-		(1, -4, 'SELECT theirs()', 'ann', now() - interval '2 days', now() - interval '2 days')});
+		(1, -4, 'SELECT theirs()', 'ann', now() - interval '2 days', now() - interval '2 days'),
+		(1, -5, '/* coord */ SELECT coord.sweep()', 'not let in', NULL, NULL),
+		(1, -6, 'SELECT theirs()', 'not let in', NULL, NULL),
+		(1, 0, '/* coord */ SELECT coord.sweep()', 'not let in', NULL, NULL)});
 sql(sql(qq{SELECT command FROM cron.job WHERE jobid = ('$installed'::jsonb ->> 'trim')::bigint}));
-is(sql(q{SELECT string_agg(runid::text, ' ' ORDER BY runid) FROM cron.job_run_details WHERE runid < 0}), '-4 -3', 'old notes of runs of coord\'s jobs go, nothing else');
+is(sql(q{SELECT string_agg(runid::text, ' ' ORDER BY runid) FROM cron.job_run_details WHERE runid <= 0}), '-6 -4 -3 0', 'old notes of runs of coord\'s jobs go, nothing else');
 
 is(sql('SELECT coord.cron_remove()'), '3', 'cron_remove takes them away');
 is(sql('SELECT coord.cron_remove()'), '0', 'once');
