@@ -19,6 +19,7 @@
 #include "commands/dbcommands.h"
 #include "common/string.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -155,11 +156,45 @@ coord_cron_remove(PG_FUNCTION_ARGS pg_attribute_unused())
 	PG_RETURN_INT32(n);
 }
 
+/* A literal in ASCII, which is the same in every encoding. */
+static char *
+ascii_literal(const char *value)
+{
+	const unsigned char *c = (const unsigned char *) pg_server_to_any(value, (int) strlen(value), PG_UTF8);
+	StringInfoData literal;
+
+	initStringInfo(&literal);
+	appendStringInfoString(&literal, "E'");
+	for (; *c != '\0'; c += pg_utf_mblen(c))
+	{
+		if (*c >= 0x80)
+			appendStringInfo(&literal, "\\U%08X", (unsigned int) utf8_to_unicode(c));
+		else if (*c == '\'' || *c == '\\')
+			appendStringInfo(&literal, "%c%c", *c, *c);
+		else
+			appendStringInfoChar(&literal, (char) *c);
+	}
+	appendStringInfoChar(&literal, '\'');
+	return literal.data;
+}
+
+/*
+ * A value as a literal of the command.  pg_cron keeps the command in its own database's
+ * encoding, and its background workers run it here as it is there.
+ */
+static char *
+literal_of(const char *value)
+{
+	if (pg_is_ascii(value) || GetDatabaseEncoding() == PG_SQL_ASCII || coord_cron_encoding() == GetDatabaseEncoding())
+		return quote_literal_cstr(value);
+	return ascii_literal(value);
+}
+
 static void
 add_text(StringInfo command, const char *name, const char *value)
 {
 	if (value != NULL)
-		appendStringInfo(command, ", %s => %s", name, quote_literal_cstr(value));
+		appendStringInfo(command, ", %s => %s", name, literal_of(value));
 }
 
 static void
@@ -176,7 +211,7 @@ create_command(const TaskSpec *spec)
 	StringInfoData command;
 
 	initStringInfo(&command);
-	appendStringInfo(&command, MARK "SELECT id FROM coord.task_create(type => %s", quote_literal_cstr(spec->type));
+	appendStringInfo(&command, MARK "SELECT id FROM coord.task_create(type => %s", literal_of(spec->type));
 	add_text(&command, "payload", JsonbToCString(NULL, &spec->payload->root, VARSIZE(spec->payload)));
 	add_text(&command, "queue", spec->queue);
 	add_integer(&command, "priority", spec->priority);

@@ -15,11 +15,13 @@
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class_d.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_namespace_d.h"
 #include "catalog/pg_proc.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -76,6 +78,20 @@ coord_cron_database(void)
 							   psprintf("Install pg_cron 1.4 or newer, %s", steps));
 	}
 	return GetConfigOption("cron.database_name", false, false);
+}
+
+/* The encoding of that database; if there is no such one, of this one. */
+int
+coord_cron_encoding(void)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(get_database_oid(coord_cron_database(), true)));
+	int			encoding = GetDatabaseEncoding();
+
+	if (!HeapTupleIsValid(tuple))
+		return encoding;
+	encoding = ((Form_pg_database) GETSTRUCT(tuple))->encoding;
+	ReleaseSysCache(tuple);
+	return encoding;
 }
 
 static void

@@ -25,6 +25,7 @@ typedef struct CronRequest
 } CronRequest;
 
 extern const char *coord_cron_database(void);
+extern int coord_cron_encoding(void);
 extern int64 coord_cron_perform(const CronRequest *request);
 
 #endif							/* COORD_CRON_PG_CRON_H */

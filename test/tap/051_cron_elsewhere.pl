@@ -135,7 +135,12 @@ sql(q{SET ROLE ann; SELECT coord.task_unschedule('xbig')});
 # a database with another encoding
 $node->safe_psql('postgres', database('latin', 'LATIN1'));
 $node->safe_psql('latin', q{CREATE EXTENSION coord; SET client_encoding = 'UTF8'; SELECT coord.task_schedule('größer', '0 3 * * *', 'größer')});
-is(home(q{SELECT convert_to(substring(command FROM 'type => ''(.*?)'''), 'UTF8') FROM cron.job WHERE database = 'latin'}), '\x6772c3b6c39f6572', 'texts are converted to the encoding of pg_cron\'s database');
+# pg_cron's background workers take a command there as it is in its own database
+my $command = home(q{SELECT command FROM cron.job WHERE database = 'latin'});
+like($command, qr/type => E'gr\\U000000F6\\U000000DFer'/, 'texts are written so that they are the same in both encodings');
+$node->safe_psql('latin', $command);
+is($node->safe_psql('latin', q{SELECT convert_to(type, 'UTF8'), convert_to(unique_key, 'UTF8') FROM coord.task}),
+	'\x6772c3b6c39f6572|' . $node->safe_psql('latin', q{SET client_encoding = 'UTF8'; SELECT convert_to('schedule:' || current_user || ':größer', 'UTF8')}), 'and mean what they are to');
 is($node->safe_psql('latin', q{SET client_encoding = 'UTF8'; SELECT coord.task_unschedule('größer')}), 't', 'and found again');
 like(refused(q{SET client_encoding = 'UTF8'; SELECT coord.task_schedule('x', 'größer', 't')}, 'latin'), qr/invalid schedule: größer/, 'as errors are, back');
 
