@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
@@ -32,6 +33,8 @@ coord_purge(PG_FUNCTION_ARGS)
 	RetentionCounts events = {0};
 	StoreScope	scope;
 
+	PreventCommandDuringRecovery("purge");
+	PreventCommandIfReadOnly("purge");
 	store_open(&scope);
 	coord_lock_upkeep();
 	if (older_than >= 0)

@@ -131,7 +131,7 @@ empty(int partition)
 {
 	static StorePlan forget = {.sql = "DELETE FROM coord.event_partition WHERE partition = $1"};
 
-	if (!store_partition_truncate(partitions[partition].name))
+	if (!store_partition_truncate(partitions[partition].name, NULL))
 		return false;
 	store_run(&forget, STORE_ARGS(arg_int4(partition)));
 	return true;

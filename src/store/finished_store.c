@@ -299,10 +299,9 @@ seal(UsedPartition *partition, TimestampTz now)
 	" SELECT depends_on FROM coord.dependency_check JOIN coord.task_dependency USING (task_id)))"
 
 static bool
-has_awaited(const UsedPartition *partition)
+has_awaited(const char *partition)
 {
-	return store_run_once(psprintf("SELECT FROM coord.%s WHERE " IS_AWAITED " LIMIT 1",
-								   partitions[partition->number]), 0, NULL) > 0;
+	return store_run_once(psprintf("SELECT FROM coord.%s WHERE " IS_AWAITED " LIMIT 1", partition), 0, NULL) > 0;
 }
 
 /* Whether all checks of what has been cancelled by now can be seen. */
@@ -321,7 +320,7 @@ empty(const UsedPartition *partition)
 {
 	static StorePlan plan = {.sql = "DELETE FROM coord.task_partition WHERE partition = $1 AND sealed_at = $2"};
 
-	if (IsTransactionBlock() || has_awaited(partition) || !store_partition_truncate(partitions[partition->number]))
+	if (IsTransactionBlock() || !store_partition_truncate(partitions[partition->number], has_awaited))
 		return false;
 	change(&plan, partition, arg_time(partition->sealed_at));
 	return true;

@@ -47,15 +47,18 @@ is_being_read_here(Oid relid)
 	return read;
 }
 
-/* Empty a partition, unless somebody is using it. */
+/*
+ * Empty a partition, unless somebody is using it, or it is not to be emptied; which is asked
+ * when nobody else can use it any more.
+ */
 bool
-store_partition_truncate(const char *name)
+store_partition_truncate(const char *name, bool (*must_stay) (const char *name))
 {
 	Oid			relid = partition_oid(name);
 
 	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
 		return false;
-	if (is_being_read_here(relid))
+	if (is_being_read_here(relid) || (must_stay != NULL && must_stay(name)))
 	{
 		UnlockRelationOid(relid, AccessExclusiveLock);
 		return false;

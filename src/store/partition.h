@@ -18,7 +18,7 @@ typedef struct RetentionCounts
 } RetentionCounts;
 
 extern bool store_partition_is_empty(const char *name);
-extern bool store_partition_truncate(const char *name);
+extern bool store_partition_truncate(const char *name, bool (*must_stay) (const char *name));
 extern bool store_partition_is_unwritten(const char *name);
 extern int64 store_partition_delete(const char *name, const char *column, TimestampTz before, const char *condition);
 

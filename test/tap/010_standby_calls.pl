@@ -57,7 +57,7 @@ for my $call ("agent_register('bob')", "agent_heartbeat('$agent')", "agent_retir
 	"task_claim('$agent', task_id => '$task')",
 	"task_renew('$task', $token)", "task_complete('$task', $token)", "task_fail('$task', $token)", "task_release('$task', $token)",
 	"task_cancel('$task')", "task_redrive()", "queue_set('q')", "queue_pause('default')", "event_send('t')", "event_listen()",
-	"queue_listen()", "sweep()")
+	"queue_listen()", "sweep()", "purge()", "purge('0')")
 {
 	my ($ret, $out, $err) = $standby->psql('postgres', "SELECT coord.$call", extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
 	(my $name = $call) =~ s/[0-9a-f]{8}-[0-9a-f-]{27}|\d{9,}/…/g;
