@@ -1,6 +1,7 @@
 /*
  * coord 1.0 to 1.1: finished tasks go to partitions, which purge() and the worker empty;
- * long queues are not counted at each reading; and tasks recur, by pg_cron.
+ * agents that have ended are deleted; long queues are not counted at each reading; and tasks
+ * recur, by pg_cron.
  *
  * What was finished so far becomes the first partition, without being rewritten.  It is
  * kept for a whole retention from the time at which that is closed.
@@ -35,6 +36,8 @@ CREATE TABLE coord.task_finished (
 CREATE INDEX task_finished_id ON coord.task_finished (id);
 CREATE INDEX task_finished_finished_at ON coord.task_finished USING brin (finished_at) WITH (autosummarize = on);
 CREATE INDEX task_dead_finished_at ON coord.task_dead (finished_at);
+CREATE INDEX agent_data_ended_at ON coord.agent_data ((coalesce(retired_at, inactive_since)), id)
+	WHERE check_at IS NULL AND attachment IS NULL AND coalesce(retired_at, inactive_since) IS NOT NULL;
 CREATE INDEX event_log_task ON coord.event_log ((payload ->> 'task_id')) WHERE channel = 'coord.tasks';
 
 ALTER TABLE coord.task_finished_default ADD COLUMN partition smallint NOT NULL DEFAULT 0;
@@ -206,10 +209,32 @@ $$Shows how things stand as one page of HTML, which needs nothing but itself: qu
 Returns the page, in ASCII: psql -qAtXc 'select coord.dashboard()' > coord.html. It has what the caller may see.
 Errors: none of its own.$$;
 
+COMMENT ON COLUMN coord.agent.id IS 'Stays the same for a name, until the agent is deleted.';
+COMMENT ON COLUMN coord.agent.registered_at IS 'When the name was first registered, since an agent of that name was last deleted.';
+COMMENT ON COLUMN coord.agent.status IS 'active, inactive (no heartbeat for heartbeat_timeout, or its connection has ended) or retired (by agent_retire, or inactive for coord.agent_retention); deleted when it has been that for as long again.';
+
+COMMENT ON FUNCTION coord.agent_register(text, text, interval, jsonb, uuid) IS
+$$Registers an agent, or registers it anew, and makes it active. Other calls name the agent by the id that comes back.
+name: 1 to 512 bytes, unique. type: any word for its kind. heartbeat_timeout: how long after its last heartbeat it becomes inactive, from coord.min_lease_ttl to 366 days; NULL is coord.heartbeat_timeout. metadata: any JSON up to 1 MiB. id: an id of the caller's choice; NULL makes one.
+Returns the agent. A name that the same owner registered before keeps its id, unless that agent was deleted: when it had been retired for coord.agent_retention.
+Errors: 22004, 22023 bad argument, or an id that is another agent's; 42501 the name belongs to another role; 55P03 an open transaction is registering the name or changing the agent; 54000 metadata too large; 53400 the role has coord.max_agents_per_role.$$;
+
+COMMENT ON FUNCTION coord.agent_heartbeat(uuid) IS
+$$Tells that an agent is alive, and makes it active if it was inactive. Due within each heartbeat_timeout of the agent.
+agent_id: the agent.
+Returns the agent. One that had become inactive has lost its claims: task.requeued events tell it which.
+Errors: P0002 no such agent; 55000 it is retired, as it is too when it was inactive for coord.agent_retention; 42501 it belongs to another role; 55P03 it is inactive, and an open transaction is changing it.$$;
+
+COMMENT ON FUNCTION coord.agent_retire(uuid) IS
+$$Ends an agent for good: releases its leases and gives its tasks back at once, their attempts not counted. It is deleted after coord.agent_retention.
+agent_id: the agent.
+Returns the agent; retiring it again changes nothing.
+Errors: P0002 no such agent; 42501 it belongs to another role; 55P03 an open transaction is changing it.$$;
+
 COMMENT ON FUNCTION coord.purge(interval) IS
-$$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.
-older_than: NULL, or drop also whatever task finished, and whatever event was sent, that long ago or longer, row by row where a partition has younger ones too.
-Returns how many: task_partitions_emptied, tasks_deleted, event_partitions_emptied, events_deleted. A partition that another transaction is using stays for the next time. So do, in a transaction block, those of tasks, since whoever reads would have to wait for its end, and those of events that are not past coord.event_retention. Waits for whoever is delivering or dropping just now, within lock_timeout.
+$$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole; and agents past coord.agent_retention, the inactive of which are retired, and the retired deleted. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.
+older_than: NULL, or drop also whatever task finished, and whatever event was sent, that long ago or longer, row by row where a partition has younger ones too; agents go by coord.agent_retention all the same.
+Returns how many: task_partitions_emptied, tasks_deleted, event_partitions_emptied, events_deleted, agents_retired, agents_deleted. A partition that another transaction is using stays for the next time. So do, in a transaction block, those of tasks, since whoever reads would have to wait for its end, and those of events that are not past coord.event_retention. Waits for whoever is delivering or dropping just now, within lock_timeout.
 Errors: 22023 older_than is negative or infinite.$$;
 
 CREATE FUNCTION coord.task_schedule(name text, schedule text, type text, payload jsonb = '{}', queue text = 'default',

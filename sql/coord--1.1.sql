@@ -79,6 +79,10 @@ CREATE TABLE coord.agent_data (
 CREATE INDEX agent_data_owner ON coord.agent_data (owner) WHERE retired_at IS NULL;
 CREATE INDEX agent_data_check_at ON coord.agent_data (check_at) WHERE check_at IS NOT NULL;
 CREATE INDEX agent_data_attached ON coord.agent_data (id) WHERE attachment IS NOT NULL;
+-- When those that hold nothing have ended: they are retired, and then deleted, after
+-- coord.agent_retention.
+CREATE INDEX agent_data_ended_at ON coord.agent_data ((coalesce(retired_at, inactive_since)), id)
+	WHERE check_at IS NULL AND attachment IS NULL AND coalesce(retired_at, inactive_since) IS NOT NULL;
 
 -- Heartbeats that came while another of the agent's transactions had its row
 -- locked.  The sweep folds them into agent_data; mostly there are none.
@@ -872,15 +876,15 @@ COMMENT ON SCHEMA coord IS 'Coordination of workers and agents: leases, task cla
 -- Relations
 
 COMMENT ON VIEW coord.agent IS 'Agents, true at the instant of reading: one whose heartbeat timeout has passed is inactive, swept or not. status: active, inactive, retired.';
-COMMENT ON COLUMN coord.agent.id IS 'Stays the same for a name.';
+COMMENT ON COLUMN coord.agent.id IS 'Stays the same for a name, until the agent is deleted.';
 COMMENT ON COLUMN coord.agent.name IS 'Unique.';
 COMMENT ON COLUMN coord.agent.type IS 'As registered; means nothing to coord.';
-COMMENT ON COLUMN coord.agent.status IS 'active, inactive (no heartbeat for heartbeat_timeout, or its connection has ended) or retired.';
+COMMENT ON COLUMN coord.agent.status IS 'active, inactive (no heartbeat for heartbeat_timeout, or its connection has ended) or retired (by agent_retire, or inactive for coord.agent_retention); deleted when it has been that for as long again.';
 COMMENT ON COLUMN coord.agent.owner IS 'The role that registered it; it, and who has its rights, may act for the agent.';
 COMMENT ON COLUMN coord.agent.metadata IS 'As registered; means nothing to coord.';
 COMMENT ON COLUMN coord.agent.heartbeat_timeout IS 'How long after its last heartbeat, or after a later start or promotion of the server, it becomes inactive, unless it is attached to a connection.';
 COMMENT ON COLUMN coord.agent.last_heartbeat_at IS 'Its last sign of life: registration, heartbeat, claim or renewal of a claim.';
-COMMENT ON COLUMN coord.agent.registered_at IS 'When the name was first registered.';
+COMMENT ON COLUMN coord.agent.registered_at IS 'When the name was first registered, since an agent of that name was last deleted.';
 COMMENT ON COLUMN coord.agent.inactive_since IS 'When its heartbeat timeout passed, or its connection ended; NULL while it is active.';
 
 COMMENT ON VIEW coord.lease IS 'Leases, true at the instant of reading: for each resource key its current lease or its last one. state: active, released, expired.';
@@ -1029,14 +1033,14 @@ COMMENT ON SEQUENCE coord.lease_slot IS 'The places of resource keys in lease_da
 COMMENT ON FUNCTION coord.agent_register(text, text, interval, jsonb, uuid) IS
 $$Registers an agent, or registers it anew, and makes it active. Other calls name the agent by the id that comes back.
 name: 1 to 512 bytes, unique. type: any word for its kind. heartbeat_timeout: how long after its last heartbeat it becomes inactive, from coord.min_lease_ttl to 366 days; NULL is coord.heartbeat_timeout. metadata: any JSON up to 1 MiB. id: an id of the caller's choice; NULL makes one.
-Returns the agent. A name that the same owner registered before keeps its id.
+Returns the agent. A name that the same owner registered before keeps its id, unless that agent was deleted: when it had been retired for coord.agent_retention.
 Errors: 22004, 22023 bad argument, or an id that is another agent's; 42501 the name belongs to another role; 55P03 an open transaction is registering the name or changing the agent; 54000 metadata too large; 53400 the role has coord.max_agents_per_role.$$;
 
 COMMENT ON FUNCTION coord.agent_heartbeat(uuid) IS
 $$Tells that an agent is alive, and makes it active if it was inactive. Due within each heartbeat_timeout of the agent.
 agent_id: the agent.
 Returns the agent. One that had become inactive has lost its claims: task.requeued events tell it which.
-Errors: P0002 no such agent; 55000 it is retired; 42501 it belongs to another role; 55P03 it is inactive, and an open transaction is changing it.$$;
+Errors: P0002 no such agent; 55000 it is retired, as it is too when it was inactive for coord.agent_retention; 42501 it belongs to another role; 55P03 it is inactive, and an open transaction is changing it.$$;
 
 COMMENT ON FUNCTION coord.agent_attach(uuid) IS
 $$Binds an agent's life to this connection: while the connection lives, the agent is active with no heartbeats; when it ends, however it ends, the agent is inactive at once, its tasks are given back and its leases are released. Does not serve behind a pooler in transaction mode: there it binds the agent to a connection of the pooler.
@@ -1045,7 +1049,7 @@ Returns the agent.
 Errors: P0002 no such agent; 55000 it is retired, or coord is not in shared_preload_libraries; 42501 it belongs to another role; 55P03 an open transaction is changing it; 53400 coord.max_attached_agents are attached, or coord.max_share_per_role of that by this role.$$;
 
 COMMENT ON FUNCTION coord.agent_retire(uuid) IS
-$$Ends an agent for good: releases its leases and gives its tasks back at once, their attempts not counted.
+$$Ends an agent for good: releases its leases and gives its tasks back at once, their attempts not counted. It is deleted after coord.agent_retention.
 agent_id: the agent.
 Returns the agent; retiring it again changes nothing.
 Errors: P0002 no such agent; 42501 it belongs to another role; 55P03 an open transaction is changing it.$$;
@@ -1296,9 +1300,9 @@ Returns the page, in ASCII: psql -qAtXc 'select coord.dashboard()' > coord.html.
 Errors: none of its own.$$;
 
 COMMENT ON FUNCTION coord.purge(interval) IS
-$$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.
-older_than: NULL, or drop also whatever task finished, and whatever event was sent, that long ago or longer, row by row where a partition has younger ones too.
-Returns how many: task_partitions_emptied, tasks_deleted, event_partitions_emptied, events_deleted. A partition that another transaction is using stays for the next time. So do, in a transaction block, those of tasks, since whoever reads would have to wait for its end, and those of events that are not past coord.event_retention. Waits for whoever is delivering or dropping just now, within lock_timeout.
+$$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole; and agents past coord.agent_retention, the inactive of which are retired, and the retired deleted. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.
+older_than: NULL, or drop also whatever task finished, and whatever event was sent, that long ago or longer, row by row where a partition has younger ones too; agents go by coord.agent_retention all the same.
+Returns how many: task_partitions_emptied, tasks_deleted, event_partitions_emptied, events_deleted, agents_retired, agents_deleted. A partition that another transaction is using stays for the next time. So do, in a transaction block, those of tasks, since whoever reads would have to wait for its end, and those of events that are not past coord.event_retention. Waits for whoever is delivering or dropping just now, within lock_timeout.
 Errors: 22023 older_than is negative or infinite.$$;
 
 COMMENT ON FUNCTION coord.cron_install(text, text) IS

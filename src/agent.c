@@ -40,8 +40,9 @@ PG_FUNCTION_INFO_V1(coord_agent_register);
 PG_FUNCTION_INFO_V1(coord_agent_heartbeat);
 PG_FUNCTION_INFO_V1(coord_agent_retire);
 
+static AgentRow *lock_named_agent(const char *name, StoreReservation *new_name);
 static AgentRow *lock_owned_agent(const pg_uuid_t *id);
-static void insert_agent(const AgentRow *agent, const char *type, Jsonb *metadata);
+static void insert_agent(const AgentRow *agent, bool chosen_id, const char *type, Jsonb *metadata);
 static void lapse_at_once(AgentRow *agent, TimestampTz now);
 static void revive(AgentRow *agent, TimestampTz now);
 
@@ -63,7 +64,6 @@ coord_agent_register(PG_FUNCTION_ARGS)
 	pg_uuid_t  *id = coord_arg_uuid_or_null(fcinfo, 4);
 	StoreScope	scope;
 	StoreReservation new_name;
-	StoreKeyState state;
 	AgentRow   *agent;
 	TimestampTz now;
 
@@ -71,20 +71,9 @@ coord_agent_register(PG_FUNCTION_ARGS)
 		type = "worker";
 
 	store_open(&scope);
-	while ((agent = store_agent_named(name)) == NULL)
-	{
-		state = store_reserve(&new_name, STORE_KEY_AGENT_NAME, name, NULL);
-		if (state == STORE_KEY_IN_FLIGHT)
-			coord_error_name_busy("agent", name);
-		if (state == STORE_KEY_FREE)
-			break;				/* else it was made meanwhile */
-	}
-
+	agent = lock_named_agent(name, &new_name);
 	if (agent != NULL)
 	{
-		agent = lock_owned_agent(&agent->id);
-		if (agent == NULL)
-			coord_error_agent_busy(name);
 		now = coord_now();
 		if (id != NULL && !coord_uuid_equal(id, &agent->id))
 			ereport(ERROR,
@@ -111,7 +100,7 @@ coord_agent_register(PG_FUNCTION_ARGS)
 		coord_check_agents(agent->owner);
 		agent->timeout = timeout;
 		agent->heartbeat_at = coord_now();
-		insert_agent(agent, type, metadata);
+		insert_agent(agent, id != NULL, type, metadata);
 		store_key_inserted(&new_name);
 	}
 	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(&agent->id)));
@@ -153,6 +142,7 @@ coord_agent_heartbeat(PG_FUNCTION_ARGS)
 		store_agent_beat_aside(agent, now);
 	else
 		coord_error_agent_busy(agent->name);
+	/* an error undoes a beat of one that was deleted in this very moment */
 	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(id)));
 }
 
@@ -214,20 +204,63 @@ coord_owned_agent(const pg_uuid_t *id)
 	return agent;
 }
 
-/* The same, locked; NULL when another transaction has it locked. */
+/* An agent, locked; NULL when another transaction has it locked, or it is gone. */
+static AgentRow *
+lock_agent(const pg_uuid_t *id)
+{
+	AgentRow   *agent = store_agent(id, STORE_LOCK_SKIP);
+
+	if (agent == NULL)
+	{
+		coord_wait_for_sweep();
+		agent = store_agent(id, STORE_LOCK_SKIP);
+	}
+	if (agent != NULL)
+		check_owner(agent);		/* there may be another one of that id by now */
+	return agent;
+}
+
+/* An agent that the caller may act for, locked; NULL when another transaction has it locked. */
 static AgentRow *
 lock_owned_agent(const pg_uuid_t *id)
 {
 	AgentRow   *agent;
 
 	(void) coord_owned_agent(id);
-	agent = store_agent(id, STORE_LOCK_SKIP);
+	agent = lock_agent(id);
 	if (agent == NULL)
-	{
-		coord_wait_for_sweep();
-		agent = store_agent(id, STORE_LOCK_SKIP);
-	}
+		(void) coord_owned_agent(id);	/* it may be gone by now */
 	return agent;
+}
+
+/* The same, of a name.  NULL when there is none, and then the name is reserved. */
+static AgentRow *
+lock_named_agent(const char *name, StoreReservation *new_name)
+{
+	for (;;)
+	{
+		AgentRow   *agent = store_agent_named(name);
+		AgentRow   *locked;
+
+		CHECK_FOR_INTERRUPTS();
+		if (agent == NULL)
+		{
+			StoreKeyState state = store_reserve(new_name, STORE_KEY_AGENT_NAME, name, NULL);
+
+			if (state == STORE_KEY_IN_FLIGHT)
+				coord_error_name_busy("agent", name);
+			if (state == STORE_KEY_FREE)
+				return NULL;
+			continue;			/* it was made meanwhile */
+		}
+		check_owner(agent);
+		locked = lock_agent(&agent->id);
+		if (locked != NULL && strcmp(locked->name, name) == 0)
+			return locked;
+		if (locked == NULL && store_agent(&agent->id, STORE_NO_LOCK) != NULL)
+			coord_error_agent_busy(name);
+		/* it was deleted meanwhile */
+	}
 }
 
 /*
@@ -309,9 +342,9 @@ lapse_at_once(AgentRow *agent, TimestampTz now)
 	agent->attachment = 0;
 }
 
-/* Add an agent, whose name is reserved, unless its id is another's. */
+/* Add an agent, whose name is reserved, unless its id, which somebody may have chosen, is another's. */
 static void
-insert_agent(const AgentRow *agent, const char *type, Jsonb *metadata)
+insert_agent(const AgentRow *agent, bool chosen_id, const char *type, Jsonb *metadata)
 {
 	StoreReservation new_id;
 
@@ -325,6 +358,9 @@ insert_agent(const AgentRow *agent, const char *type, Jsonb *metadata)
 					 coord_errargument("id"),
 					 errmsg("agent id %s is in use under another name", coord_uuid_str(&agent->id))));
 		case STORE_KEY_FREE:
+			/* what was just being written while another agent of that id was deleted */
+			if (chosen_id)
+				(void) store_agent_delete_belongings(&agent->id);
 			store_agent_insert(agent, type, metadata);
 			store_key_inserted(&new_id);
 	}

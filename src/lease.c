@@ -414,7 +414,9 @@ find_lease(const pg_uuid_t *id, StoreLock *lock, bool *superseded)
 	*superseded = !coord_uuid_equal(&lease->id, id);
 	if (*superseded)
 		return lease;
-	(void) coord_owned_agent(&lease->agent_id);
+	/* an agent may be deleted when its leases have ended */
+	if (is_active(lease, coord_now()) || store_agent(&lease->agent_id, STORE_NO_LOCK) != NULL)
+		(void) coord_owned_agent(&lease->agent_id);
 	if (*lock != STORE_NO_LOCK && is_active(lease, coord_now()))
 	{
 		lease = store_lease_at(slot, *lock);

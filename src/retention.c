@@ -3,7 +3,8 @@
  *		Dropping what is older than it is to be kept: finished tasks and events.
  *
  * The worker, or sweep() without one, empties the partitions whose time is over; so does
- * purge(), which can also be told to keep less.
+ * purge(), which can also be told to keep less.  Agents, which are rows of their own, are
+ * in agent_retention.c; purge() does what is due of them, too.
  */
 #include "postgres.h"
 
@@ -31,10 +32,12 @@ coord_purge(PG_FUNCTION_ARGS)
 	TimestampTz before = older_than < 0 ? DT_NOBEGIN : now - older_than;
 	RetentionCounts tasks = {0};
 	RetentionCounts events = {0};
+	SweepCounts counts = {0};
 	StoreScope	scope;
 
 	PreventCommandDuringRecovery("purge");
 	PreventCommandIfReadOnly("purge");
+	coord_expire_agents_now(&counts);
 	store_open(&scope);
 	coord_lock_upkeep();
 	if (older_than >= 0)
@@ -48,8 +51,9 @@ coord_purge(PG_FUNCTION_ARGS)
 	store_close(&scope);
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf(
 		"{\"tasks_deleted\": " INT64_FORMAT ", \"task_partitions_emptied\": " INT64_FORMAT
-		", \"events_deleted\": " INT64_FORMAT ", \"event_partitions_emptied\": " INT64_FORMAT "}",
-		tasks.deleted, tasks.emptied, events.deleted, events.emptied)));
+		", \"events_deleted\": " INT64_FORMAT ", \"event_partitions_emptied\": " INT64_FORMAT
+		", \"agents_retired\": " INT64_FORMAT ", \"agents_deleted\": " INT64_FORMAT "}",
+		tasks.deleted, tasks.emptied, events.deleted, events.emptied, counts.agents_retired, counts.agents_deleted)));
 }
 
 /* A job: drop the events that are older than coord.event_retention. */

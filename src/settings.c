@@ -20,6 +20,7 @@ int			coord_max_lease_ttl;
 int			coord_heartbeat_timeout;
 int			coord_event_retention;
 int			coord_task_retention;
+int			coord_agent_retention;
 double		coord_notify_queue_limit;
 int			coord_max_agents_per_role;
 int			coord_max_queues_per_role;
@@ -69,6 +70,12 @@ coord_settings_define(bool preloading)
 							"How long finished tasks are kept, in queues that do not say.",
 							NULL, &coord_task_retention,
 							7 * 24 * 60 * 60, 0, INT_MAX, PGC_SUSET, GUC_UNIT_S,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("coord.agent_retention",
+							"How long an agent is kept that is inactive, before it is retired, and one that is retired, before it is deleted.",
+							"One that holds something stays until it does not.",
+							&coord_agent_retention,
+							7 * 24 * 60 * 60, 1, INT_MAX, PGC_SUSET, GUC_UNIT_S,
 							NULL, NULL, NULL);
 
 	DefineCustomRealVariable("coord.notify_queue_limit",

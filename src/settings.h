@@ -16,6 +16,7 @@ extern int	coord_heartbeat_timeout;	/* milliseconds */
 extern int	coord_event_retention;	/* seconds */
 extern double coord_notify_queue_limit;
 extern int	coord_task_retention;	/* seconds */
+extern int	coord_agent_retention;	/* seconds */
 extern int	coord_max_databases;
 extern int	coord_max_attached_agents;
 extern int	coord_max_listened_queues;

@@ -7,7 +7,8 @@
  * not older than a third of the timeout.  check_at is the
  * end of the timeout as it was when the row was last looked at; an attached agent
  * has none.  The sweep has yet to give back claims of an inactive agent that has one,
- * and to release leases of one that has an attachment.
+ * and to release leases of one that has an attachment.  Those that have neither have ended,
+ * as far as coord is concerned, and an index has them by the instant at which they did.
  */
 #include "postgres.h"
 
@@ -15,6 +16,8 @@
 #include "utils/fmgrprotos.h"
 
 #include "beat.h"
+#include "errors.h"
+#include "settings.h"
 #include "store/agent_store.h"
 #include "store/rows.h"
 #include "store/store.h"
@@ -306,6 +309,13 @@ store_agent_beat_unless_locked(const AgentRow *agent, TimestampTz now)
 		store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(now)));
 }
 
+/* An agent has ended, and is to be retired or deleted if it stays so. */
+static void
+due_after_retention(TimestampTz ended_at)
+{
+	coord_due_at(JOB_ENDED, ended_at + (int64) coord_agent_retention * USECS_PER_SEC);
+}
+
 /*
  * Write that a locked agent has ended.  Unless all its claims were given back, when
  * check_at is DT_NOEND, the sweep goes on with it at check_at; if it was attached, its
@@ -322,6 +332,8 @@ store_agent_set_inactive(AgentRow *agent, TimestampTz since, TimestampTz check_a
 	coord_due_at(JOB_AGENTS, agent->check_at);
 	if (check_at == DT_NOEND && agent->attachment != 0)
 		coord_due_at(JOB_RELEASES, COORD_DUE_NOW);
+	else if (check_at == DT_NOEND)
+		due_after_retention(since);
 }
 
 /* Agents that have ended and whose leases are to be released: the next ones after an id, "limit" at most. */
@@ -346,6 +358,7 @@ store_agents_released(const UuidList *agents)
 		"SELECT ctid FROM coord.agent_data WHERE id = ANY ($1) AND attachment IS NOT NULL"
 	" AND inactive_since IS NOT NULL AND check_at IS NULL FOR NO KEY UPDATE SKIP LOCKED))"};
 
+	due_after_retention(coord_now());	/* a moment later than they have ended */
 	return (int) store_run(&plan, STORE_ARGS(arg_uuids(agents)));
 }
 
@@ -359,6 +372,7 @@ store_agent_set_retired(AgentRow *agent, TimestampTz now)
 	agent->retired_at = now;
 	agent->check_at = DT_NOEND;
 	agent->attachment = 0;
+	due_after_retention(now);
 }
 
 /* Write when the sweep must look at a locked agent, and fold in what beat aside. */
@@ -374,13 +388,106 @@ store_agent_set_check_at(AgentRow *agent, TimestampTz check_at)
 	coord_due_at(JOB_AGENTS, check_at);
 }
 
-/* The agent as users see it. */
+/* ---- agents that have ended ---- */
+
+/* as the index agent_data_ended_at has them */
+#define ENDED_AT "coalesce(retired_at, inactive_since)"
+#define HAS_ENDED "check_at IS NULL AND attachment IS NULL AND " ENDED_AT
+
+/*
+ * Agents that had ended before an instant, the next ones after one of them, "limit" at most;
+ * not locked.  Those that are retired stay as long as somebody may see them otherwise.
+ */
+int
+store_agents_ended(TimestampTz before, const EndedAgent *after, EndedAgent *agents, int limit)
+{
+	static StorePlan plan = {.sql = "SELECT id, " ENDED_AT ", retired_at IS NOT NULL, ctid FROM coord.agent_data"
+		" WHERE " HAS_ENDED " <= $1 AND (" ENDED_AT ", id) > ($2, $3) AND NOT (id = ANY ($5))"
+	" ORDER BY " ENDED_AT ", id LIMIT $4"};
+	RowsTable  *table = rows_open("agent_data", AccessShareLock);
+	int			n = (int) store_run(&plan, STORE_ARGS(arg_time(before), arg_time(after->ended_at), arg_uuid(&after->id),
+													  arg_int4(limit), arg_set_aside()));
+
+	for (int i = 0; i < n; i++)
+	{
+		ItemPointerData place = store_place(i, 4);
+
+		agents[i].id = *store_uuid(i, 1);
+		agents[i].ended_at = store_time(i, 2, 0);
+		agents[i].stays = store_bool(i, 3) && !rows_is_seen_by_all(table, &place);
+	}
+	return n;
+}
+
+/* When the first of those that have ended did; DT_NOEND when there is none. */
+TimestampTz
+store_agents_first_ended(void)
+{
+	static StorePlan plan = {.sql = "SELECT " ENDED_AT " FROM coord.agent_data WHERE " HAS_ENDED " IS NOT NULL"
+	" AND NOT (id = ANY ($1)) ORDER BY " ENDED_AT ", id LIMIT 1"};
+
+	return store_run(&plan, STORE_ARGS(arg_set_aside())) ? store_time(0, 1, DT_NOEND) : DT_NOEND;
+}
+
+/* One of them, locked; NULL when another transaction has it locked, or it is not what it was any more. */
+AgentRow *
+store_agent_ended(const EndedAgent *ended)
+{
+	static StorePlan plan = {.sql = "SELECT " AGENT_COLUMNS " FROM coord.agent_data WHERE id = $1"
+	" AND " HAS_ENDED " = $2 FOR UPDATE SKIP LOCKED"};
+
+	return store_run(&plan, STORE_ARGS(arg_uuid(&ended->id), arg_time(ended->ended_at))) ? read_agent(0) : NULL;
+}
+
+/*
+ * Lock what there is under an agent's id elsewhere, so that it goes with the agent or not at
+ * all.  False when another transaction has something of it locked.
+ */
+bool
+store_agent_lock_belongings(const pg_uuid_t *id)
+{
+#define IS_LOCKED_WHOLE(relation) \
+	"(SELECT count(*) FROM coord." relation " WHERE agent_id = $1) =" \
+	" (SELECT count(*) FROM (SELECT FROM coord." relation " WHERE agent_id = $1 FOR UPDATE SKIP LOCKED) locked)"
+	static StorePlan plan = {.sql = "SELECT " IS_LOCKED_WHOLE("event_subscription") " AND " IS_LOCKED_WHOLE("event_cursor")
+	" AND " IS_LOCKED_WHOLE("agent_beat")};
+
+	store_run(&plan, STORE_ARGS(arg_uuid(id)));
+	return store_bool(0, 1);
+}
+
+/* Delete that; returns how many rows there were. */
+int
+store_agent_delete_belongings(const pg_uuid_t *id)
+{
+	static StorePlan subscriptions = {.sql = "DELETE FROM coord.event_subscription WHERE agent_id = $1"};
+	static StorePlan cursor = {.sql = "DELETE FROM coord.event_cursor WHERE agent_id = $1"};
+	static StorePlan beats = {.sql = "DELETE FROM coord.agent_beat WHERE agent_id = $1"};
+	uint64		n = store_run(&subscriptions, STORE_ARGS(arg_uuid(id)));
+
+	n += store_run(&cursor, STORE_ARGS(arg_uuid(id)));
+	return (int) (n + store_run(&beats, STORE_ARGS(arg_uuid(id))));
+}
+
+/* Delete a locked agent, whose belongings are deleted. */
+void
+store_agent_delete(const pg_uuid_t *id)
+{
+	static StorePlan plan = {.sql = "DELETE FROM coord.agent_data WHERE id = $1"};
+
+	store_run(&plan, STORE_ARGS(arg_uuid(id)));
+}
+
+/* ---- results ---- */
+
+/* The agent as users see it.  One that the transaction has not locked may have been deleted. */
 Datum
 store_agent_result(const pg_uuid_t *id)
 {
 	static StorePlan plan = {.sql = "SELECT ROW(a.*)::coord.agent FROM coord.agent_all a WHERE a.id = $1"};
 
-	store_run(&plan, STORE_ARGS(arg_uuid(id)));
+	if (store_run(&plan, STORE_ARGS(arg_uuid(id))) == 0)
+		coord_error_no_agent(id);
 	return store_result();
 }
 

@@ -27,6 +27,14 @@ typedef struct AgentRow
 	int64		attachment;		/* 0: its life is not bound to a connection */
 } AgentRow;
 
+/* an agent that was inactive, or retired, at an instant */
+typedef struct EndedAgent
+{
+	pg_uuid_t	id;
+	TimestampTz ended_at;		/* since when it is that */
+	bool		stays;			/* as it is, for the time being */
+} EndedAgent;
+
 /* whether to lock the row, and whether to wait for it */
 typedef enum StoreLock
 {
@@ -54,6 +62,12 @@ extern UuidList store_agents_to_release(const pg_uuid_t *after, int limit);
 extern int	store_agents_released(const UuidList *agents);
 extern void store_agent_set_retired(AgentRow *agent, TimestampTz now);
 extern void store_agent_set_check_at(AgentRow *agent, TimestampTz check_at);
+extern int	store_agents_ended(TimestampTz before, const EndedAgent *after, EndedAgent *agents, int limit);
+extern TimestampTz store_agents_first_ended(void);
+extern AgentRow *store_agent_ended(const EndedAgent *ended);
+extern bool store_agent_lock_belongings(const pg_uuid_t *id);
+extern int	store_agent_delete_belongings(const pg_uuid_t *id);
+extern void store_agent_delete(const pg_uuid_t *id);
 extern Datum store_agent_result(const pg_uuid_t *id);
 extern Datum store_agent_as_result(const AgentRow *agent);
 

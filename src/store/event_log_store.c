@@ -481,6 +481,15 @@ store_unsubscribe(const pg_uuid_t *agent_id, const char *channel)
 	return store_run(&plan, STORE_ARGS(arg_uuid(agent_id), arg_text(channel))) > 0;
 }
 
+/* Whether the log has an event to an agent. */
+bool
+store_log_has_events_to(const pg_uuid_t *agent_id)
+{
+	static StorePlan plan = {.sql = "SELECT FROM coord.event_log WHERE recipient_id = $1 LIMIT 1"};
+
+	return store_run(&plan, STORE_ARGS(arg_uuid(agent_id))) > 0;
+}
+
 /* The position that an agent has acknowledged; at first, the last one before it was registered. */
 int64
 store_event_cursor(const pg_uuid_t *agent_id)

@@ -253,6 +253,31 @@ store_leases_release(const UuidList *agents, LeaseCursor *cursor, int limit, Tim
 }
 
 /*
+ * Which of these agents hold any of the leases that come next after a cursor, "limit" at
+ * most that are read; false when those were the last.
+ */
+bool
+store_leases_holders(const UuidList *agents, LeaseCursor *cursor, int limit, TimestampTz now, UuidList *holders)
+{
+	static StorePlan plan = {.sql = "WITH part AS MATERIALIZED ("
+		"  SELECT check_at, slot FROM coord.lease_deadline WHERE (check_at, slot) > ($1, $2)"
+		"  ORDER BY check_at, slot LIMIT $3"
+		") SELECT check_at, slot, (SELECT count(*) FROM part),"
+		" (SELECT array_agg(DISTINCT agent_id) FROM coord.lease_data WHERE slot = ANY (ARRAY(SELECT slot FROM part))"
+		"  AND agent_id = ANY ($5) AND ended_at IS NULL AND expires_at > $4)"
+	" FROM part ORDER BY check_at DESC, slot DESC LIMIT 1"};
+
+	holders->n = 0;
+	if (store_run(&plan, STORE_ARGS(arg_time(cursor->check_at), arg_int8(cursor->slot), arg_int4(limit),
+									arg_time(now), arg_uuids(agents))) == 0)
+		return false;
+	cursor->check_at = store_time(0, 1, 0);
+	cursor->slot = store_int8(0, 2, 0);
+	*holders = store_uuids_of_array(0, 4);
+	return store_int8(0, 3, 0) == limit;
+}
+
+/*
  * Look at leases whose check_at has come, "limit" at most: end those whose time is
  * over and announce it, renew those for which the server does it, and set when to
  * look at them again (as set_check_at() in lease.c does).  A renewal whose time has

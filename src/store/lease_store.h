@@ -57,6 +57,8 @@ extern StoreRowState store_lease_try_lock(LeaseRow *lease, bool to_grant);
 extern LeaseRow *store_lease_at(int64 slot, StoreLock lock);
 extern void store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now);
 extern bool store_leases_release(const UuidList *agents, LeaseCursor *cursor, int limit, TimestampTz now);
+extern bool store_leases_holders(const UuidList *agents, LeaseCursor *cursor, int limit, TimestampTz now,
+								 UuidList *holders);
 extern LeaseLook store_leases_look(TimestampTz now, int limit);
 extern pg_uuid_t *store_lease_due_first(TimestampTz now);
 extern TimestampTz store_leases_next_due(void);

@@ -423,6 +423,25 @@ rows_is_locked(RowsTable *table, const ItemPointerData *place)
 	return TransactionIdIsInProgress(xmax) && !TransactionIdIsCurrentTransactionId(xmax);
 }
 
+/*
+ * Whether everybody sees the row at a place, where it was just read, as it is there: no
+ * transaction is open that has seen it otherwise.
+ */
+bool
+rows_is_seen_by_all(RowsTable *table, const ItemPointerData *place)
+{
+	HeapTupleData tuple = {.t_self = *place};
+	Buffer		buffer;
+	TransactionId xmin;
+
+	if (!block_exists(table->rel, ItemPointerGetBlockNumber(place)) ||
+		!heap_fetch(table->rel, SnapshotAny, &tuple, &buffer, false))
+		return false;
+	xmin = HeapTupleHeaderGetXmin(tuple.t_data);
+	ReleaseBuffer(buffer);
+	return TransactionIdPrecedes(xmin, GetOldestNonRemovableTransactionId(table->rel));
+}
+
 /* ---- locking and writing ---- */
 
 static void

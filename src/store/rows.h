@@ -84,6 +84,7 @@ extern void rows_remember(RowsTable *table, const pg_uuid_t *id, const ItemPoint
 extern bool rows_find_remembered(RowsTable *table, int column, const pg_uuid_t *id, StoredRow *row);
 extern StoreRowState rows_fetch_live(RowsTable *table, const ItemPointerData *place, StoredRow *row);
 extern bool rows_is_locked(RowsTable *table, const ItemPointerData *place);
+extern bool rows_is_seen_by_all(RowsTable *table, const ItemPointerData *place);
 
 /* locking and writing */
 extern StoreRowState rows_lock(RowsTable *table, StoredRow *row, LockTupleMode mode, LockWaitPolicy policy, bool follow);

@@ -428,6 +428,24 @@ store_uuids(void)
 	return list;
 }
 
+/* A column that is an array of uuids; NULL is an empty one. */
+UuidList
+store_uuids_of_array(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = store_value(row, column, &isnull);
+	UuidList	list = {0, NULL};
+	Datum	   *elements;
+
+	if (isnull)
+		return list;
+	deconstruct_array(DatumGetArrayTypeP(value), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elements, NULL, &list.n);
+	list.ids = palloc(sizeof(pg_uuid_t) * Max(list.n, 1));
+	for (int i = 0; i < list.n; i++)
+		list.ids[i] = *DatumGetUUIDP(elements[i]);
+	return list;
+}
+
 /* The last result's first column, of texts. */
 List *
 store_texts(void)

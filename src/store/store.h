@@ -99,6 +99,7 @@ extern Oid	store_oid(uint64 row, int column);
 extern ItemPointerData store_place(uint64 row, int column);
 extern int64 store_interval(uint64 row, int column, int64 if_null);
 extern UuidList store_uuids(void);
+extern UuidList store_uuids_of_array(uint64 row, int column);
 extern List *store_texts(void);
 extern List *store_text_array(uint64 row, int column);
 extern ArrayType *store_int8_array(void);

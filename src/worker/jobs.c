@@ -114,6 +114,7 @@ static Job	jobs[COORD_NJOBS] = {
 	[JOB_NOTICES] = {.name = "notifying of events", .batch = coord_notify_events, .next_due = coord_notices_next_due},
 	[JOB_RETENTION] = {.name = "dropping old events", .batch = coord_expire_events, .next_due = store_log_next_due},
 	[JOB_FINISHED] = {.name = "dropping old tasks", .batch = coord_expire_tasks, .next_due = store_finished_next_due},
+	[JOB_ENDED] = {.name = "dropping old agents", .batch = coord_expire_agents, .next_due = coord_expiry_of_agents_due},
 	[JOB_COUNTS] = {.name = "counting queues", .batch = coord_count_queues, .next_due = coord_counting_next_due},
 };
 
@@ -480,6 +481,8 @@ note_error(CoordDatabase *db, CoordJob job)
 		coord_deliver_anew();
 	if (job == JOB_RELEASES)
 		coord_sweep_releases_anew();
+	if (job == JOB_ENDED)
+		coord_expire_agents_anew();
 	if (job == JOB_COUNTS)
 		coord_count_anew();
 }

@@ -38,6 +38,7 @@ typedef enum CoordJob
 	JOB_NOTICES,				/* notify who listens for them */
 	JOB_RETENTION,				/* drop old ones */
 	JOB_FINISHED,				/* and old tasks that have finished */
+	JOB_ENDED,					/* retire, and delete, agents that have ended long ago */
 	JOB_COUNTS					/* count long queues */
 } CoordJob;
 

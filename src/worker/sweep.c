@@ -88,6 +88,7 @@ coord_sweep(PG_FUNCTION_ARGS pg_attribute_unused())
 		sweep_kind(&counts, coord_deliver_events);
 		sweep_kind(&counts, coord_expire_events);
 		sweep_kind(&counts, coord_expire_tasks);
+		coord_expire_agents_now(&counts);
 		coord_count_anew();
 		sweep_kind(&counts, coord_count_queues);
 	}
@@ -209,6 +210,11 @@ end_agent(AgentRow *agent, TimestampTz now, int *budget, SweepCounts *counts)
 	counts->tasks_requeued += n;
 	if (!ended)
 	{
+		TimestampTz may_return_until = coord_agent_may_return_until(ends_at, now);
+
+		/* looked at again only then, so it is not retired before; leases of an attached one are still to be released */
+		if (agent->check_at == DT_NOEND && agent->attachment == 0 && may_return_until != DT_NOEND)
+			store_agent_set_check_at(agent, may_return_until);
 		note_lag(counts, ends_at, now);
 		counts->agents_expired++;
 	}
@@ -397,6 +403,8 @@ coord_sweep_counts_add(SweepCounts *to, const SweepCounts *from)
 	to->tasks_requeued += from->tasks_requeued;
 	to->leases_renewed += from->leases_renewed;
 	to->events_delivered += from->events_delivered;
+	to->agents_retired += from->agents_retired;
+	to->agents_deleted += from->agents_deleted;
 	to->lag_max = Max(to->lag_max, from->lag_max);
 }
 

@@ -15,6 +15,8 @@ typedef struct SweepCounts
 	int64		tasks_requeued; /* or made dead letters */
 	int64		leases_renewed;
 	int64		events_delivered;
+	int64		agents_retired; /* since they were inactive for long */
+	int64		agents_deleted;
 	int64		lag_max;		/* microseconds from an instant to what it brought */
 } SweepCounts;
 

@@ -68,6 +68,7 @@ coord_worker_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 			coord_set_due(my_database, JOB_RETENTION, COORD_DUE_NOW);
 			coord_set_due(my_database, JOB_FINISHED, COORD_DUE_NOW);
+			coord_set_due(my_database, JOB_ENDED, COORD_DUE_NOW);
 		}
 
 		my_database->status.last_wakeup_at = coord_now();

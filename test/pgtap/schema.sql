@@ -1,7 +1,7 @@
 -- The schema is the contract's: its relations with their columns in order, its
 -- functions with their argument names, defaults and results, its settings.
 BEGIN;
-SELECT plan(125);
+SELECT plan(126);
 
 -- The columns of a relation, as the contract writes them.
 CREATE FUNCTION pg_temp.columns(relation text) RETURNS text LANGUAGE sql AS $$
@@ -263,6 +263,7 @@ SELECT is(current_setting('coord.max_lease_ttl')::interval, '24 h', 'coord.max_l
 SELECT is(current_setting('coord.heartbeat_timeout')::interval, '30 s', 'coord.heartbeat_timeout has its default');
 SELECT is(current_setting('coord.event_retention')::interval, '7 days', 'coord.event_retention has its default');
 SELECT is(current_setting('coord.task_retention')::interval, '7 days', 'coord.task_retention has its default');
+SELECT is(current_setting('coord.agent_retention')::interval, '7 days', 'coord.agent_retention has its default');
 
 SELECT is(coord.version(), (SELECT extversion FROM pg_extension WHERE extname = 'coord'), 'the library is of the version of the extension');
 

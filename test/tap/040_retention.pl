@@ -123,7 +123,7 @@ is(sql("SELECT string_agg(state, ' ' ORDER BY state) FROM coord.task WHERE queue
 
 # ---- purge()
 
-is(sql(q{SELECT coord.purge() - 'event_partitions_emptied'}), '{"tasks_deleted": 0, "events_deleted": 0, "task_partitions_emptied": 0}',
+is(sql(q{SELECT coord.purge() - 'event_partitions_emptied'}), '{"tasks_deleted": 0, "agents_deleted": 0, "agents_retired": 0, "events_deleted": 0, "task_partitions_emptied": 0}',
 	'purge() by itself drops nothing that is to be kept');
 is(sql(q{SELECT coord.purge('30 min') ->> 'tasks_deleted'}), 0, 'nor what is younger than it is told');
 sql(q{BEGIN; SELECT coord.purge(); SELECT coord.purge('30 min'); COMMIT});
