@@ -1,6 +1,6 @@
 # What holds whatever becomes of the server's clock: tokens and positions grow, also where the
 # server was started while the clock was fast; a lease lasts until the clock comes to its
-# expires_at; and the worker works by the clock as it is.
+# expires_at; the worker works by the clock as it is; and no agent that lives is retired.
 # test/torture/clock.c is the clock, and "make torture KINDS=clock" has more of this.
 
 use strict;
@@ -122,6 +122,16 @@ is(sql($acquire), '1', 'and another agent gets it');
 sql(q{SELECT pg_terminate_backend(pid) FROM coord.worker});
 set_clock(-900);
 works_at_once('a new worker, -900 s');
+
+# ---- an agent
+
+sql(q{SELECT coord.agent_register('silent', heartbeat_timeout => '100 ms'), coord.agent_register('awake', heartbeat_timeout => '1 min')});
+ok($node->poll_query_until('postgres', q{SELECT inactive_since IS NOT NULL FROM coord.agent_data WHERE name = 'silent'}), 'one agent has fallen silent, another one has not');
+set_clock(30 * 86400);
+CoordCluster::short_lease($node, 'postgres');	# the worker need not look at its clock
+ok($node->poll_query_until('postgres', q{SELECT status = 'retired' FROM coord.agent WHERE name = 'silent'}), '30 days later by the clock, the silent one is retired');
+is(sql(q{SELECT status, inactive_since < clock_timestamp() - interval '29 days' FROM coord.agent WHERE name = 'awake'}), 'inactive|t', 'the other one is inactive');
+is(sql(q{SELECT status FROM coord.agent a, coord.agent_heartbeat(a.id) WHERE a.name = 'awake'} =~ s/status/agent_heartbeat.status/r), 'active', 'and goes on with its next heartbeat');
 $node->stop;
 
 done_testing();

@@ -75,20 +75,16 @@ like($complaint, qr/does not exist/, 'and the id is nobody\'s');
 
 # ---- what it leaves behind, and what it holds
 
-$id = crash('reader');
-my $taken = crash('holder');
+($id, my $taken) = map { sql("SELECT id FROM coord.agent_register('$_', heartbeat_timeout => '1 h')") } 'reader', 'holder';
 sql(qq{
-	SELECT coord.agent_register('reader', heartbeat_timeout => '1 h'), coord.agent_register('holder', heartbeat_timeout => '1 h');
-	SELECT coord.event_subscribe('$id', 'channel'), coord.event_ack('$id', position)
-		FROM coord.event_send('sent', channel => 'channel') e, LATERAL (SELECT position FROM coord.event_list(max_events => 1)) p;
+	SELECT coord.event_subscribe('$id', 'channel'), coord.event_ack('$id', (SELECT max(position) FROM coord.event));
 	INSERT INTO coord.agent_beat VALUES ('$id', clock_timestamp());
 	SELECT l.id FROM coord.lease_acquire('held', '$taken', '1 h') l;
 	SELECT l.id FROM coord.lease_acquire('was held', '$taken', '1 h') l});
 my $ended = sql(q{SELECT id FROM coord.lease WHERE resource_key = 'was held'});
 sql("SELECT coord.lease_release('$ended')");
 crash('reader', 'holder');
-is(status('reader', 'holder') =~ /retired/ ? 1 : 0, 0, 'two agents, one of which holds a lease');
-ok(is_soon('reader', 'gone'), 'that which holds nothing goes');
+ok(is_soon('reader', 'gone'), 'of two agents that which holds nothing goes');
 is(sql("SELECT (SELECT count(*) FROM coord.event_subscription), (SELECT count(*) FROM coord.event_cursor), (SELECT count(*) FROM coord.agent_beat)"), '0|0|0',
 	'with its subscriptions, its position and its heartbeats');
 is(status('holder'), 'inactive', 'the other one is not even retired');
@@ -117,8 +113,8 @@ ok(is_soon('addressed', 'gone'), 'it goes when they are gone');
 my $other = $node->background_psql('postgres', on_error_stop => 1);
 crash('locked', 'free');
 $other->query_safe(q{BEGIN; SELECT FROM coord.agent_data WHERE name = 'locked' FOR KEY SHARE});
-ok(is_soon('free', 'gone'), 'agents go though another one is locked');
-isnt(status('locked'), 'gone', 'that one stays');
+ok(is_soon('free', 'retired'), 'an agent is retired though another one is locked');
+is(status('locked'), 'inactive', 'that one stays as it is');
 $other->query_safe('COMMIT');
 ok(is_soon('locked', 'gone'), 'until it is free');
 
@@ -128,12 +124,12 @@ sql(q{SELECT coord.task_create('t', queue => 'seen')});
 $other->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT status FROM coord.agent WHERE id = '$seen'");
 sql("SELECT coord.agent_retire('$seen')");
 ok(holds("SELECT retired_at < clock_timestamp() - interval '3 s' FROM coord.agent_data WHERE id = '$seen'"), 'an agent is retired, and its time is over');
-is($other->query_safe("SELECT count(*) FROM coord.lease_acquire('late', '$seen', '3 s')"), '1', 'a transaction from before takes a lease for it');
-is($other->query_safe("SELECT count(*) FROM coord.task_claim('$seen', 'seen', lease_ttl => '3 s')"), '1', 'and claims a task');
+is($other->query_safe("SELECT count(*) FROM coord.lease_acquire('late', '$seen', '6 s')"), '1', 'a transaction from before takes a lease for it');
+is($other->query_safe("SELECT count(*) FROM coord.task_claim('$seen', 'seen', lease_ttl => '6 s')"), '1', 'and claims a task');
 $other->query_safe('COMMIT');
 is(sql(q{SELECT state FROM coord.lease WHERE resource_key = 'late'}) . ' ' . status('seen'), 'active retired', 'it is there for as long as it holds the lease');
-ok(is_soon('seen', 'gone'), 'and goes then');
-is(sql(q{SELECT l.state, t.state FROM coord.lease_all l, coord.task t WHERE l.resource_key = 'late' AND t.queue = 'seen'}), 'expired|pending', 'when that is over, and the claim given back');
+ok(holds(q{SELECT l.state = 'expired' AND t.state = 'pending' FROM coord.lease l, coord.task t WHERE l.resource_key = 'late' AND t.queue = 'seen'}), 'until that and the claim are over');
+ok(holds(q{SELECT coord.purge('0 s') IS NOT NULL AND NOT EXISTS (SELECT FROM coord.agent WHERE name = 'seen')}), 'and goes when nobody needs the events about them any more');
 
 # ---- registering it while the worker is deleting it
 
@@ -174,30 +170,66 @@ ok(is_soon('poison', 'gone'), 'until there is nothing in the way');
 sql(q{
 	SELECT count(l.id) FROM coord.agent a, generate_series(1, 12000) n, LATERAL coord.lease_acquire('lease ' || n, a.id, '1 h') l WHERE a.name = 'alive';
 	SELECT count(coord.agent_register('crowd ' || n, heartbeat_timeout => '100 ms')) FROM generate_series(1, 2500) n;
-	SELECT count(l.id) FROM coord.agent a, LATERAL coord.lease_acquire('last', a.id, '2 h') l WHERE a.name = 'crowd 2500' AND coord.agent_heartbeat(a.id) IS NOT NULL});
+	SELECT count(l.id) FROM coord.agent_register('crowd 2501', heartbeat_timeout => '1 h') a, LATERAL coord.lease_acquire('last', a.id, '2 h') l});
+crash('crowd 2501');
 ok(holds(q{SELECT count(*) = 1 FROM coord.agent WHERE name LIKE 'crowd%'}), '2,500 agents are deleted, a batch at a time');
-is(sql(q{SELECT count(*), min(a.name) FROM coord.lease l JOIN coord.agent a ON a.id = l.agent_id WHERE l.state = 'active' AND a.name LIKE 'crowd%'}), '1|crowd 2500',
+is(sql(q{SELECT count(*), min(a.name) FROM coord.lease l JOIN coord.agent a ON a.id = l.agent_id WHERE l.state = 'active' AND a.name LIKE 'crowd%'}), '1|crowd 2501',
 	'but that which has one of 12,000 leases');
 is(sql(q{SELECT count(*) FROM coord.lease WHERE resource_key LIKE 'lease %' AND state = 'active'}), '12000', 'and nobody has lost a lease');
 
-# ---- a heartbeat writes no index
-
-sql(q{SELECT coord.agent_register('beating', heartbeat_timeout => '150 ms'); VACUUM coord.agent_data; SELECT pg_stat_force_next_flush()});
-my $updates = q{SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = 'coord.agent_data'::regclass};
-sql(q{SELECT pg_stat_reset_single_table_counters('coord.agent_data'::regclass)});
-$node->safe_psql('postgres', q{
-	DO $$
-	BEGIN
-		FOR i IN 1..20 LOOP
-			PERFORM coord.agent_heartbeat(id), pg_sleep(0.06) FROM coord.agent_data WHERE name = 'beating';
-		END LOOP;
-	END
-	$$;
-	SELECT pg_stat_force_next_flush()});
-ok(holds("SELECT n_tup_upd >= 5 FROM ($updates) u"), 'heartbeats are written');
 $other->quit;
-
 $node->stop;
-is(join("\n", CoordCluster::logged($node, qr/ PANIC: |XX000/)), '', 'nobody met an error that must not be');
+
+# ---- by hand, where there is no worker
+
+my $by_hand = CoordCluster::new_node('by_hand');
+$by_hand->append_conf('postgresql.conf', "shared_preload_libraries = ''\ncoord.agent_retention = '1 s'\nautovacuum = off");
+$by_hand->start;
+sub hand { return $by_hand->safe_psql('postgres', $_[0]); }
+my $purged = q{SELECT p ->> 'agents_retired' || ' ' || (p ->> 'agents_deleted') FROM coord.purge() p};
+my $time_is_over = q{SELECT check_at IS NULL AND coalesce(retired_at, inactive_since) < clock_timestamp() - interval '1 s' FROM coord.agent_data WHERE name = 'crashed'};
+
+hand(q{
+	CREATE EXTENSION coord;
+	SELECT count(coord.agent_register('agent ' || n, heartbeat_timeout => '1 h')) FROM generate_series(1, 3000) n;
+	SELECT coord.agent_register('crashed', heartbeat_timeout => '100 ms')});
+is(hand($purged), '0 0', 'purge() finds nothing to do at first');
+my $marked = q{SELECT coord.sweep() IS NOT NULL AND EXISTS (SELECT FROM coord.agent_data WHERE name = 'crashed' AND inactive_since IS NOT NULL)};
+ok($by_hand->poll_query_until('postgres', $marked), 'sweep() sees an agent\'s end');
+hand(q{ALTER SYSTEM SET coord.agent_retention = '1 h'; SELECT pg_reload_conf()});
+ok($by_hand->poll_query_until('postgres', q{SELECT current_setting('coord.agent_retention') IN ('1 h', '1h')}), 'agents are kept');
+hand(q{SELECT coord.sweep()});
+is(hand($purged . q{; SELECT count(*) FROM coord.agent}), "0 0\n3001", 'so it stays');
+# they are taken for older than they are, as nobody waits for an hour
+hand(q{UPDATE coord.agent_data SET check_at = NULL, inactive_since = inactive_since - interval '61 min' WHERE name = 'crashed'});
+is(hand("BEGIN; $purged; $purged; COMMIT"), "1 0\n0 0", 'purge() retires it, and says so');
+hand(q{UPDATE coord.agent_data SET retired_at = retired_at - interval '59 min' WHERE name = 'crashed'});
+is(hand("SELECT coord.purge('0 s') ->> 'agents_deleted'"), '0', 'how long it is kept does not depend on older_than');
+hand(q{UPDATE coord.agent_data SET retired_at = retired_at - interval '2 min' WHERE name = 'crashed'});
+is(hand($purged), '0 1', 'and deletes it');
+hand(q{
+	SELECT coord.agent_register('crashed', heartbeat_timeout => '1 h');
+	UPDATE coord.agent_data SET check_at = NULL, inactive_since = clock_timestamp() - interval '61 min' WHERE name = 'crashed';
+	SELECT coord.sweep();
+	UPDATE coord.agent_data SET retired_at = retired_at - interval '61 min' WHERE name = 'crashed'});
+is(hand(q{SELECT status FROM coord.agent WHERE name = 'crashed'}), 'retired', 'sweep() retires, too');
+is(hand(q{SELECT coord.sweep() IS NOT NULL; SELECT count(*) FROM coord.agent WHERE name = 'crashed'}), "t\n0", 'and deletes');
+
+# ---- what it costs
+
+my $counts = q{
+	SELECT pg_stat_force_next_flush();
+	SELECT n_tup_upd, n_tup_upd - n_tup_hot_upd, seq_scan, (SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelid = 'coord.agent_data_ended_at'::regclass)
+	FROM pg_stat_user_tables WHERE relid = 'coord.agent_data'::regclass};
+hand('VACUUM coord.agent_data; SELECT pg_stat_reset()');
+hand(q{SELECT coord.sweep(); SELECT coord.purge()});
+my (undef, undef, $scans, $entries) = split /\|/, (split /\n/, hand($counts))[-1];
+cmp_ok($scans + $entries, '<=', 2, 'where there is nothing to do, 3,000 active agents are not looked at');
+hand(q{SELECT count(coord.agent_heartbeat(id)) FROM coord.agent_data WHERE name ~ '^agent 1..$'}) for 1 .. 3;
+my ($updates, $not_hot) = split /\|/, (split /\n/, hand($counts))[-1];
+is("$updates $not_hot", '300 0', 'heartbeats that are written write no index');
+$by_hand->stop;
+
+is(join("\n", map { CoordCluster::logged($_, qr/ PANIC: |XX000/) } $node, $by_hand), '', 'nobody met an error that must not be');
 
 done_testing();
