@@ -215,19 +215,6 @@ hand(q{
 is(hand(q{SELECT status FROM coord.agent WHERE name = 'crashed'}), 'retired', 'sweep() retires, too');
 is(hand(q{SELECT coord.sweep() IS NOT NULL; SELECT count(*) FROM coord.agent WHERE name = 'crashed'}), "t\n0", 'and deletes');
 
-# a claim that nobody has given back, of a transaction that saw the agent active
-$other = $by_hand->background_psql('postgres', on_error_stop => 1);
-my $claimer = hand(q{SELECT id FROM coord.agent_register('crashed', heartbeat_timeout => '1 h')});
-hand(q{SELECT coord.task_create('t', queue => 'late')});
-$other->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM coord.agent');
-hand("SELECT coord.agent_retire('$claimer'); UPDATE coord.agent_data SET retired_at = retired_at - interval '61 min' WHERE name = 'crashed'");
-is(hand($purged), '0 0', 'while that is open the agent stays');
-is($other->query_safe("SELECT count(*) FROM coord.task_claim('$claimer', 'late'); COMMIT"), '1', 'a task is claimed for it');
-is(hand($purged), '0 0', 'while that is not given back the agent stays');
-is(hand(q{SELECT coord.sweep() ->> 'tasks_requeued'}), '1', 'it is given back');
-is(hand(q{SELECT coord.purge('0 s') IS NOT NULL} . "; $purged"), "t\n0 1", 'and the agent goes');
-$other->quit;
-
 # ---- what it costs
 
 my $counts = q{
