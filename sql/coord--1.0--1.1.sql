@@ -223,7 +223,7 @@ COMMENT ON FUNCTION coord.agent_heartbeat(uuid) IS
 $$Tells that an agent is alive, and makes it active if it was inactive. Due within each heartbeat_timeout of the agent.
 agent_id: the agent.
 Returns the agent. One that had become inactive has lost its claims: task.requeued events tell it which.
-Errors: P0002 no such agent; 55000 it is retired, as it is too when it was inactive for coord.agent_retention; 42501 it belongs to another role; 55P03 it is inactive, and an open transaction is changing it.$$;
+Errors: P0002 no such agent; 55000 it is retired, by agent_retire or since it was inactive for coord.agent_retention; 42501 it belongs to another role; 55P03 it is inactive, and an open transaction is changing it.$$;
 
 COMMENT ON FUNCTION coord.agent_retire(uuid) IS
 $$Ends an agent for good: releases its leases and gives its tasks back at once, their attempts not counted. It is deleted after coord.agent_retention.

@@ -1040,7 +1040,7 @@ COMMENT ON FUNCTION coord.agent_heartbeat(uuid) IS
 $$Tells that an agent is alive, and makes it active if it was inactive. Due within each heartbeat_timeout of the agent.
 agent_id: the agent.
 Returns the agent. One that had become inactive has lost its claims: task.requeued events tell it which.
-Errors: P0002 no such agent; 55000 it is retired, as it is too when it was inactive for coord.agent_retention; 42501 it belongs to another role; 55P03 it is inactive, and an open transaction is changing it.$$;
+Errors: P0002 no such agent; 55000 it is retired, by agent_retire or since it was inactive for coord.agent_retention; 42501 it belongs to another role; 55P03 it is inactive, and an open transaction is changing it.$$;
 
 COMMENT ON FUNCTION coord.agent_attach(uuid) IS
 $$Binds an agent's life to this connection: while the connection lives, the agent is active with no heartbeats; when it ends, however it ends, the agent is inactive at once, its tasks are given back and its leases are released. Does not serve behind a pooler in transaction mode: there it binds the agent to a connection of the pooler.
