@@ -530,7 +530,11 @@ store_as_expected(FunctionCallInfo fcinfo, Datum row)
 	desc = lookup_rowtype_tupdesc_copy(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
 	if (rsinfo->expectedDesc->natts >= desc->natts)
 		return row;
-	expected = BlessTupleDesc(CreateTupleDescCopy(rsinfo->expectedDesc));
+	/* not of the type that it has by name, which has the columns of now */
+	expected = CreateTupleDescCopy(rsinfo->expectedDesc);
+	expected->tdtypeid = RECORDOID;
+	expected->tdtypmod = -1;
+	BlessTupleDesc(expected);
 	values = palloc(sizeof(Datum) * desc->natts);
 	nulls = palloc(sizeof(bool) * desc->natts);
 	heap_deform_tuple(&tuple, desc, values, nulls);

@@ -90,12 +90,31 @@ sub goes_on
 			AND (SELECT count(*) FROM coord.event_log WHERE type = 'lock.expired') > $expired + 20}), $name);
 }
 
+# These have their plans, with the columns of before, and call coord only after the update.
+sql('postgres', q{CREATE FUNCTION after_update(name text) RETURNS text LANGUAGE plpgsql AS
+	'BEGIN PERFORM pg_advisory_lock_shared(15); RETURN name; END'});
+my $update_goes_on = $node->background_psql('postgres');
+$update_goes_on->query_safe('SELECT pg_advisory_lock(15)');
+my @planned = map { { statement => $_ } } q{SELECT name, max_claimed FROM coord.queue_set(after_update('planned'), max_claimed => 7)},
+	q{SELECT name, max_claimed FROM coord.queue_list(after_update('default'))};
+for my $planned (@planned)
+{
+	$planned->{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', $planned->{statement} ],
+		'>', \$planned->{said}, '2>&1');
+}
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}), 'two statements wait for the update');
+
 goes_on('work goes on before the update');
 my $worker = sql('postgres', 'SELECT pid FROM coord.worker');
 my $tools = q{SELECT string_agg(t ->> 'name', ' ') FROM jsonb_array_elements(coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}') #> '{result,tools}') t
 	WHERE t ->> 'name' IN ('task_create', 'task_schedule')};
 is(sql('postgres', $tools), 'task_create', 'before it, there are the tools of what there is');
 is($node->psql('postgres', 'ALTER EXTENSION coord UPDATE'), 0, 'ALTER EXTENSION UPDATE in the middle of it succeeds');
+$update_goes_on->quit;
+$_->{run}->finish foreach @planned;
+is($planned[0]{said}, "planned|7\n", 'one that was planned before gives what it expects');
+is($planned[1]{said}, "default|\n", 'as does one of several rows');
+sql('postgres', 'DROP FUNCTION after_update');
 $node->safe_psql('postgres', 'CREATE DATABASE fresh');
 sql('fresh', 'CREATE EXTENSION coord');
 my @fresh = CoordCluster::catalog($node, 'fresh');
