@@ -38,6 +38,10 @@ sub wait_until
 	return die "waited in vain until $what";
 }
 
+# the worker looks at all of the inbox when it begins
+sql(q{SELECT coord.event_send('first', channel => 'first')});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM coord.event WHERE position IS NOT NULL}), 'the worker is at work');
+
 my $sender = $node->background_psql('postgres');
 $sender->query_safe(qq{SET held_commit.file = '$file'});
 
