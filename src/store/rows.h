@@ -60,6 +60,10 @@ extern RowsTable *rows_open_by_oid(Oid relid, LOCKMODE mode);
 extern Relation rows_index(RowsTable *table, const char *name);
 extern void rows_close_all(StoreScope *scope);
 
+/* the slot of a relation for reading, and what is in it, copied */
+extern TupleTableSlot *rows_slot_of(RowsTable *table);
+extern void rows_read_slot(TupleTableSlot *slot, StoredRow *row);
+
 /* a walk along a relation, see rows_begin() */
 typedef struct RowsWalk
 {
