@@ -76,6 +76,10 @@ def is_full(line):
     return "No space left on device" in line
 
 
+# at the end of a run, without deeds that are felt for long
+CALM = 20               # seconds
+
+
 class Killer:
     """Draws its deeds from a shuffled deck, so that each comes up.  Its victims are the
     connections whose name begins with "victims"."""
@@ -89,6 +93,7 @@ class Killer:
         self.data = ask("SHOW data_directory")[0][0]
 
     def run(self, until):
+        self.calm_from = until - min(CALM, (until - time.time()) / 3)
         while time.time() < until:
             self.wait(self.random.uniform(*self.PAUSE))
             if not self.deck:

@@ -171,8 +171,9 @@ class History:
             for held in claims.values():
                 held.end = self.cut(held.holder, held.start, held.end)
                 for cancel in cancels[task]:
-                    if cancel.at >= held.start:
-                        held.end = min(held.end, cancel.at)
+                    ended = self.gone(cancel) if cancel.outcome == "unknown" else cancel.done
+                    if ended >= held.start:
+                        held.end = min(held.end, max(cancel.at, held.start))
         return tasks
 
 

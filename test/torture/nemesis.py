@@ -141,7 +141,8 @@ class Killer(common.Killer):
 
 class DiskKiller(Killer):
     """The disk gets full, and is full for a while; what cannot be written is undone, or the
-    server comes down, and up again when there is room."""
+    server comes down, and up again when there is room.  At the end it is not filled any more, and
+    what is due must be done."""
 
     DECK = {"fill_disk": 6, "kill_client": 2, "cut_connection": 2, "crash_backend": 1, "restart_server": 1}
     full_until = None
@@ -152,7 +153,7 @@ class DiskKiller(Killer):
             self.free_disk()
 
     def fill_disk(self):
-        if self.full_until:
+        if self.full_until or time.time() > self.calm_from:
             return False
         seconds = self.random.uniform(0.3, 2)
         self.full_until = time.time() + seconds

@@ -221,6 +221,22 @@ class Tasks(Base):
             of_objects.end({}, 9)
             self.assertEqual([call.op for call in of_objects.tasks["a task"]], ops)
 
+    def test_cancelled_by_a_call_that_began_before_the_claim(self):
+        def end_of_claim(began, took, outcome="ok"):
+            claim = histories.Call(
+                {"at": 1, "op": "task_claim", "connection": "c", "agent": "a", "asked": {}},
+                {"outcome": "ok", "done": 1.1, "result": [
+                    {"task": "t", "token": 5, "since": 1.05, "until": 2, "agent_until": None, "key": "k", "lease": "l"}]})
+            cancel = histories.Call(
+                {"at": began, "op": "task_cancel", "connection": "d", "agent": "b", "asked": {"task": "t"}},
+                {"outcome": outcome, "done": began + took})
+            return histories.History([claim, cancel]).claims["t"][5].end
+
+        self.assertEqual(end_of_claim(1.2, 0.1), 1.2)
+        self.assertEqual(end_of_claim(0.9, 0.3), 1.05)
+        self.assertEqual(end_of_claim(0.9, 0.1), 2)
+        self.assertEqual(end_of_claim(0.9, 0.1, "unknown"), 1.05)
+
     def test_what_was_said_is_so(self):
         done = claim(0, "a", 1), of("completed", 0.5, "a", 1)
         self.right(*done, is_now(9, "completed", 1))
