@@ -75,7 +75,7 @@ sub reads
 	return map { split / / } grep { / / } split /\n/, $out;
 }
 my %most = (agent_data => 12000, task_live => 400, task_finished_0 => 35000, task_dead => 500, lease_data => 100, lease_deadline => 1100);
-for my $role (qw(postgres narrow))
+for my $role (sql('SELECT quote_ident(current_user)'), 'narrow')
 {
 	my %rows = reads($role);
 
