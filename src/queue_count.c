@@ -5,8 +5,9 @@
  * coord.queue counts the tasks of a short queue when it is read.  Those of a long one it
  * takes from coord.queue_count, which says as of when it is; the worker, or sweep()
  * without one, counts all tasks for that, in parts, when there are many and some were
- * created, have finished or are in another state since.  It takes a small part of the time for this, however
- * long the queues are: the longer a count takes, the later comes the next one.
+ * created, have finished or are in another state since.  It takes a small part of the
+ * time for this, however long the queues are: the longer a count takes, the later comes
+ * the next one.
  *
  * There may be very many queues that are short: then the longer ones of those are kept
  * too, so that a reader of all of them counts no more than COUNTED_TOGETHER.

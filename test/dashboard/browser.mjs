@@ -4,24 +4,15 @@
 // With PICTURES=directory it leaves pictures there.
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { done_testing, ok } from '../clients/lib/tap.mjs';
 import { with_tab } from './lib/chromium.mjs';
+import { psql } from './lib/psql.mjs';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
-let tests = 0;
-function ok(passed, name, ...details) {
-	console.log(`${passed ? 'ok' : 'not ok'} ${++tests} - ${name}`);
-	if (!passed) {
-		process.exitCode = 1;
-		details.forEach(detail => console.log(`# ${JSON.stringify(detail).slice(0, 2000)}`));
-	}
-}
-
-const psql = (database, ...options) => execFileSync('psql', ['-qAtX', '-v', 'ON_ERROR_STOP=1', '-d', database, ...options],
-	{ encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
 const directory = mkdtempSync(join(tmpdir(), 'dashboard-'));
 
 // A page of a database of its own, as a file.
@@ -36,6 +27,8 @@ const pages = {
 	plenty: page('plenty', '-f', join(here, 'plenty.sql')),
 	empty: page('empty', '-c', 'CREATE EXTENSION coord'),
 };
+if (process.env.PICTURES)
+	mkdirSync(process.env.PICTURES, { recursive: true });
 const screens = [['desk', 1280, 900], ['tablet', 768, 1024], ['phone', 360, 800], ['small', 320, 640]];
 
 // What follows runs in the page, so it is written without anything of this file.
@@ -143,4 +136,4 @@ print(*[(e[0], e[1]) for e in p.errors if e[1] != 'non-void-element-with-trailin
 }
 
 rmSync(directory, { recursive: true });
-console.log(`1..${tests}`);
+await done_testing();

@@ -1,23 +1,15 @@
 // postgres_exporter with the queries of the example, as a monitor: each metric that the
 // dashboard of Grafana shows is there.
 
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { done_testing, ok } from '../clients/lib/tap.mjs';
+import { psql } from './lib/psql.mjs';
 
 const examples = fileURLToPath(new URL('../../examples/monitoring/', import.meta.url));
-let tests = 0;
-function ok(passed, name, ...details) {
-	console.log(`${passed ? 'ok' : 'not ok'} ${++tests} - ${name}`);
-	if (!passed) {
-		process.exitCode = 1;
-		details.forEach(detail => console.log(`# ${JSON.stringify(detail).slice(0, 2000)}`));
-	}
-}
 
-const psql = (database, ...options) => execFileSync('psql', ['-qAtX', '-v', 'ON_ERROR_STOP=1', '-d', database, ...options],
-	{ encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
 psql('postgres', '-c', 'CREATE DATABASE exported', '-c', 'CREATE ROLE exporter LOGIN');
 psql('exported', '-f', fileURLToPath(new URL('plenty.sql', import.meta.url)), '-c', `SELECT coord.grant_monitor('exporter')`);
 
@@ -64,4 +56,4 @@ finally {
 	exporter.kill();
 	await ended;
 }
-console.log(`1..${tests}`);
+await done_testing();
