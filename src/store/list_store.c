@@ -238,12 +238,19 @@ add_candidates(ListQuery *query, const TaskFilter *filter, const TaskArgs *args)
 		add(query, "SELECT DISTINCT task_id FROM coord.task_dependency");
 	else
 	{
-		add_with(query, queue_has_few_tasks(filter->queue) ?
-				 "SELECT id FROM (SELECT * FROM coord.task_live t WHERE t.queue = $%d OFFSET 0) t WHERE true" :
-				 "SELECT id FROM coord.task_live t WHERE t.queue = $%d", args->queue);
-		if (!args->queue)
-			add(query, "SELECT id FROM coord.task_live t WHERE true");
-		add_with(query, " AND t.queue = ANY ($%d)", args->seen_queues);
+		/*
+		 * The planner does not know that a list goes no further than its limit, since
+		 * that is about computed states: if it could, it would sort a large queue.
+		 */
+		if (queue_has_few_tasks(filter->queue))
+			add_with(query, "SELECT id FROM (SELECT * FROM coord.task_live t WHERE t.queue = $%d OFFSET 0) t WHERE true", args->queue);
+		else
+		{
+			add(query, "SELECT id FROM (SELECT * FROM coord.task_live t WHERE true");
+			add_with(query, " AND t.id < $%d", args->after);
+			add(query, " ORDER BY t.id DESC OFFSET 0) t WHERE true");
+			add_queues(query, args);
+		}
 		add_with(query, " AND t.type = $%d", args->type);
 		if (filter->state != NULL)
 			add(query, " AND t.state <> 'blocked'");
