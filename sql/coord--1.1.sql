@@ -264,7 +264,9 @@ CREATE TABLE coord.task_finished (
 	partition smallint NOT NULL
 ) PARTITION BY LIST (partition);
 CREATE INDEX task_finished_id ON coord.task_finished (id);
-CREATE INDEX task_finished_finished_at ON coord.task_finished USING brin (finished_at) WITH (autosummarize = on);
+CREATE INDEX task_finished_blocks ON coord.task_finished USING brin (finished_at, state, queue text_bloom_ops (n_distinct_per_range = 200),
+	type text_bloom_ops (n_distinct_per_range = 200), agent_id uuid_bloom_ops (n_distinct_per_range = 500),
+	resource_key text_bloom_ops (n_distinct_per_range = 500)) WITH (autosummarize = on);
 DO $$
 BEGIN
 	FOR n IN 0..15 LOOP

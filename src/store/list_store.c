@@ -303,7 +303,7 @@ store_task_list(FunctionCallInfo fcinfo, const TaskFilter *filter)
 	{
 		/* the first branch, which has no rows, is only there for its columns */
 		if (filter->state != NULL)
-			add(&query, "(SELECT " FINISHED_COLUMNS " FROM coord.task_finished LIMIT 0)");
+			add(&query, "(SELECT " FINISHED_COLUMNS " FROM coord.task_finished WHERE false)");
 		else
 			add_unfinished(&query, filter, &args);
 		add_stored(&query, "task_finished", &args);

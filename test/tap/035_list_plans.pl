@@ -31,7 +31,7 @@ sql(qq{
 	INSERT INTO coord.agent_data SELECT coord.new_id(), 'agent ' || g, 'worker', current_user::regrole, '{}', '1 h', now(), now(),
 		now(), now(), NULL, NULL, 0 FROM generate_series(1, @{[MANY]}) g;
 	INSERT INTO coord.task_finished (id, queue, type, payload, priority, state, run_at, attempts, max_attempts, created_at, finished_at, partition)
-	SELECT coord.new_id(), CASE WHEN g <= 50 THEN 'few' WHEN g % 4 = 0 THEN 'large' ELSE 'busy' END, 't', '{}', 0, 'completed', now(), 1, 5, now(), now(), 0
+	SELECT coord.new_id(), CASE WHEN g <= 50 THEN 'few' WHEN g % 4 = 0 THEN 'large' ELSE 'busy' END, 't', '{}', 0, 'completed', now(), 1, 5, now(), now() - interval '1 h' + g * interval '10 ms', 0
 	FROM generate_series(1, @{[2 * MANY]}) g;
 	INSERT INTO coord.task_dead (id, queue, type, payload, priority, state, run_at, attempts, max_attempts, created_at, finished_at)
 	SELECT coord.new_id(), CASE WHEN g <= 50 THEN 'few' ELSE 'busy' END, 't', '{}', 0, 'dead', now(), 5, 5, now(), now()
@@ -45,6 +45,7 @@ sql(qq{
 	INSERT INTO coord.lease_data SELECT nextval('coord.lease_slot'), 'key ' || g, coord.new_id(), '$agent', NULL, g, '1 min', false, NULL,
 		now(), now(), now(), now(), false, NULL FROM generate_series(1, @{[MANY]}) g;
 	VACUUM ANALYZE});
+sql("SELECT coord.task_create('t', queue => 'late') FROM generate_series(1, 10)");
 sql("SELECT coord.lease_acquire('key 30001', '$agent', '1 h')");
 sql("SELECT coord.task_claim('$agent', 'few', lease_ttl => '1 h') FROM generate_series(1, 5)");
 sql("SELECT coord.task_claim('$agent', 'few', lease_ttl => '1 h', max_tasks => 5)");
@@ -64,6 +65,13 @@ few("task_list('$_', \"limit\" => 10)", 10, "the newest of queue $_") for qw(bus
 few("task_list('busy', '$_', \"limit\" => 10)", 10, "its newest that are $_") for qw(pending completed dead);
 few("task_list('large', '$_', \"limit\" => 10)", 10, "of a quarter of all tasks, the newest that are $_") for qw(pending completed);
 few("task_list('few', '$_', \"limit\" => 10)", 10, "the newest of a small queue that are $_") for qw(pending claimed blocked dead);
+few("task_list('few', 'cancelled')", 0, 'none of it is cancelled');
+few("task_list('busy', 'cancelled')", 0, 'none of a large queue is cancelled');
+few("task_list(state => 'cancelled')", 0, 'nothing is cancelled');
+few("task_list('new')", 0, 'a queue that has none');
+few("task_list('late')", 10, 'a queue that has finished none');
+few("task_list(state => 'completed', $_)", 0, "nothing has completed of $_")
+	for "type => 'new'", "agent_id => '$agent'", "resource_key => 'resource'";
 few("task_list(state => 'claimed', agent_id => '$agent')", 10, 'what an agent has claimed');
 few("task_list(state => 'pending', resource_key => 'resource')", 29, 'what waits for a resource that a claim holds');
 my $middle = sql('SELECT id FROM coord.task_finished OFFSET ' . MANY . ' LIMIT 1');
