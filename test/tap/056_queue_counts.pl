@@ -49,7 +49,7 @@ is(sql(q{SELECT pending FROM coord.queue_pause('long')}), '9000', 'as has a call
 sql(q{SELECT coord.queue_resume('long')});
 
 # it changes
-sql(qq{SELECT count(coord.task_complete(id, fencing_token)) FROM coord.task_claim('$agent', 'long', max_tasks => 500)});
+sql(qq{SELECT count(coord.task_complete(id, fencing_token)) FROM coord.task_claim('$agent', 'long', max_tasks => 500, lease_ttl => '1 h')});
 sql(qq{SELECT FROM coord.task_claim('$agent', 'long', max_tasks => 100, lease_ttl => '1 h')});
 becomes('long', '8400|2000|10|100|0', 'what has changed since is counted in turn');
 ok($node->poll_query_until('postgres', q{SELECT next_deadline_at > clock_timestamp() + interval '1 min' OR next_deadline_at IS NULL FROM coord.worker}),
@@ -68,11 +68,11 @@ becomes('long', '8400|2000|10|100|0', 'as many are claimed as before');
 
 # dead letters count too
 create('doomed', 10_500, '{"max_attempts": 1}');
-sql(qq{SELECT count(coord.task_fail(id, fencing_token)) FROM coord.task_claim('$agent', 'doomed', max_tasks => 10000)});
+sql(qq{SELECT count(coord.task_fail(id, fencing_token)) FROM coord.task_claim('$agent', 'doomed', max_tasks => 10000, lease_ttl => '1 h')});
 becomes('doomed', '500|0|0|0|10000', 'dead letters make a queue long as well');
 
 # it is short again
-sql(qq{SELECT count(coord.task_complete(id, fencing_token)) FROM coord.task_claim('$agent', 'long', max_tasks => 10000)});
+sql(qq{SELECT count(coord.task_complete(id, fencing_token)) FROM coord.task_claim('$agent', 'long', max_tasks => 10000, lease_ttl => '1 h')});
 becomes('long', '0|2000|10|100|0', 'a queue that has become short');
 ok($node->poll_query_until('postgres', q{SELECT counted_at IS NULL FROM coord.queue WHERE name = 'long'}), 'is exact again');
 

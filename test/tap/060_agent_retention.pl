@@ -183,11 +183,10 @@ $node->stop;
 # ---- by hand, where there is no worker
 
 my $by_hand = CoordCluster::new_node('by_hand');
-$by_hand->append_conf('postgresql.conf', "shared_preload_libraries = ''\ncoord.agent_retention = '1 s'\nautovacuum = off");
+$by_hand->append_conf('postgresql.conf', "shared_preload_libraries = ''\ncoord.agent_retention = '1 h'\nautovacuum = off");
 $by_hand->start;
 sub hand { return $by_hand->safe_psql('postgres', $_[0]); }
 my $purged = q{SELECT p ->> 'agents_retired' || ' ' || (p ->> 'agents_deleted') FROM coord.purge() p};
-my $time_is_over = q{SELECT check_at IS NULL AND coalesce(retired_at, inactive_since) < clock_timestamp() - interval '1 s' FROM coord.agent_data WHERE name = 'crashed'};
 
 hand(q{
 	CREATE EXTENSION coord;
@@ -196,8 +195,6 @@ hand(q{
 is(hand($purged), '0 0', 'purge() finds nothing to do at first');
 my $marked = q{SELECT coord.sweep() IS NOT NULL AND EXISTS (SELECT FROM coord.agent_data WHERE name = 'crashed' AND inactive_since IS NOT NULL)};
 ok($by_hand->poll_query_until('postgres', $marked), 'sweep() sees an agent\'s end');
-hand(q{ALTER SYSTEM SET coord.agent_retention = '1 h'; SELECT pg_reload_conf()});
-ok($by_hand->poll_query_until('postgres', q{SELECT current_setting('coord.agent_retention') IN ('1 h', '1h')}), 'agents are kept');
 hand(q{SELECT coord.sweep()});
 is(hand($purged . q{; SELECT count(*) FROM coord.agent}), "0 0\n3001", 'so it stays');
 # they are taken for older than they are, as nobody waits for an hour
