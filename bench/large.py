@@ -36,6 +36,8 @@ CALLS = {
     "coord.dead_letter, by id": "SELECT * FROM coord.dead_letter WHERE id = %(dead)s",
     "task_list, pending": "SELECT * FROM coord.task_list('queue 1', 'pending')",
     "task_list, completed": "SELECT * FROM coord.task_list('queue 1', 'completed')",
+    "task_list, of a new queue": "SELECT * FROM coord.task_list('new')",
+    "task_list, of what no agent did": "SELECT * FROM coord.task_list(state => 'completed', agent_id => %(waiting)s)",
     "task_list, claimed": "SELECT * FROM coord.task_list(state => 'claimed')",
     "task_list, dead": "SELECT * FROM coord.task_list('queue 1', 'dead')",
     "event_list, from the middle": "SELECT * FROM coord.event_list(channel => 'bench', after => %(middle)s)",
@@ -81,6 +83,7 @@ def fill(name, number):
     finish(db, number, SMALL, "task_finished", "completed", ", 0")
     finish(db, number // 100, SMALL // 100, "task_dead", "dead", "")
     send(db, number)
+    run(db, "SELECT coord.task_create('bench', queue => 'new')")
     run(db, "VACUUM ANALYZE")
     wait_for(lambda: value(db, "SELECT coalesce(bool_and(pending <= 10000 OR counted_at IS NOT NULL), true) FROM coord.queue"), "a count", 600)
     print(f"{number:,} tasks that wait, as many that have finished, and events: {time.monotonic() - began:.0f} s, "
