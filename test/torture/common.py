@@ -67,6 +67,18 @@ def ask(sql, *arguments):
         connection.close()
 
 
+def wait_until_up(seconds=60):
+    """Until the server answers: it may accept a connection before it sees that a process has crashed."""
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            return ask("SELECT")
+        except psycopg2.DatabaseError:
+            if time.monotonic() > limit:
+                raise
+            time.sleep(0.05)
+
+
 def server_log():
     return os.environ.get("COORD_LOG") or os.path.join(os.environ.get("COORD_WORK", ""), "server.log")
 
@@ -104,8 +116,9 @@ class Killer:
             try:
                 if getattr(self, deed)():
                     self.deeds.append((at, deed))
-            except psycopg2.OperationalError:       # another deed's crash
-                pass
+            except psycopg2.DatabaseError as error:     # another deed's crash
+                if error.pgcode is not None and not isinstance(error, psycopg2.OperationalError):
+                    raise
             self.look_after()
 
     def wait(self, seconds):

@@ -113,7 +113,7 @@ class Killer(common.Killer):
         began = time.time()
         done = super().crash(sql, *arguments)
         if done:
-            common.ask("SELECT")            # when it is up again
+            common.wait_until_up()
             self.spans.append((began, time.time()))
         return done
 
