@@ -52,7 +52,7 @@ $$;
 CREATE PROCEDURE pg_temp.wait_until(condition text) LANGUAGE plpgsql AS $$
 DECLARE
 	met boolean;
-	give_up timestamptz := clock_timestamp() + interval '30 s';
+	give_up timestamptz := clock_timestamp() + interval '2 min';
 BEGIN
 	LOOP
 		EXECUTE 'SELECT ' || condition INTO met;

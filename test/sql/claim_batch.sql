@@ -27,14 +27,17 @@ CREATE VIEW batch_tasks AS SELECT payload AS task, state, attempts, error FROM c
 SELECT count(*) FROM coord.task_create_many((SELECT jsonb_agg(jsonb_build_object('type', 't', 'queue', 'batch', 'payload', g)) FROM generate_series(1, 6) g));
 
 -- One is completed, one failed, one released, one renewed, and two are left to run out.
-CALL batch_claim(:'ann', 6, '3 s');
+CALL batch_claim(:'ann', 6, '1 h');
 SELECT count(*) AS batches, (SELECT count(*) FROM coord.claim_deadline d JOIN batch_claimed c ON c.id = d.task_id) AS rows_of_their_own
 FROM coord.claim_batch WHERE agent_id = :'ann';
 SELECT (coord.task_complete(id, fencing_token)).state FROM batch_claimed WHERE payload = '1';
 SELECT (coord.task_fail(id, fencing_token, 'no good')).state FROM batch_claimed WHERE payload = '2';
 SELECT (coord.task_release(id, fencing_token)).state FROM batch_claimed WHERE payload = '3';
 SELECT (coord.task_renew(id, fencing_token, '1 h')).state FROM batch_claimed WHERE payload = '4';
-DO $$ BEGIN WHILE EXISTS (SELECT FROM coord.task WHERE queue = 'batch' AND error = 'lease expired' HAVING count(*) < 2) LOOP END LOOP; END $$;
+-- the hour is over
+UPDATE coord.task_live SET lease_expires_at = clock_timestamp() WHERE queue = 'batch' AND payload IN ('5', '6') AND state = 'claimed';
+UPDATE coord.claim_batch SET check_at = clock_timestamp() WHERE agent_id = :'ann';
+SELECT count(*) FROM coord.task WHERE queue = 'batch' AND error = 'lease expired';
 CALL batch_settle();
 TABLE batch_tasks;
 SELECT count(*) AS batches FROM coord.claim_batch WHERE agent_id = :'ann';

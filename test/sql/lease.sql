@@ -151,7 +151,7 @@ SELECT state FROM coord.lease WHERE id = :'lease_id';
 
 -- The server renews a lease that wants it, at a third of its TTL, under the
 -- same id and token.
-SELECT * FROM coord.lease_acquire('lease-auto', :'ann', '900 ms', auto_renew => true) \gset h_
+SELECT * FROM coord.lease_acquire('lease-auto', :'ann', '6 s', auto_renew => true) \gset h_
 CALL pg_temp.wait_until(format('(SELECT renewed_at > %L FROM coord.lease WHERE resource_key = %L)',
 	:'h_expires_at', 'lease-auto'));
 SELECT id = :'h_id' AS same_id, fencing_token = :h_fencing_token AS same_token, state, auto_renew,

@@ -181,7 +181,7 @@ GROUP BY 1, 2 ORDER BY 1;
 -- A statement that is cancelled ends, and says so to each that was asked: what is not begun is not done
 SELECT pg_temp.call('agent.register', '{"name": "rpc-3", "id": "00000000-0000-7000-8000-00000000a003"}', 'status'),
 	pg_temp.call('lock.acquire', '{"resource_key": "rpc-held", "agent_id": "00000000-0000-7000-8000-00000000a003", "ttl": 600}', 'state');
-SET statement_timeout = '200ms';
+SET statement_timeout = '4s';
 SELECT jsonb_path_query_array(coord.rpc('[
 	{"jsonrpc": "2.0", "id": 1, "method": "task.create", "params": {"type": "t", "unique_key": "rpc-before"}},
 	{"jsonrpc": "2.0", "id": 2, "method": "lock.acquire", "params": {"resource_key": "rpc-held", "agent_id": "00000000-0000-7000-8000-00000000a001", "wait": 600}},

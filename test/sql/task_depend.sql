@@ -12,7 +12,7 @@ SELECT id AS ann FROM coord.agent_register('depend-ann', heartbeat_timeout => '1
 -- A claim by id is refused while the worker is looking at the task.
 CREATE FUNCTION pg_temp.claim(agent uuid, task uuid) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
-	give_up timestamptz := clock_timestamp() + interval '10 s';
+	give_up timestamptz := clock_timestamp() + interval '1 min';
 BEGIN
 	LOOP
 		BEGIN

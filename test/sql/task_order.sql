@@ -74,7 +74,7 @@ SELECT paused, pending, claimed FROM coord.queue_resume('order-pause');
 SELECT array_agg(payload) FROM coord.task_claim(:'ann', 'order-pause', max_tasks => 100);
 
 -- No more than max_claimed are claimed at once, by one agent or by several.
-SELECT max_claimed FROM coord.queue_set('order-max', max_claimed => 2);
+SELECT max_claimed FROM coord.queue_set('order-max', max_claimed => 2, backoff_base => '1 h', backoff_max => '1 h');
 SELECT count(coord.task_create('t', to_jsonb(n), 'order-max')) FROM generate_series(1, 9) n;
 SELECT payload, id AS first, fencing_token AS token FROM coord.task_claim(:'ann', 'order-max') \gset
 SELECT payload FROM coord.task_claim(:'bob', 'order-max', max_tasks => 100);
