@@ -58,11 +58,11 @@ for my $relation (qw(agent lease task dead_letter event queue agent_data task_li
 # Agents of the hostile role, each with a lease and a claim of its own.
 sub many_agents
 {
-	my ($name, $n, $timeout) = @_;
+	my ($name, $n) = @_;
 
 	as('hostile', qq{
 		SELECT count(coord.task_create('t', queue => '$name')) FROM generate_series(1, $n);
-		SELECT count(*) FROM generate_series(1, $n) n, coord.agent_register('$name ' || n, heartbeat_timeout => '$timeout') a,
+		SELECT count(*) FROM generate_series(1, $n) n, coord.agent_register('$name ' || n, heartbeat_timeout => '1 h') a,
 			coord.task_claim(a.id, '$name', lease_ttl => '1 h') t,
 			coord.lease_acquire('$name ' || n, a.id, '1 h') l});
 }
@@ -73,9 +73,10 @@ sub others_are_served
 	my ($name) = @_;
 
 	as('victim', qq{
-		SELECT coord.agent_register('$name victim', heartbeat_timeout => '100 ms');
+		SELECT coord.agent_register('$name victim', heartbeat_timeout => '1 h');
 		SELECT coord.task_create('t', queue => '$name victim');
-		SELECT coord.task_claim(id, '$name victim', lease_ttl => '1 h') FROM coord.agent WHERE name = '$name victim'});
+		SELECT coord.task_claim(id, '$name victim', lease_ttl => '1 h') FROM coord.agent WHERE name = '$name victim';
+		SELECT coord.agent_register('$name victim', heartbeat_timeout => '100 ms')});
 	ok(becomes_true(qq{(SELECT state = 'pending' FROM coord.task_live WHERE queue = '$name victim')}), "$name: an agent's end is seen");
 	my $lease = CoordCluster::short_lease($node, 'postgres', '100 ms', "$name victim");
 	ok(CoordCluster::announced($node, 'postgres', $lease), "$name: a lease's end is seen");
@@ -86,7 +87,7 @@ sub others_are_served
 		SELECT coord.lease_acquire('$name attached', id, '1 h') FROM coord.agent WHERE name = '$name attached'});
 	$session->quit;
 	ok(becomes_true(qq{(SELECT ended_at IS NOT NULL FROM coord.lease_data WHERE resource_key = '$name attached')}), "$name: a connection's end is seen");
-	like(sql(q{SET statement_timeout = '20 s'; SELECT coord.sweep()}), qr/leases_expired/, "$name: sweep() comes to its end");
+	like(sql(q{SET statement_timeout = '1 min'; SELECT coord.sweep()}), qr/leases_expired/, "$name: sweep() comes to its end");
 	as('victim', qq{SELECT coord.event_send('sent', channel => '$name')});
 	ok(becomes_true(qq{EXISTS (SELECT FROM coord.event WHERE channel = '$name' AND position IS NOT NULL)}), "$name: events are delivered");
 }
@@ -94,14 +95,15 @@ sub others_are_served
 my $holder = session();
 my $attached = session();
 
-many_agents('claims', 150, '2 s');
+many_agents('claims', 150);
 $holder->query_safe(q{BEGIN; SELECT count(coord.task_cancel(id)) FROM coord.task WHERE queue = 'claims'});
+as('hostile', q{SELECT count(*) FROM generate_series(1, 150) n, coord.agent_register('claims ' || n, heartbeat_timeout => '100 ms')});
 becomes_true(q{(SELECT count(*) = 150 FROM coord.agent_data WHERE name LIKE 'claims %' AND inactive_since IS NOT NULL)});
 others_are_served('claims');
 $holder->query_safe('ROLLBACK');
 ok(becomes_true(q{NOT EXISTS (SELECT FROM coord.task_live WHERE queue = 'claims' AND state = 'claimed')}), 'claims: and are given back when they are not locked any more');
 
-many_agents('agents', 150, '1 h');
+many_agents('agents', 150);
 $attached->query_safe(q{SELECT count(coord.agent_attach(id)) FROM coord.agent WHERE name LIKE 'agents %'});
 $holder->query_safe(q{BEGIN; SELECT count(coord.agent_register(name, heartbeat_timeout => '1 h')) FROM coord.agent WHERE name LIKE 'agents %'});
 $attached->quit;
@@ -110,7 +112,7 @@ $holder->query_safe('ROLLBACK');
 ok(becomes_true(q{NOT EXISTS (SELECT FROM coord.agent_data WHERE name LIKE 'agents %' AND inactive_since IS NULL)}), 'agents: and end when they are not locked any more');
 
 $attached = session();
-many_agents('leases', 150, '1 h');
+many_agents('leases', 150);
 $attached->query_safe(q{SELECT count(coord.agent_attach(id)) FROM coord.agent WHERE name LIKE 'leases %'});
 $holder->query_safe(q{BEGIN; SELECT count(coord.lease_renew(id)) FROM coord.lease WHERE resource_key LIKE 'leases %'});
 $attached->quit;
@@ -118,11 +120,12 @@ others_are_served('leases');
 $holder->query_safe('ROLLBACK');
 ok(becomes_true(q{NOT EXISTS (SELECT FROM coord.lease_data WHERE resource_key LIKE 'leases %' AND ended_at IS NULL)}), 'leases: and are released when they are not locked any more');
 
+# the holder is to have renewed them before they run out, however slow the machine is
 as('hostile', q{
 	SELECT coord.agent_register('due', heartbeat_timeout => '1 h');
-	SELECT count(*) FROM coord.agent a, generate_series(1, 1500) n, coord.lease_acquire('due ' || n, a.id, '5 s') WHERE name = 'due';
+	SELECT count(*) FROM coord.agent a, generate_series(1, 1500) n, coord.lease_acquire('due ' || n, a.id, '15 s') WHERE name = 'due';
 	SELECT count(coord.task_create('t', queue => 'due')) FROM generate_series(1, 1500);
-	SELECT count(*) FROM coord.agent a, coord.task_claim(a.id, 'due', lease_ttl => '5 s', max_tasks => 1500) WHERE name = 'due'});
+	SELECT count(*) FROM coord.agent a, coord.task_claim(a.id, 'due', lease_ttl => '15 s', max_tasks => 1500) WHERE name = 'due'});
 $holder->query_safe(q{
 	BEGIN;
 	SELECT count(coord.lease_renew(id, '1 h')) FROM coord.lease WHERE resource_key LIKE 'due %';
