@@ -62,8 +62,9 @@ sql(q{SELECT coord.task_create('t'); SELECT coord.task_claim(id, lease_ttl => '2
 ok(heard('task.requeued'), 'a claim that is not renewed is given back');
 is(sql(q{SELECT state, attempts, error FROM coord.task}), 'pending|1|lease expired', 'as an attempt that failed');
 
-sql(q{SELECT coord.agent_register('mortal', heartbeat_timeout => '200 ms');
-	SELECT coord.task_claim(id, task_id => (SELECT id FROM coord.task), lease_ttl => '1 h') FROM coord.agent WHERE name = 'mortal'});
+sql(q{SELECT coord.agent_register('mortal', heartbeat_timeout => '1 h');
+	SELECT coord.task_claim(id, task_id => (SELECT id FROM coord.task), lease_ttl => '1 h') FROM coord.agent WHERE name = 'mortal';
+	SELECT coord.agent_register('mortal', heartbeat_timeout => '200 ms')});
 ok(heard('agent.inactive'), 'an agent without heartbeats is announced as inactive');
 ok(heard('task.requeued'), 'and what it had claimed is given back');
 is(sql(q{SELECT a.status, a.inactive_since = a.last_heartbeat_at + a.heartbeat_timeout, e.payload ->> 'reason'
@@ -77,18 +78,19 @@ sql(q{BEGIN; SELECT coord.lease_acquire('prepared', id, '200 ms') FROM coord.age
 sql(q{COMMIT PREPARED 'p'});
 ok(heard('lock.expired'), 'COMMIT PREPARED wakes the worker too');
 
-# auto_renew, for a living agent and for one that dies
+# auto_renew, for a living agent and for one that dies.  A renewal is due after 3 s, and has
+# 6 s to come; the second one of those that are capped is in time, the third is not.
 sql(q{
-	SELECT coord.agent_register('mortal', heartbeat_timeout => '1 s');
-	SELECT coord.lease_acquire('kept', id, '300 ms', auto_renew => true) FROM coord.agent WHERE name = 'alive';
-	SELECT coord.lease_acquire('capped', id, '300 ms', auto_renew => true, max_hold => '500 ms') FROM coord.agent WHERE name = 'alive';
-	SELECT coord.lease_acquire('lost', id, '300 ms', auto_renew => true) FROM coord.agent WHERE name = 'mortal';
-});
-ok(heard('lock.expired'), 'a renewed lease runs out when max_hold has passed');
-is(sql(q{SELECT state, expires_at - acquired_at >= interval '500 ms', expires_at - acquired_at < interval '900 ms'
-	FROM coord.lease WHERE resource_key = 'capped'}), 'expired|t|t', 'with the TTL of its last renewal');
+	SELECT coord.agent_register('mortal', heartbeat_timeout => '1 h');
+	SELECT coord.lease_acquire('kept', id, '9 s', auto_renew => true) FROM coord.agent WHERE name = 'alive';
+	SELECT coord.lease_acquire('capped', id, '9 s', auto_renew => true, max_hold => '8 s') FROM coord.agent WHERE name = 'alive';
+	SELECT coord.lease_acquire('lost', id, '9 s', auto_renew => true) FROM coord.agent WHERE name = 'mortal';
+	SELECT coord.agent_register('mortal', heartbeat_timeout => '5 s')});
 ok(heard('agent.inactive'), 'an agent with a renewed lease becomes inactive');
 ok(heard('lock.expired'), 'and its lease runs out after that');
+ok(heard('lock.expired'), 'a renewed lease runs out when max_hold has passed');
+is(sql(q{SELECT state, expires_at - acquired_at > interval '9 s', expires_at - acquired_at <= interval '17 s'
+	FROM coord.lease WHERE resource_key = 'capped'}), 'expired|t|t', 'with the TTL of its last renewal');
 is(sql(q{SELECT l.state, l.ended_at > a.inactive_since FROM coord.lease l JOIN coord.agent a ON a.id = l.agent_id WHERE resource_key = 'lost'}),
 	'expired|t', 'not before');
 is(sql(q{SELECT state, renewed_at > acquired_at FROM coord.lease WHERE resource_key = 'kept'}),
