@@ -88,8 +88,9 @@ for my $format (sort keys %restore)
 
 # A restore wakes the worker: what had run out before it is dealt with without a call.
 $node->safe_psql('old', q{
-	SELECT coord.agent_register('mortal', heartbeat_timeout => '300 ms');
-	SELECT coord.lease_acquire('lost', id, '300 ms') FROM coord.agent WHERE name = 'mortal'});
+	SELECT coord.agent_register('mortal', heartbeat_timeout => '1 h');
+	SELECT coord.lease_acquire('lost', id, '300 ms') FROM coord.agent WHERE name = 'mortal';
+	SELECT coord.agent_register('mortal', heartbeat_timeout => '300 ms')});
 my $file = $node->basedir . '/late.sql';
 command_ok([ 'pg_dump', '-f', $file, '-d', $node->connstr('old') ], 'pg_dump with what is about to run out');
 $node->safe_psql('postgres', 'CREATE DATABASE late');

@@ -185,8 +185,9 @@ is(sql('defaults', q{
 CoordCluster::has_worker($node, 'defaults');
 sql('defaults', q{
 	SELECT coord.grant_agent('mail');
-	SELECT coord.agent_register('a', heartbeat_timeout => '300 ms');
-	SELECT coord.lease_acquire('k', id, '300 ms') FROM coord.agent});
+	SELECT coord.agent_register('a', heartbeat_timeout => '1 h');
+	SELECT coord.lease_acquire('k', id, '300 ms') FROM coord.agent;
+	SELECT coord.agent_register('a', heartbeat_timeout => '300 ms')});
 ok($node->poll_query_until('defaults', q{SELECT count(*) OPERATOR(pg_catalog.=) 1 FROM coord.event_list() WHERE type OPERATOR(pg_catalog.~) 'lock.expired'}), 'the worker works');
 is(sql('defaults', q{SELECT errors, last_error FROM coord.worker}), '0|', 'without meeting anything of theirs');
 is(sql('defaults', q{SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) 'villain'}), 'f', 'and nobody has become a superuser');
