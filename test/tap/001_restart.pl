@@ -10,6 +10,7 @@ use lib "$FindBin::RealBin/lib";
 use CoordCluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time usleep);
 
 my $node = CoordCluster::new_node('restart');
 $node->start;
@@ -56,7 +57,7 @@ is(sql(q{SELECT c.state FROM coord.task t, coord.task_complete(t.id, t.fencing_t
 # The server renews a lease from its row alone: its renewal falls due while the server,
 # or the worker, is not there.
 my $kept = q{FROM coord.lease WHERE resource_key = 'kept'};
-sql(q{SELECT coord.lease_acquire('kept', id, '9 s', auto_renew => true) FROM coord.agent WHERE name = 'alive'});
+sql(q{SELECT coord.lease_acquire('kept', id, '30 s', auto_renew => true) FROM coord.agent WHERE name = 'alive'});
 my $token = sql("SELECT fencing_token $kept");
 $node->restart;
 ok($node->poll_query_until('postgres', "SELECT renewed_at > pg_postmaster_start_time() $kept"), 'a lease is renewed after a restart of the server');
@@ -67,13 +68,15 @@ ok($node->poll_query_until('postgres', "SELECT renewed_at > '$renewed' $kept"), 
 is(sql("SELECT state, fencing_token = $token $kept"), 'active|t', 'it has been held all the while');
 sql("SELECT coord.lease_release(id) $kept");
 
-# What runs out while the server is down is dealt with when it is up.
-sql(q{
-	SELECT coord.agent_register('mortal', heartbeat_timeout => '500 ms');
-	SELECT coord.lease_acquire('short', id, '500 ms') FROM coord.agent WHERE name = 'mortal';
+# What runs out while the server is down is dealt with when it is up.  It has not when the
+# server goes down, and the server is not started before it has.
+my $runs_out = sql(q{
 	SELECT coord.task_claim(id, lease_ttl => '1 h') FROM coord.agent WHERE name = 'mortal';
-});
+	SELECT coord.agent_register('mortal', heartbeat_timeout => '5 s');
+	SELECT extract(epoch FROM expires_at) FROM coord.agent, coord.lease_acquire('short', id, '5 s') WHERE name = 'mortal';
+}) =~ s/.*\n//sr;
 $node->stop('immediate');
+usleep(50_000) while time <= $runs_out;
 $node->start;
 ok($node->poll_query_until('postgres',
 	q{SELECT count(*) = 3 FROM coord.event_list() WHERE type IN ('lock.expired', 'agent.inactive', 'task.requeued')}),
