@@ -20,11 +20,11 @@ sub sql { return $node->safe_psql('postgres', $_[0]); }
 is(sql('SELECT database, pid IS NULL FROM coord.worker'), 'postgres|t', 'coord.worker says that there is none');
 sql(q{
 	SELECT coord.agent_register('alive', heartbeat_timeout => '1 h');
-	SELECT coord.agent_register('mortal', heartbeat_timeout => '200 ms');
 	SELECT coord.queue_set('q', backoff_base => '50 ms');
 	SELECT coord.task_create('t', queue => 'q');
-	SELECT coord.lease_acquire('short', id, '200 ms') FROM coord.agent WHERE name = 'mortal';
-	SELECT coord.task_claim(id, 'q', lease_ttl => '1 h') FROM coord.agent WHERE name = 'mortal';
+	-- in one statement, as the timeout may pass between two
+	SELECT FROM coord.agent_register('mortal', heartbeat_timeout => '200 ms') a, LATERAL coord.lease_acquire('short', a.id, '200 ms'),
+		LATERAL coord.task_claim(a.id, 'q', lease_ttl => '1 h');
 });
 ok($node->poll_query_until('postgres', q{SELECT status = 'inactive' FROM coord.agent WHERE name = 'mortal'}), 'an agent shows as inactive when its timeout has passed');
 ok($node->poll_query_until('postgres', q{SELECT state = 'expired' FROM coord.lease WHERE resource_key = 'short'}), 'a lease as expired');
