@@ -45,11 +45,16 @@ ok($node->poll_query_until('whole', 'SELECT pid IS NOT NULL FROM coord.worker'),
 
 # A dump is restored piece by piece, and the worker is there from the first on:
 # what it announces meanwhile must not be followed by a lower position.
-sql('old', q{SELECT coord.lease_acquire('runs out', id, '3 s') FROM coord.agent WHERE name = 'alive'});
+# The old database's worker is kept from announcing it before the dump.
 my $pieces = $node->basedir . '/pieces.sql';
-$node->command_ok([ 'pg_dump', '-f', $pieces, 'old' ], 'pg_dump with a lease that runs out soon');
-is(sql('old', q{SELECT state FROM coord.lease WHERE resource_key = 'runs out'}), 'active', 'which has not when the dump is done');
-ok($node->poll_query_until('old', q{SELECT state = 'expired' FROM coord.lease WHERE resource_key = 'runs out'}), 'it runs out before the restore');
+my $blocker = $node->background_psql('old');
+$blocker->query_safe('BEGIN; LOCK TABLE coord.event_inbox IN EXCLUSIVE MODE');
+sql('old', q{SELECT coord.lease_acquire('runs out', id, '100 ms') FROM coord.agent WHERE name = 'alive'});
+ok($node->poll_query_until('old', q{SELECT state = 'expired' FROM coord.lease WHERE resource_key = 'runs out'}), 'a lease runs out');
+$node->command_ok([ 'pg_dump', '-f', $pieces, 'old' ], 'pg_dump with a lease that has run out');
+is(sql('old', q{SELECT ended_at IS NULL FROM coord.lease_data WHERE resource_key = 'runs out'}), 't', 'of which nobody was told when the dump is done');
+$blocker->query_safe('COMMIT');
+$blocker->quit;
 # without the frame that newer versions of pg_dump put around it
 (my $whole = slurp_file($pieces)) =~ s/^\\(un)?restrict .*\n//mg;
 my ($first, $second) = $whole =~ /^(.*?)(^SELECT pg_catalog\.setval\(.*)\z/ms;
