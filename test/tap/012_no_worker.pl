@@ -84,7 +84,12 @@ sql(q{
 	SELECT coord.task_complete(t.id, t.fencing_token) FROM coord.agent, LATERAL coord.task_claim(id, 'chain') t WHERE name = 'bob'});
 sql('SELECT coord.sweep()');
 is(sql(q{SELECT state FROM coord.task WHERE type = 'second'}), 'pending', 'what waited for a completed task is pending');
-sql(q{SELECT coord.lease_acquire('renewed', id, '2 s', auto_renew => true) FROM coord.agent WHERE name = 'ann'});
+# as if it had been taken a minute ago, so that its renewal is due, and its end not for long
+sql(q{
+	SELECT coord.lease_acquire('renewed', id, '150 s', auto_renew => true) FROM coord.agent WHERE name = 'ann';
+	UPDATE coord.lease_data SET acquired_at = acquired_at - interval '60 s', renewed_at = renewed_at - interval '60 s',
+		expires_at = expires_at - interval '60 s', check_at = check_at - interval '60 s' WHERE resource_key = 'renewed';
+	UPDATE coord.lease_deadline d SET check_at = l.check_at FROM coord.lease_data l WHERE l.slot = d.slot AND l.resource_key = 'renewed'});
 ok($node->poll_query_until('postgres', q{SELECT coord.sweep() ->> 'leases_renewed' = '1'}), 'sweep() renews leases');
 
 # ---- events
