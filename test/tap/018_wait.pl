@@ -32,7 +32,7 @@ sub waits
 	my $session = $node->background_psql('postgres', on_error_stop => 0);
 	my $pid = $session->query_safe('SELECT pg_backend_pid()');
 
-	$wait = '1 min' unless defined $wait;
+	$wait = '10 min' unless defined $wait;
 	$session->query_until(qr/now/, qq{\\echo now
 		INSERT INTO granted (agent, lease, at) SELECT '$agent', l.id, l.acquired_at FROM coord.lease_acquire('k', @{[agent($agent)]}, '1 h', wait => '$wait') l;
 	});
@@ -76,10 +76,12 @@ $waiter->quit;
 # ---- what frees a lease
 
 start_anew();
-sql(q{UPDATE coord.lease_data SET expires_at = clock_timestamp() + '3 s' WHERE resource_key = 'k'});
+# by then the other one waits, however slow the machine is
+sql(q{UPDATE coord.lease_data SET expires_at = clock_timestamp() + '10 s' WHERE resource_key = 'k'});
 ($waiter) = waits('a');
 ok(was_granted('a'), 'an expiry');
-is(sql(q{SELECT g.at >= (e.payload ->> 'expires_at')::timestamptz AND g.at < (e.payload ->> 'expires_at')::timestamptz + interval '1 s'
+# who is not woken waits for ten minutes
+is(sql(q{SELECT g.at >= (e.payload ->> 'expires_at')::timestamptz AND g.at < (e.payload ->> 'expires_at')::timestamptz + interval '30 s'
 	FROM granted g, coord.event e WHERE e.type = 'lock.expired' AND e.payload ->> 'resource_key' = 'k' ORDER BY e.created_at DESC LIMIT 1}),
 	't', 'which it is granted right after');
 $waiter->quit;
@@ -168,7 +170,7 @@ sub is_deadlock
 		$session{$agent}->query_safe($_) for @begin, qq{SELECT coord.lease_acquire('$name $at{$agent}', @{[agent($agent)]}, '1 h')};
 	}
 	$session{a}->query_until(qr/now/, qq{\\echo now
-		SELECT 'rows: ' || count(*) FROM coord.lease_acquire('$name y', @{[agent('a')]}, wait => '2 s');
+		SELECT 'rows: ' || count(*) FROM coord.lease_acquire('$name y', @{[agent('a')]}, wait => '6 s');
 	});
 	becomes(q{EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND state = 'active' AND backend_type = 'client backend')});
 	is($session{b}->query(qq{SELECT count(*) FROM coord.lease_acquire('$name x', @{[agent('b')]}, wait => '300 ms')}), '0', "$name: the wait of one ends");
