@@ -144,6 +144,8 @@ my $long = 'x' x 512;
 like(sql("SELECT coord.queue_listen('$long')"), qr/^coord:queue-sha256:.{43}$/m, 'a queue with a long name has a NOTIFY channel too');
 my ($ret, $out, $err) = $node->psql('postgres', q{SELECT coord.queue_listen('three'), coord.queue_listen('four')});
 like($err, qr/too many queues are listened to/, 'there is a limit, with an error that says so');
+# psql ends before its session does
+$node->poll_query_until('postgres', q{SELECT count(*) = 3 FROM pg_stat_activity WHERE backend_type = 'client backend'});
 like(sql(q{SELECT coord.queue_listen('three')}), qr/^coord:queue:three$/m, 'what the ended sessions listened to does not count');
 $listener->query_safe(q{BEGIN; SAVEPOINT s; SELECT coord.queue_unlisten('q'); ROLLBACK TO s; COMMIT});
 notifications();
