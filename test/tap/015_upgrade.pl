@@ -239,7 +239,7 @@ ok(CoordCluster::fill($old, 'postgres'), 'the old cluster is filled');
 $rows = CoordCluster::rows($old, 'postgres');
 $token = CoordCluster::last_token($old, 'postgres');
 my $position = $old->safe_psql('postgres', 'SELECT max(position) FROM coord.event');
-CoordCluster::short_lease($old, 'postgres', '5 s', 'runs out during the upgrade');
+CoordCluster::short_lease($old, 'postgres', '10 s', 'runs out during the upgrade');
 $old->stop;
 
 chdir $new->basedir or die;		# pg_upgrade leaves scripts there
