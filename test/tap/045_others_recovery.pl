@@ -54,10 +54,11 @@ sub becomes { return $node->poll_query_until('postgres', "SELECT $_[0]"); }
 
 sql(q{
 	SELECT coord.queue_set('default', backoff_base => '0 s');
-	SELECT coord.agent_register('silent', heartbeat_timeout => '2 s');
 	SELECT coord.agent_register('next', heartbeat_timeout => '1 h');
 	SELECT coord.task_create('t') FROM generate_series(1, 3)});
-sql(q{SELECT coord.task_claim(id, lease_ttl => '1 h') FROM coord.agent WHERE name = 'silent'}) for 1 .. 3;
+# one by one, and in one statement, as the timeout may pass between two
+sql(q{SELECT count(*) FROM coord.agent_register('silent', heartbeat_timeout => '500 ms') a, generate_series(1, 3) g,
+	LATERAL coord.task_claim(a.id, lease_ttl => '1 h', max_tasks => g / g)});
 is(sql('SELECT count(*) FROM coord.claim_deadline'), '3', 'an agent has claimed three tasks');
 ok(becomes(q{status = 'inactive' FROM coord.agent WHERE name = 'silent'}), 'and falls silent');
 
@@ -94,8 +95,10 @@ sub completes
 
 sql(q{SELECT coord.task_create('t', queue => 'once', max_attempts => 1)});
 my $late = sql(q{
-	SELECT coord.agent_register('late', heartbeat_timeout => '2 s') \g /dev/null
-	SELECT format('%L, %s', t.id, t.fencing_token) FROM coord.agent a, coord.task_claim(a.id, 'once', lease_ttl => '1 h') t WHERE name = 'late'});
+	SELECT coord.agent_register('late', heartbeat_timeout => '1 h') \g /dev/null
+	SELECT format('%L, %s', t.id, t.fencing_token) FROM coord.agent a, coord.task_claim(a.id, 'once', lease_ttl => '1 h') t WHERE name = 'late';
+	SELECT coord.agent_register('late', heartbeat_timeout => '100 ms') \g /dev/null
+	});
 ok(becomes(q{status = 'inactive' FROM coord.agent WHERE name = 'late'}), 'an agent with a last attempt falls silent');
 like(completes($late), qr/55000/, 'it is too late to complete the task, though nobody has buried it');
 my $burier = $node->background_psql('postgres');
@@ -188,12 +191,13 @@ sub held_up_recovery
 
 	$holder = holder($primary);
 	$primary->safe_psql('postgres', qq{
-		SELECT coord.agent_register('$name', heartbeat_timeout => '2 s');
+		SELECT coord.agent_register('$name', heartbeat_timeout => '1 h');
 		SELECT count(coord.task_create('t', queue => '$name')) FROM generate_series(1, 200);
 		DO \$\$ BEGIN FOR i IN 1 .. 100 LOOP
 			PERFORM coord.task_claim(id, '$name', lease_ttl => '1 h') FROM coord.agent WHERE name = '$name';
 		END LOOP; END \$\$;
-		SELECT count(*) FROM coord.agent a, coord.task_claim(a.id, '$name', max_tasks => 100, lease_ttl => '1 h') WHERE name = '$name'});
+		SELECT count(*) FROM coord.agent a, coord.task_claim(a.id, '$name', max_tasks => 100, lease_ttl => '1 h') WHERE name = '$name';
+		SELECT coord.agent_register('$name', heartbeat_timeout => '100 ms')});
 	is($primary->safe_psql('postgres', "SELECT count(*) FROM coord.task_live WHERE queue = '$name' AND state = 'claimed'"), '200', "$name: 200 tasks are claimed");
 	ok(is_held_up($primary), "$name: their recovery has begun");
 	is($primary->safe_psql('postgres', "SELECT count(*) FROM coord.task_live WHERE queue = '$name' AND state = 'claimed'"), '200', "$name: and is not committed");
