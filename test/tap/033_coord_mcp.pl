@@ -144,11 +144,11 @@ is_refused($batcher, '[]', -32600, 'an empty one');
 $batcher->send_line('[{"jsonrpc": "2.0", "method": "notifications/x"}]');
 is($batcher->rest, 0, 'one of notifications has no answer');
 sql(q{SELECT coord.task_create('batched', queue => 'batch')});
-$batcher->send_line('[{"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "task_claim", "arguments": {"queue": "batch", "wait": 60, "lease_ttl": 0.5}}},
+$batcher->send_line('[{"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "task_claim", "arguments": {"queue": "batch", "wait": 60, "lease_ttl": 6}}},
 	{"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": {"name": "task_claim", "arguments": {"queue": "batch", "wait": 60}}}]' =~ s/\n//r);
 $batch = $batcher->wait_for(sub { ref eq 'ARRAY' });
 is_deeply([ map { scalar @{ $_->{result}{structuredContent}{tasks} } } @$batch ], [ 1, 0 ], 'nothing waits in a batch');
-ok(becomes(q{lease_expires_at > claimed_at + interval '2 s' FROM coord.task WHERE type = 'batched' AND state = 'claimed'}), 'what it claims is renewed');
+ok(becomes(q{lease_expires_at > claimed_at + interval '7 s' FROM coord.task WHERE type = 'batched' AND state = 'claimed'}), 'what it claims is renewed');
 $batcher->finish;
 
 # ---- the new era

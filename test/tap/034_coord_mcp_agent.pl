@@ -70,7 +70,7 @@ is($client->tool('lock_acquire', { resource_key => 'lock' })->{code}, 1002, 'a l
 my $refusal = $client->tool('lock_acquire', { resource_key => 'lock', wait => 0.3 });
 is($refusal->{code}, 1002, 'after a wait too');
 ok($refusal->{holder} && $refusal->{retry_after}, 'with its holder');
-$waiting = $client->ask_tool('lock_acquire', { resource_key => 'lock', wait => 3000, ttl => 2 });
+$waiting = $client->ask_tool('lock_acquire', { resource_key => 'lock', wait => 3000, ttl => 6 });
 is($client->rest, 0, 'a lock is waited for');
 sql(q{SELECT coord.lease_release(id) FROM coord.lease WHERE resource_key = 'lock'});
 my $lock = $client->outcome($waiting);
@@ -87,24 +87,24 @@ like($client->tool('task_claim', { wait => -1 })->{message}, qr/wait/, 'a wait t
 
 sql(q{SELECT coord.task_create('short', queue => 'h'), coord.task_create('longer', queue => 'h'),
 	coord.task_create('with resource', queue => 'h', resource_key => 'resource')});
-my %held = map { $_->{type} => $_ } @{ $client->tool('task_claim', { queue => 'h', lease_ttl => 2, max_tasks => 3 })->{tasks} };
-is(scalar keys %held, 3, 'several tasks are claimed for two seconds');
-ok(becomes(q{min(lease_expires_at - claimed_at) > interval '3 s' FROM coord.task WHERE queue = 'h' AND state = 'claimed' HAVING count(*) = 3}),
+my %held = map { $_->{type} => $_ } @{ $client->tool('task_claim', { queue => 'h', lease_ttl => 6, max_tasks => 3 })->{tasks} };
+is(scalar keys %held, 3, 'several tasks are claimed for six seconds');
+ok(becomes(q{min(lease_expires_at - claimed_at) > interval '7 s' FROM coord.task WHERE queue = 'h' AND state = 'claimed' HAVING count(*) = 3}),
 	'they are renewed, all of them, for longer than that');
-ok(becomes(q{state = 'active' AND expires_at - acquired_at > interval '3 s' FROM coord.lease WHERE resource_key = 'resource'}), 'the resource of one with it');
-ok(becomes(q{state = 'active' AND expires_at - acquired_at > interval '3 s' FROM coord.lease WHERE resource_key = 'lock'}), 'the lock too');
+ok(becomes(q{state = 'active' AND expires_at - acquired_at > interval '7 s' FROM coord.lease WHERE resource_key = 'resource'}), 'the resource of one with it');
+ok(becomes(q{state = 'active' AND expires_at - acquired_at > interval '7 s' FROM coord.lease WHERE resource_key = 'lock'}), 'the lock too');
 is($client->tool('task_renew', { task_id => $held{longer}{id}, fencing_token => $held{longer}{fencing_token}, lease_ttl => 600 })->{id}, $held{longer}{id},
 	'the model renews one for ten minutes');
-ok(becomes(qq{expires_at - renewed_at < interval '3 s' AND renewed_at > (SELECT lease_expires_at - interval '599 s' FROM coord.task WHERE id = '$held{longer}{id}')
+ok(becomes(qq{expires_at - renewed_at < interval '7 s' AND renewed_at > (SELECT lease_expires_at - interval '599 s' FROM coord.task WHERE id = '$held{longer}{id}')
 	FROM coord.lease WHERE resource_key = 'lock'}), 'while others are renewed');
 holds(qq{lease_expires_at > clock_timestamp() + interval '500 s' FROM coord.task WHERE id = '$held{longer}{id}'}, 'that one is not shortened');
 is($client->tool('task_complete', { task_id => $held{$_}{id}, fencing_token => $held{$_}{fencing_token} })->{state}, 'completed', "the task \"$_\" is completed")
 	for 'short', 'longer';
 is($client->tool('lock_release', { lease_id => $lock->{id} })->{released}, JSON::PP::true, 'the lock is released');
-my $auto = $client->tool('lock_acquire', { resource_key => 'auto', ttl => 2, auto_renew => JSON::PP::true });
-ok(becomes(qq{expires_at - acquired_at > interval '3 s' FROM coord.lease WHERE id = '$auto->{id}'}), 'what the server renews is renewed');
+my $auto = $client->tool('lock_acquire', { resource_key => 'auto', ttl => 6, auto_renew => JSON::PP::true });
+ok(becomes(qq{expires_at - acquired_at > interval '7 s' FROM coord.lease WHERE id = '$auto->{id}'}), 'what the server renews is renewed');
 is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'coord-mcp' AND query LIKE '%lease_renew%'}), '0', 'and not by the bridge');
-my $brief = McpClient->new($node, '--heartbeat-timeout', '2');
+my $brief = McpClient->new($node, '--heartbeat-timeout', '6');
 $brief->initialize(undef, 'brief');
 my $brief_id = $brief->tool('agent_heartbeat')->{id};
 ok(becomes(qq{clock_timestamp() > registered_at + heartbeat_timeout FROM coord.agent WHERE id = '$brief_id'}), 'an agent is older than its heartbeat timeout');
@@ -113,10 +113,10 @@ $brief->finish;
 
 # a renewal that is refused takes nothing else with it
 sql(q{SELECT coord.task_create('lost', queue => 'l') FROM generate_series(1, 3)});
-my @lost = @{ $client->tool('task_claim', { queue => 'l', lease_ttl => 2, max_tasks => 3 })->{tasks} };
+my @lost = @{ $client->tool('task_claim', { queue => 'l', lease_ttl => 6, max_tasks => 3 })->{tasks} };
 sql(qq{SELECT coord.task_cancel('$lost[1]{id}')});
 $client->logged(qr/task $lost[1]{id} was lost/);
-ok(becomes(qq{count(*) = 2 FROM coord.task WHERE id IN ('$lost[0]{id}', '$lost[2]{id}') AND state = 'claimed' AND lease_expires_at - claimed_at > interval '3 s'}),
+ok(becomes(qq{count(*) = 2 FROM coord.task WHERE id IN ('$lost[0]{id}', '$lost[2]{id}') AND state = 'claimed' AND lease_expires_at - claimed_at > interval '7 s'}),
 	'one that is cancelled by others is forgotten, the rest is kept');
 
 # ---- cancelled requests
@@ -274,7 +274,7 @@ delete $stopped->{out};
 is($stopped->ended, 0, 'who does not listen any more is not served: the bridge ends');
 holds(q{state = 'pending' FROM coord.task WHERE type = 'stop'}, 'and the task is free at once');
 
-$stopped = McpClient->new($node, '--heartbeat-timeout', '0.5');
+$stopped = McpClient->new($node, '--heartbeat-timeout', '3');
 $stopped->initialize;
 is(scalar @{ $stopped->tool('task_claim', { queue => 's', lease_ttl => 600 })->{tasks} }, 1, 'a client has claimed a task');
 $waiting = $client->ask_tool('task_claim', { queue => 's', wait => 3000 });
