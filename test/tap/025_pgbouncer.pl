@@ -30,10 +30,10 @@ SELECT id AS me FROM coord.agent_register('agent ' || :client_id, heartbeat_time
 SELECT coord.agent_heartbeat(':me');
 SELECT coord.task_create('work', queue => 'queue ' || :client_id);
 BEGIN;
-SELECT id AS task, fencing_token AS token FROM coord.task_claim(':me', 'queue ' || :client_id) \gset
+SELECT id AS task, fencing_token AS token FROM coord.task_claim(':me', 'queue ' || :client_id, lease_ttl => '1 h') \gset
 INSERT INTO served VALUES (:client_id, pg_backend_pid());
 COMMIT;
-SELECT fencing_token AS lease FROM coord.lease_acquire('resource ' || :client_id, ':me') \gset
+SELECT fencing_token AS lease FROM coord.lease_acquire('resource ' || :client_id, ':me', '1 h') \gset
 BEGIN;
 SELECT coord.lease_assert('resource ' || :client_id, :lease);
 SELECT coord.task_complete(':task', :token);
