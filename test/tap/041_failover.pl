@@ -21,7 +21,7 @@ my $enough = 150;    # completed tasks, before and after each failover
 
 # For leases that run out around a failover: who holds them, and how long.
 my $fill_deadlines = q{
-	SELECT count(*) FROM generate_series(1, 40) g, coord.agent_register('deadlines', heartbeat_timeout => '1 h') a,
+	SELECT count(*) FROM generate_series(1, 240) g, coord.agent_register('deadlines', heartbeat_timeout => '1 h') a,
 		coord.lease_acquire('deadline ' || g, a.id, make_interval(secs => 0.5 * g)) l};
 
 my $first = CoordCluster::new_node('first', allows_streaming => 1);
@@ -108,7 +108,7 @@ sub fail_over
 	ok($old->poll_query_until('postgres', q{SELECT to_regclass('coord.task') IS NOT NULL AND to_regclass('written') IS NOT NULL}),
 		"$how: clients come");
 	works_on($old, "$how: and work");
-	is($old->safe_psql('postgres', $fill_deadlines), '40', "$how: leases will run out around the failover");
+	is($old->safe_psql('postgres', $fill_deadlines), '240', "$how: leases will run out around the failover");
 	my $token = CoordCluster::last_token($old, 'postgres');
 	$lose->();
 	is($new->safe_psql('postgres', 'SELECT pg_is_in_recovery()'), 't', "$how: a standby is left");
@@ -179,12 +179,13 @@ fail_over('switchover', $first, $second, sub { $first->stop('fast') });
 
 note("announced within @delays s; workers started after @starts s, and what had run out was announced after @swept s");
 is(scalar(grep { /\d/ } @starts), 3, 'each promotion brought a worker');
-cmp_ok((sort { $a <=> $b } @starts)[0], '<', 1, 'which is there within a second');
+# a second, where the machine does nothing else; who is not woken comes after a minute
+cmp_ok((sort { $a <=> $b } @starts)[0], '<', 5, 'which is there within seconds');
 is(scalar(grep { /\d/ } @swept), 3, 'it announces what had run out before');
-cmp_ok((sort { $a <=> $b } @swept)[0], '<', 1, 'within a second, all of it');
+cmp_ok((sort { $a <=> $b } @swept)[0], '<', 5, 'within seconds, all of it');
 my @sorted = sort { $a <=> $b } @delays;
-cmp_ok($sorted[0], '<', 1, 'what runs out is announced within a second of a promotion');
-cmp_ok($sorted[-1], '<', 10, 'and on a busy machine not much later');
+cmp_ok($sorted[0], '<', 5, 'what runs out is announced within seconds of a promotion');
+cmp_ok($sorted[-1], '<', 30, 'and on a busy machine not much later');
 
 $second->stop;
 for my $node ($first, $second)
