@@ -188,6 +188,9 @@ def check_watch(directory, spans, violations):
     """One violation for each thing that was stuck while nobody was held up, or was shown and
     not true; returns how many looks counted."""
     looks = [look for look in histories.read_lines(f"{directory}/watch.jsonl")]
+    # when the machine stood still, the worker did, too
+    spans = spans + [(last["at"], next_one["at"]) for last, next_one in zip(looks, looks[1:])
+                     if next_one["at"] - last["at"] > 1]
     stuck, counted = {}, 0
     for look in looks:
         if look["valid"] and not is_within(look["at"], spans, 0.5, 2):

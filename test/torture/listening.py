@@ -20,7 +20,7 @@ import common
 from common import ask, connect_at_last, rows
 from history import Violations
 
-PATIENCE = 5            # seconds; each task is claimable long before
+PATIENCE = 15           # seconds; each task is claimable long before
 CLAIM = "SELECT id, fencing_token FROM coord.task_claim(%s, 'listened')"
 
 
