@@ -31,12 +31,14 @@ SWEEP_TAKES = 1.0       # it may have a row locked so long after it was due
 # The lease on a key
 
 class Lease(NamedTuple):
-    """The current lease, or the last one.  An id "?" is that of a grant which nobody was told."""
+    """The current lease, or the last one.  An id "?" is that of a grant which nobody was told.
+    Claims that it serves tell its id later, but not its token, since theirs are their own."""
     id: Optional[str] = None
     agent: Optional[str] = None
-    token: int = 0      # or, of one that nobody was told: an earlier one
+    token: int = 0
     over: float = -INFINITY
     until: float = -INFINITY
+    told: bool = True   # its token; else "token" is an earlier one
 
 
 FREE = Lease()
@@ -46,14 +48,20 @@ def is_it(lease, call):
     """Whether the call's id, or else its token, is that of the current lease."""
     if lease.id == "?":
         return lease.agent == call.agent and (call.token or INFINITY) > lease.token
-    return lease.id == call.lease if call.lease else lease.token == call.token
+    return lease.id == call.lease if call.lease else has_token(lease, call)
+
+
+def has_token(lease, call):
+    return lease.token == call.token if lease.told else call.token > lease.token
 
 
 def named(lease, call):
     """The same lease, if that of an unknown grant is now told."""
-    if lease.id != "?":
+    if lease.told:
         return lease
-    return lease._replace(id=call.lease or "?", token=call.token or lease.token)
+    if not call.claim and call.token:
+        lease = lease._replace(token=call.token, told=True)
+    return lease._replace(id=call.lease or lease.id)
 
 
 def keep(lease, call):
@@ -63,7 +71,7 @@ def keep(lease, call):
 def granted(lease, call):
     """lease_acquire, or a claim with a resource: renewed if it is the agent's, else granted anew."""
     if is_it(lease, call):
-        same = lease.id == "?" or (lease.agent == call.agent and (call.claim or lease.token == call.token))
+        same = lease.id == "?" or (lease.agent == call.agent and (call.claim or has_token(lease, call)))
         if not same or call.at > lease.until + EPSILON:
             return
         if call.claim:
@@ -87,7 +95,7 @@ def perhaps_granted(lease, call):
     if lease.id is not None and lease.agent == call.agent:
         yield lease._replace(over=min(lease.over, call.over), until=INFINITY)
     if call.end >= lease.over:
-        yield Lease("?", call.agent, lease.token, min(call.over, call.agent_until), INFINITY)
+        yield Lease("?", call.agent, lease.token, min(call.over, call.agent_until), INFINITY, False)
 
 
 def renewed(lease, call):
@@ -95,7 +103,7 @@ def renewed(lease, call):
     least, and who renews a claim need not have its lease any more."""
     if is_it(lease, call) and call.at <= lease.until + EPSILON:
         over, until = call.over, max(call.until, call.longest)
-        if call.claim and lease.id == "?":
+        if call.claim and not lease.told:
             over, until = min(lease.over, over), INFINITY
         elif call.claim and lease.token != call.token:
             over, until = max(lease.over, over), max(lease.until, until)
@@ -122,13 +130,13 @@ def asserted(lease, call):
 
 def is_not_held(lease, call):
     """What is told to whoever renews, releases or asserts what he does not hold."""
-    if lease.id == "?" or not is_it(lease, call) or call.answered >= lease.over - EPSILON:
+    if lease.id == "?" or not (lease.told or call.lease) or not is_it(lease, call) or call.answered >= lease.over - EPSILON:
         yield lease
 
 
 def may_have_ended(lease, call):
     """The claim that the lease came with has ended; if the agent had it before, it goes on."""
-    if lease.id == "?" or lease.id in call.leases:
+    if not lease.told or lease.id in call.leases:
         yield lease._replace(over=min(lease.over, max(call.start, call.kept)))
     else:
         yield lease

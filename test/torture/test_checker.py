@@ -139,6 +139,15 @@ class Leases(Base):
         self.right(unknown, grant(4.5, "a", 1, since=4.2, at=4.55))
         self.wrong(unknown, grant(4.5, "a", 1), grant(4.8, "b", 2))
 
+    def test_unknown_grant_that_serves_claims(self):
+        """They tell its id, and tokens of their own; its own one is told later."""
+        unknown = call("perhaps granted", 1, agent="a", optional=True, over=3, agent_until=INFINITY)
+        serving = [grant(start, "a", token, claim=True, lease="lease 2") for start, token in ((1.5, 5), (2, 6))]
+        self.right(grant(0, "b", 1, ttl=0.5), unknown, *serving, grant(2.5, "a", 2, since=1.2, at=2.55))
+        self.wrong(grant(0, "b", 2, ttl=0.5), unknown, *serving, grant(2.5, "a", 1, lease="lease 2", since=1.2, at=2.55))
+        self.wrong(unknown, *serving, grant(2.5, "a", 2, since=1.2, at=2.55), call("asserted", 2.7, token=3))
+        self.wrong(unknown, *serving, grant(2.5, "a", 3, since=1.2, at=2.55))
+
     def test_unknown_release(self):
         unknown = of("released", 0.3, "a", 1, optional=True)
         self.right(grant(0, "a", 1), unknown, grant(0.5, "b", 2))
