@@ -86,7 +86,7 @@ const began = Date.now();
 const [quick] = await create(boss, "shared", [200]);
 await until(() => pair.some((worker) => worker.completed.includes(quick)), "a task for those who wait");
 // who is not woken asks again when the wait of a minute is over
-ok(Date.now() - began < 20_000, `who waits gets a new task at once (${Date.now() - began} ms)`);
+ok(Date.now() - began < 2000, `who waits gets a new task at once (${Date.now() - began} ms)`);
 await Promise.all(pair.map(stop));
 is(await one("SELECT count(*) FROM coord.agent WHERE name IN ('ann', 'bob') AND status = 'retired'"), 2, "both agents are retired");
 

@@ -71,7 +71,7 @@ is(sql(q{SELECT state, ended_at = expires_at, expires_at - acquired_at FROM coor
 	'expired|t|00:00:00.3', 'the lease ended at the end of its TTL');
 # a worker that was not woken would look at its clock after a minute (MAX_SLEEP_MS)
 is(sql(qq{
-	SELECT e.created_at >= l.expires_at, e.created_at < l.expires_at + interval '30 s'
+	SELECT e.created_at >= l.expires_at, e.created_at < l.expires_at + interval '5 s'
 	FROM coord.event e, coord.lease l WHERE e.id = '$id' AND l.resource_key = 'a moment'}),
 	't|t', 'it was announced right after that, not before');
 
@@ -126,7 +126,7 @@ sql(q{
 $id = announced('task.requeued', q{payload ->> 'reason' = 'agent_inactive'});
 ok(hears($id), 'a claim is given back when its agent becomes inactive');
 is(sql(qq{
-	SELECT t.state, t.error, e.created_at >= a.inactive_since, e.created_at < a.inactive_since + interval '30 s'
+	SELECT t.state, t.error, e.created_at >= a.inactive_since, e.created_at < a.inactive_since + interval '5 s'
 	FROM coord.event e, coord.task t, coord.agent a WHERE e.id = '$id' AND t.type = 'orphan' AND a.name = 'failing'}),
 	'pending|agent inactive|t|t', 'right then');
 

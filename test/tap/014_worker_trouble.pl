@@ -127,7 +127,7 @@ my $announcements = q{
 	WHERE type = 'lock.expired' AND payload ->> 'resource_key' LIKE 'due%' AND position IS NOT NULL};
 # (where a row is to be found that is to blame, that takes three attempts, of 1 and 2 s)
 my $on_time = q{
-	SELECT max(created_at - (payload ->> 'expires_at')::timestamptz) < interval '20 s' FROM coord.event
+	SELECT max(created_at - (payload ->> 'expires_at')::timestamptz) < interval '5 s' FROM coord.event
 	WHERE type = 'lock.expired' AND payload ->> 'resource_key' <> 'poison'};
 
 let_fail('bad', 'true');
