@@ -174,12 +174,13 @@ claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz n
 		task = store_task(task_id, STORE_LOCK_SKIP);
 	if (task == NULL)
 	{
-		char	   *state = store_task_state(task_id);
+		char	   *state;
 
-		if (state == NULL)
-			coord_error_no_task(task_id);
 		if (store_task(task_id, STORE_NO_LOCK) != NULL)
 			coord_error_task_busy(task_id);
+		state = store_task_state(task_id);
+		if (state == NULL)
+			coord_error_no_task(task_id);
 		coord_error_task_state(task_id, state, "claimed");
 	}
 

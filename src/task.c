@@ -42,7 +42,7 @@ static void check_queues(TaskSpec *specs, int n);
 static int64 redrive_dead(const pg_uuid_t *id, const char *queue, TimestampTz now);
 static int64 redrive_queue(const char *queue, TimestampTz now);
 static pg_uuid_t create(TaskSpec *spec, TimestampTz now, Datum *created);
-static pg_uuid_t *find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key);
+static pg_uuid_t *find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key, Datum *found);
 static Datum insert_task(const TaskSpec *spec, bool blocked, TimestampTz now);
 static void check_state_is_dead(const pg_uuid_t *id);
 static bool redrive(const DeadLetter *letter, TimestampTz now);
@@ -151,6 +151,7 @@ coord_task_cancel(PG_FUNCTION_ARGS)
 	pg_uuid_t  *id = coord_arg_uuid(fcinfo, 0, "task_id");
 	StoreScope	scope;
 	TaskRow    *task;
+	Datum		cancelled;
 	TimestampTz now;
 
 	store_open(&scope);
@@ -174,19 +175,21 @@ coord_task_cancel(PG_FUNCTION_ARGS)
 			store_announce_waiting(task->resource_key); /* it may have been the one that was announced */
 		store_dependencies_forget(id);
 		coord_dependency_failed(id, "cancelled", now);
+		cancelled = store_task_result(id);
 	}
 	else
 	{
-		char	   *state = store_task_state(id);
+		char	   *state;
 
-		if (state == NULL)
-			coord_error_no_task(id);
 		if (store_task(id, STORE_NO_LOCK) != NULL)
 			coord_error_task_busy(id);
+		cancelled = store_task_find_result(id, &state);
+		if (cancelled == (Datum) 0)
+			coord_error_no_task(id);
 		if (strcmp(state, "cancelled") != 0)
 			coord_error_task_state(id, state, "cancelled");
 	}
-	PG_RETURN_DATUM(store_close_with(&scope, store_task_result(id)));
+	PG_RETURN_DATUM(store_close_with(&scope, cancelled));
 }
 
 /* task_redrive(task_id, queue) */
@@ -294,7 +297,7 @@ create(TaskSpec *spec, TimestampTz now, Datum *created)
 	if (spec->run_at == DT_NOBEGIN)
 		spec->run_at = now;
 
-	if (spec->unique_key != NULL && (existing = find_by_unique_key(spec, &new_key)) != NULL)
+	if (spec->unique_key != NULL && (existing = find_by_unique_key(spec, &new_key, created)) != NULL)
 		return *existing;
 	if (!spec->has_id)
 		coord_uuid7(&spec->id);
@@ -345,14 +348,16 @@ create(TaskSpec *spec, TimestampTz now, Datum *created)
 	return spec->id;
 }
 
-/* The unfinished task that has the unique key; when there is none the key is reserved. */
+/* The unfinished task that has the unique key, also as users see it; when there is none the key is reserved. */
 static pg_uuid_t *
-find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key)
+find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key, Datum *found)
 {
 	for (;;)
 	{
 		pg_uuid_t  *id = store_task_with_unique_key(spec->queue, spec->unique_key);
 		TaskRow    *task;
+		Datum		row;
+		char	   *state;
 
 		if (id == NULL)
 		{
@@ -367,9 +372,15 @@ find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key)
 			}
 		}
 
+		row = store_task_find_result(id, &state);
+		if (row == (Datum) 0)
+			continue;			/* finished and purged meanwhile */
 		/* a claim that has run out for the last time has finished its task */
-		if (strcmp(store_task_state(id), "dead") != 0)
+		if (strcmp(state, "dead") != 0)
+		{
+			*found = row;
 			return id;
+		}
 		task = store_task(id, STORE_LOCK_SKIP);
 		if (task == NULL)
 			coord_error_task_busy(id);

@@ -17,6 +17,7 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "errors.h"
 #include "store/deadline_store.h"
 #include "store/finished_store.h"
 #include "store/live_task.h"
@@ -231,14 +232,29 @@ store_task_completed_with(const pg_uuid_t *id, int64 fencing_token)
 	return store_run(&plan, STORE_ARGS(arg_uuid(id), arg_int8(fencing_token))) > 0;
 }
 
-/* The task as users see it. */
+/* The task as users see it, and its state; 0 when there is no such task. */
+Datum
+store_task_find_result(const pg_uuid_t *id, char **state)
+{
+	static StorePlan plan = {.sql = "SELECT t.state, ROW(t.*)::coord.task FROM coord.task_all t WHERE t.id = $1"};
+	bool		isnull;
+
+	if (store_run(&plan, STORE_ARGS(arg_uuid(id))) == 0)
+		return (Datum) 0;
+	*state = store_text(0, 1);
+	return store_value(0, 2, &isnull);
+}
+
+/* The same.  A finished one may have been purged: that is an error, as it would be a moment later. */
 Datum
 store_task_result(const pg_uuid_t *id)
 {
-	static StorePlan plan = {.sql = "SELECT ROW(t.*)::coord.task FROM coord.task_all t WHERE t.id = $1"};
+	char	   *state;
+	Datum		row = store_task_find_result(id, &state);
 
-	store_run(&plan, STORE_ARGS(arg_uuid(id)));
-	return store_result();
+	if (row == (Datum) 0)
+		coord_error_no_task(id);
+	return row;
 }
 
 /* The same, of a row that this transaction has just written. */

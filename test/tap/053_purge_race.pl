@@ -1,0 +1,111 @@
+# Calls that name a finished task while purge() drops it: they find it, or say that there is
+# no such task, and nothing else.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use CoordCluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = CoordCluster::new_node('purge_race');
+$node->append_conf('postgresql.conf', "log_statement = none\n");
+$node->start;
+
+# Each repeats what is idempotent until the task is gone, and counts the calls, and the states of errors.
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION coord;
+	SELECT coord.agent_register('worker', heartbeat_timeout => '1 h');
+	CREATE TABLE met (call text, state text);
+
+	CREATE PROCEDURE repeat_until_gone(call text, VARIADIC arguments text[]) LANGUAGE plpgsql AS $$
+	DECLARE
+		state text := 'nothing';
+	BEGIN
+		WHILE state = 'nothing' LOOP
+			BEGIN
+				EXECUTE 'SELECT ' || format(call, VARIADIC arguments);
+			EXCEPTION WHEN OTHERS THEN
+				state := SQLSTATE;
+			END;
+			COMMIT;
+		END LOOP;
+		INSERT INTO met VALUES (call, state);
+		COMMIT;
+	END $$;
+
+	CREATE PROCEDURE cancels(until timestamptz) LANGUAGE plpgsql AS $$
+	DECLARE
+		task uuid;
+	BEGIN
+		WHILE clock_timestamp() < until LOOP
+			task := id FROM coord.task_create('t', queue => 'cancelled');
+			COMMIT;
+			CALL repeat_until_gone('coord.task_cancel(%L)', task::text);
+		END LOOP;
+	END $$;
+
+	CREATE PROCEDURE completes(until timestamptz) LANGUAGE plpgsql AS $$
+	DECLARE
+		task coord.task;
+	BEGIN
+		WHILE clock_timestamp() < until LOOP
+			PERFORM coord.task_create('t', queue => 'completed');
+			COMMIT;
+			SELECT c.* INTO task FROM coord.agent a, coord.task_claim(a.id, 'completed') c;
+			COMMIT;
+			CALL repeat_until_gone('coord.task_complete(%L, %L)', task.id::text, task.fencing_token::text);
+		END LOOP;
+	END $$;
+
+	-- the task of a unique key ends, and is dropped, while others ask for it
+	CREATE PROCEDURE creates(until timestamptz) LANGUAGE plpgsql AS $$
+	DECLARE
+		state text;
+	BEGIN
+		WHILE clock_timestamp() < until LOOP
+			BEGIN
+				state := 'created';
+				PERFORM coord.task_create('t', queue => 'unique', unique_key => 'one');
+			EXCEPTION WHEN OTHERS THEN
+				state := SQLSTATE;
+			END;
+			INSERT INTO met VALUES ('task_create', state);
+			COMMIT;
+		END LOOP;
+	END $$;
+
+	CREATE PROCEDURE ends(until timestamptz) LANGUAGE plpgsql AS $$
+	BEGIN
+		WHILE clock_timestamp() < until LOOP
+			BEGIN
+				PERFORM coord.task_cancel(id) FROM coord.task_live WHERE queue = 'unique';
+			EXCEPTION WHEN lock_not_available OR no_data_found THEN
+				NULL;	-- the other one is at it
+			END;
+			COMMIT;
+			PERFORM coord.purge('0');
+			COMMIT;
+		END LOOP;
+	END $$});
+CoordCluster::has_worker($node, 'postgres');
+
+my @at_once = map {
+	my $out = '';
+	{ out => \$out, process => IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'),
+		'-c', "CALL $_(clock_timestamp() + interval '3 s')" ], '>', \$out, '2>&1') }
+} qw(cancels completes creates creates ends ends);
+$_->{process}->finish for @at_once;
+is(join('', map { ${ $_->{out} } } @at_once), '', 'no call was lost');
+
+my $met = sub { return $node->safe_psql('postgres', "SELECT DISTINCT state FROM met WHERE call ~ '$_[0]' ORDER BY 1") };
+is($met->('task_cancel'), 'P0002', 'task_cancel finds the task until it is dropped');
+is($met->('task_complete'), 'P0002', 'and so does task_complete');
+like($met->('task_create'), qr/^(55P03\n)?created$/, 'task_create finds the task of its unique key, or makes another');
+
+$node->stop('fast');
+unlike(slurp_file($node->logfile), qr/XX000|expected one row|terminated by signal/, 'nothing impossible was met');
+
+done_testing();
