@@ -233,6 +233,18 @@ agent_id: the agent.
 Returns the agent; retiring it again changes nothing.
 Errors: P0002 no such agent; 42501 it belongs to another role; 55P03 an open transaction is changing it.$$;
 
+COMMENT ON FUNCTION coord.queue_listen(text) IS
+$$Does LISTEN on this connection for tasks of a queue becoming claimable: new ones, those whose run_at or retry has come, those given back. Does not serve behind a pooler in transaction mode: there it returns as ever, and the notifications are lost.
+queue: the queue, which need not exist yet.
+Returns the name of the NOTIFY channel. A notification's payload is a JSON object, in ASCII, with queue; one is for any number of tasks. Claim until there is nothing, then wait for the next one.
+Errors: 22023 bad argument; 55000 coord is not in shared_preload_libraries; 53400 coord.max_listened_queues are listened to, or coord.max_share_per_role of that by this role.$$;
+
+COMMENT ON FUNCTION coord.event_listen(uuid, text) IS
+$$Does LISTEN on this connection for events to an agent, on a channel, or (both NULL) to everyone. Does not serve behind a pooler in transaction mode: there it returns as ever, and the notifications are lost.
+recipient_id: the agent. channel: the channel. Not both at once.
+Returns the name of the NOTIFY channel. A notification's payload is a JSON object, in ASCII, with id, position, type, severity, recipient_id and channel.
+Errors: 22023 both given; P0002 no such agent; 42501 it belongs to another role.$$;
+
 COMMENT ON FUNCTION coord.purge(interval) IS
 $$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole; and agents past coord.agent_retention, the inactive of which are retired, and the retired deleted. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.
 older_than: NULL, or drop also whatever task finished, and whatever event was sent, that long ago or longer, row by row where a partition has younger ones too; agents go by coord.agent_retention all the same.

@@ -1203,7 +1203,7 @@ Errors: 22023 bad argument.$$;
 COMMENT ON FUNCTION coord.queue_listen(text) IS
 $$Does LISTEN on this connection for tasks of a queue becoming claimable: new ones, those whose run_at or retry has come, those given back. Does not serve behind a pooler in transaction mode: there it returns as ever, and the notifications are lost.
 queue: the queue, which need not exist yet.
-Returns the name of the NOTIFY channel. A notification's payload is a JSON object with queue; one is for any number of tasks. Claim until there is nothing, then wait for the next one.
+Returns the name of the NOTIFY channel. A notification's payload is a JSON object, in ASCII, with queue; one is for any number of tasks. Claim until there is nothing, then wait for the next one.
 Errors: 22023 bad argument; 55000 coord is not in shared_preload_libraries; 53400 coord.max_listened_queues are listened to, or coord.max_share_per_role of that by this role.$$;
 
 COMMENT ON FUNCTION coord.queue_unlisten(text) IS
@@ -1227,7 +1227,7 @@ Errors: 22004, 22023 bad argument; P0002 no such recipient or sender; 42501 the 
 COMMENT ON FUNCTION coord.event_listen(uuid, text) IS
 $$Does LISTEN on this connection for events to an agent, on a channel, or (both NULL) to everyone. Does not serve behind a pooler in transaction mode: there it returns as ever, and the notifications are lost.
 recipient_id: the agent. channel: the channel. Not both at once.
-Returns the name of the NOTIFY channel. A notification's payload is a JSON object with id, position, type, severity, recipient_id and channel.
+Returns the name of the NOTIFY channel. A notification's payload is a JSON object, in ASCII, with id, position, type, severity, recipient_id and channel.
 Errors: 22023 both given; P0002 no such agent; 42501 it belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.event_unlisten(uuid, text) IS

@@ -8,10 +8,10 @@
 #include "common/base64.h"
 #include "miscadmin.h"
 #include "utils/fmgrprotos.h"
-#include "utils/json.h"
 
 #include "agent.h"
 #include "args.h"
+#include "characters.h"
 #include "event_listen.h"
 #include "sequence.h"
 #include "store/store.h"
@@ -67,7 +67,7 @@ coord_listen_name(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(arg_listen_name(fcinfo)));
 }
 
-/* The notification's payload: no name is longer than 512 bytes, and it stays under 8,000. */
+/* The notification's payload: no name is longer than 512 bytes, 3,072 when escaped, and it stays under 8,000. */
 static char *
 notice_of(const EventHead *event)
 {
@@ -77,7 +77,7 @@ notice_of(const EventHead *event)
 	initStringInfo(&notice);
 	appendStringInfo(&notice, "{\"id\": \"%s\", \"position\": %s" INT64_FORMAT "%s, \"type\": ",
 					 coord_uuid_str(event->id), quote, event->position, quote);
-	escape_json(&notice, event->type);
+	coord_escape_json_ascii(&notice, event->type);
 	appendStringInfo(&notice, ", \"severity\": \"%s\", \"recipient_id\": ", event->severity);
 	if (event->recipient_id != NULL)
 		appendStringInfo(&notice, "\"%s\"", coord_uuid_str(event->recipient_id));
@@ -85,7 +85,7 @@ notice_of(const EventHead *event)
 		appendStringInfoString(&notice, "null");
 	appendStringInfoString(&notice, ", \"channel\": ");
 	if (event->channel != NULL)
-		escape_json(&notice, event->channel);
+		coord_escape_json_ascii(&notice, event->channel);
 	else
 		appendStringInfoString(&notice, "null");
 	appendStringInfoChar(&notice, '}');

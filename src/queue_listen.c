@@ -20,10 +20,10 @@
 #include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/json.h"
 #include "utils/memutils.h"
 
 #include "args.h"
+#include "characters.h"
 #include "clock.h"
 #include "errors.h"
 #include "event_listen.h"
@@ -264,7 +264,7 @@ coord_notify_ready_queues(TimestampTz now)
 
 		initStringInfo(&notice);
 		appendStringInfoString(&notice, "{\"queue\": ");
-		escape_json(&notice, queue);
+		coord_escape_json_ascii(&notice, queue);
 		appendStringInfoChar(&notice, '}');
 		Async_Notify(listen_name(queue), notice.data);
 		(void) coord_queue_is_ready_at(queue, store_queue_next_ready(queue, now));

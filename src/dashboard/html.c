@@ -8,14 +8,12 @@
  */
 #include "postgres.h"
 
-#include "catalog/namespace.h"
-#include "mb/pg_wchar.h"
 #include "pgtime.h"
 #include "utils/timestamp.h"
 
+#include "characters.h"
 #include "dashboard/html.h"
 
-#define REPLACEMENT 0xFFFD
 #define ELLIPSIS 0x2026
 
 /* Whether a browser takes a character reference for that very character. */
@@ -30,73 +28,27 @@ static void
 add_character(StringInfo page, pg_wchar c)
 {
 	if (!is_allowed(c))
-		c = REPLACEMENT;
+		c = COORD_REPLACEMENT;
 	if (c >= 0x80 || strchr("<>&\"'", (int) c) != NULL)
 		appendStringInfo(page, "&#x%X;", (unsigned int) c);
 	else
 		appendStringInfoChar(page, (char) c);
 }
 
-/* The beginning of a text in UTF-8; what cannot be told in it is replaced. */
-static char *
-in_utf8(const char *value, int max_chars)
-{
-	int			encoding = GetDatabaseEncoding();
-	int			left = strlen(value);
-	StringInfoData converted;
-	Oid			conversion;
-
-	/* what is not known to be in any encoding may be in UTF-8; its characters have 4 bytes at most */
-	if (encoding == PG_SQL_ASCII)
-		return pnstrdup(value, Min(left, 4 * max_chars));
-	left = Min(pg_mbcharcliplen(value, left, max_chars), left);
-	if (encoding == PG_UTF8)
-		return pnstrdup(value, left);
-	conversion = FindDefaultConversionProc(encoding, PG_UTF8);
-	initStringInfo(&converted);
-	while (left > 0)
-	{
-		int			growth = left * MAX_CONVERSION_GROWTH + 1;
-		int			done = 0;
-
-		enlargeStringInfo(&converted, growth);
-		if (OidIsValid(conversion))
-			done = pg_do_encoding_conversion_buf(conversion, encoding, PG_UTF8,
-												 (unsigned char *) unconstify(char *, value), left,
-												 (unsigned char *) converted.data + converted.len, growth,
-												 true);
-		converted.len += strlen(converted.data + converted.len);
-		if (done < left)
-		{
-			appendStringInfoString(&converted, "\357\277\275");	/* U+FFFD */
-			done += Min(pg_mblen(value + done), left - done);
-		}
-		value += done;
-		left -= done;
-	}
-	return converted.data;
-}
-
 /* Add a value, escaped, and cut after so many characters. */
 void
 html_value(StringInfo page, const char *value, int max_chars)
 {
-	char	   *text = in_utf8(value, max_chars + 1);
-	int			left = strlen(text);
+	char	   *text = coord_in_utf8(value, max_chars + 1);
 
-	for (char *c = text; left > 0; max_chars--)
+	for (const char *c = text; *c != '\0'; max_chars--)
 	{
-		int			len = pg_encoding_verifymbchar(PG_UTF8, c, left);
-
 		if (max_chars == 0)
 		{
 			add_character(page, ELLIPSIS);
 			break;
 		}
-		add_character(page, len > 0 ? utf8_to_unicode((const unsigned char *) c) : REPLACEMENT);
-		len = Max(len, 1);
-		c += len;
-		left -= len;
+		add_character(page, coord_next_character(&c));
 	}
 	pfree(text);
 }
