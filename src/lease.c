@@ -194,9 +194,11 @@ coord_lease_check(const char *resource_key, int64 token)
 
 	store_open(&scope);
 	lease = store_lease_on_now(resource_key);
-	if (lease != NULL && lease->fencing_token == token && is_active(lease, coord_now()) &&
-		store_lease_hold_still(lease->slot))
+	if (lease != NULL && lease->fencing_token == token && is_active(lease, coord_now()))
+	{
+		store_lease_hold_still(lease->slot);
 		lease = store_lease_on_now(resource_key);
+	}
 
 	if (lease == NULL)
 		coord_error_stale_resource_token(resource_key, token, "Nobody has ever held it.");

@@ -366,16 +366,20 @@ store_leases_next_due(void)
 
 /* ---- granting, renewing, ending ---- */
 
-/* Keep the row from being granted until the end of the transaction. */
-bool
+/*
+ * Keep the row from being granted until the end of the transaction.  Whose snapshot is from
+ * before the first lease on the resource does not see it, and cannot.
+ */
+void
 store_lease_hold_still(int64 slot)
 {
 	static StorePlan plan = {.sql = "SELECT resource_key FROM coord.lease_data WHERE slot = $1 FOR KEY SHARE"};
 
-	if (store_run(&plan, STORE_ARGS(arg_int8(slot))) != 1)
-		return false;
+	if (store_run(&plan, STORE_ARGS(arg_int8(slot))) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update")));
 	coord_lease_touched(store_text(0, 1));
-	return true;
 }
 
 int64

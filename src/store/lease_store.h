@@ -62,7 +62,7 @@ extern bool store_leases_holders(const UuidList *agents, LeaseCursor *cursor, in
 extern LeaseLook store_leases_look(TimestampTz now, int limit);
 extern pg_uuid_t *store_lease_due_first(TimestampTz now);
 extern TimestampTz store_leases_next_due(void);
-extern bool store_lease_hold_still(int64 slot);
+extern void store_lease_hold_still(int64 slot);
 extern int64 store_lease_new_slot(void);
 extern void store_lease_insert(LeaseRow *lease);
 extern bool store_lease_update(LeaseRow *lease);

@@ -85,13 +85,13 @@ store_active_agents(void)
 	return store_run(&plan, 0, NULL) > 0;
 }
 
-/* The name of an agent; NULL when there is none. */
+/* The name of an agent, also one that registered after the transaction's snapshot; NULL when there is none. */
 char *
 store_agent_name(const pg_uuid_t *id)
 {
 	static StorePlan plan = {.sql = "SELECT name FROM coord.agent_data WHERE id = $1"};
 
-	return store_run(&plan, STORE_ARGS(arg_uuid(id))) > 0 ? store_text(0, 1) : NULL;
+	return store_run_latest(&plan, STORE_ARGS(arg_uuid(id))) > 0 ? store_text(0, 1) : NULL;
 }
 
 /*
