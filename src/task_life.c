@@ -78,7 +78,8 @@ coord_history(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	store_open(&scope);
 	(void) visible_task(id);
-	store_task_history(fcinfo, id);
+	if (!store_task_history(fcinfo, id))
+		coord_error_no_task(id);	/* it was purged meanwhile */
 	store_close(&scope);
 	return (Datum) 0;
 }
@@ -138,6 +139,11 @@ tell_blocked(StringInfo text, const TaskStanding *task)
 	int			nth = 0;
 	ListCell   *cell;
 
+	if (open == NIL)
+	{
+		say(text, "What it waited for has just finished.");
+		return;
+	}
 	say(text, "It waits for %d of the %d tasks that it depends on:", list_length(open), task->ndependencies);
 	foreach(cell, open)
 	{

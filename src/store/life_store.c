@@ -95,17 +95,19 @@ store_agent_name(const pg_uuid_t *id)
 }
 
 /*
- * Add what has become of a task to a SETOF result, in the order of time.
+ * Add what has become of a task to a SETOF result, in the order of time; false when there
+ * is no such task.
  *
  * What its row does not tell any more, the events of coord.tasks do.  Anybody may send
  * events there, so that their payloads are shown as they are, and taken for nothing.
  */
-void
+bool
 store_task_history(FunctionCallInfo fcinfo, const pg_uuid_t *id)
 {
 	static StorePlan plan = {.sql = "WITH task AS MATERIALIZED (SELECT * FROM coord.task_all WHERE id = $1),"
 		" event AS MATERIALIZED (SELECT * FROM coord.event_all WHERE channel = 'coord.tasks'"
-		"  AND payload ->> 'task_id' = $1::text AND type IN ('task.requeued', 'task.dead') AND sender_id IS NULL)"
+		"  AND payload ->> 'task_id' = $1::text AND type IN ('task.requeued', 'task.dead') AND sender_id IS NULL"
+		"  AND EXISTS (SELECT FROM task))"
 		" SELECT ROW(h.at, h.what, h.attempt, h.agent_id, jsonb_strip_nulls(h.detail))::coord.history_entry FROM ("
 		" SELECT created_at, 'created', NULL::integer, NULL::uuid, jsonb_build_object('queue', queue, 'type', type,"
 		"  'priority', priority, 'unique_key', unique_key, 'depends_on', depends_on), 0 FROM task"
@@ -120,6 +122,8 @@ store_task_history(FunctionCallInfo fcinfo, const pg_uuid_t *id)
 		"  WHERE finished_at IS NOT NULL AND NOT (state = 'dead' AND EXISTS (SELECT FROM event WHERE type = 'task.dead'))"
 	" ) h (at, what, attempt, agent_id, detail, step) ORDER BY h.at, h.step"};
 
-	store_run(&plan, STORE_ARGS(arg_uuid(id)));
+	if (store_run(&plan, STORE_ARGS(arg_uuid(id))) == 0)
+		return false;
 	store_results(fcinfo);
+	return true;
 }

@@ -38,6 +38,6 @@ extern List *store_open_dependencies(const pg_uuid_t *id);
 extern int	store_tasks_before(const TaskStanding *task, TimestampTz now, int max);
 extern bool store_active_agents(void);
 extern char *store_agent_name(const pg_uuid_t *id);
-extern void store_task_history(FunctionCallInfo fcinfo, const pg_uuid_t *id);
+extern bool store_task_history(FunctionCallInfo fcinfo, const pg_uuid_t *id);
 
 #endif							/* COORD_STORE_LIFE_STORE_H */

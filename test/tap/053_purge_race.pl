@@ -60,6 +60,48 @@ $node->safe_psql('postgres', q{
 		END LOOP;
 	END $$;
 
+	CREATE PROCEDURE tells(until timestamptz) LANGUAGE plpgsql AS $$
+	DECLARE
+		task uuid;
+	BEGIN
+		WHILE clock_timestamp() < until LOOP
+			task := id FROM coord.task_create('t', queue => 'told');
+			PERFORM coord.task_cancel(task);
+			COMMIT;
+			-- a history without its beginning is a division by zero
+			CALL repeat_until_gone('1 / count(*) FROM coord.history(%L) WHERE what = ''created''', task::text);
+		END LOOP;
+	END $$;
+
+	-- a task that waits for another is cancelled with it, while others ask why it does not run
+	CREATE PROCEDURE blocks(until timestamptz) LANGUAGE plpgsql AS $$
+	DECLARE
+		task uuid;
+	BEGIN
+		WHILE clock_timestamp() < until LOOP
+			task := id FROM coord.task_create('t', queue => 'first');
+			PERFORM coord.task_create('t', queue => 'blocked', depends_on => ARRAY[task]);
+			COMMIT;
+			PERFORM coord.task_cancel(task);
+			COMMIT;
+		END LOOP;
+	END $$;
+
+	CREATE PROCEDURE asks(until timestamptz) LANGUAGE plpgsql AS $$
+	DECLARE
+		task uuid;
+	BEGIN
+		WHILE clock_timestamp() < until LOOP
+			BEGIN
+				SELECT id INTO STRICT task FROM coord.task_live WHERE queue = 'blocked' LIMIT 1;
+				INSERT INTO met VALUES ('blocked_by', left(coord.blocked_by(task), length('It waits for 0')));
+			EXCEPTION WHEN no_data_found THEN
+				NULL;	-- none is blocked just now, or it is gone
+			END;
+			COMMIT;
+		END LOOP;
+	END $$;
+
 	-- the task of a unique key ends, and is dropped, while others ask for it
 	CREATE PROCEDURE creates(until timestamptz) LANGUAGE plpgsql AS $$
 	DECLARE
@@ -96,13 +138,16 @@ my @at_once = map {
 	my $out = '';
 	{ out => \$out, process => IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'),
 		'-c', "CALL $_(clock_timestamp() + interval '3 s')" ], '>', \$out, '2>&1') }
-} qw(cancels completes creates creates ends ends);
+} qw(cancels completes tells blocks asks creates creates ends ends);
 $_->{process}->finish for @at_once;
 is(join('', map { ${ $_->{out} } } @at_once), '', 'no call was lost');
 
 my $met = sub { return $node->safe_psql('postgres', "SELECT DISTINCT state FROM met WHERE call ~ '$_[0]' ORDER BY 1") };
 is($met->('task_cancel'), 'P0002', 'task_cancel finds the task until it is dropped');
 is($met->('task_complete'), 'P0002', 'and so does task_complete');
+is($met->('history'), 'P0002', 'and so does history, which tells it from the beginning');
+like($met->('blocked_by'), qr/^It waits for 1$/m, 'blocked_by says what a task waits for');
+unlike($met->('blocked_by'), qr/^It waits for 0$/m, 'and never that it waits for nothing');
 like($met->('task_create'), qr/^(55P03\n)?created$/, 'task_create finds the task of its unique key, or makes another');
 
 $node->stop('fast');
