@@ -27,6 +27,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -236,15 +237,23 @@ unschedule_job(const CronRequest *request)
 	return (int64) SPI_processed;
 }
 
-/* Whether a schedule can be a number of seconds, which is so from version 1.5 on. */
+/*
+ * Whether a schedule can be a number of seconds, which is so from version 1.5 on.  The
+ * extension was found as it is now, and may have been created after the transaction's snapshot.
+ */
 static bool
 knows_seconds(void)
 {
+	SPIPlanPtr	plan = SPI_prepare("SELECT extversion FROM pg_extension WHERE extname = '" PG_CRON "'", 0, NULL);
 	char	   *version;
 	int			major = 0;
 	int			minor = 0;
 
-	run("SELECT extversion FROM pg_extension WHERE extname = '" PG_CRON "'", 0, NULL);
+	if (plan == NULL || SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(), InvalidSnapshot,
+											 true, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for the version of pg_cron");
+	if (SPI_processed == 0)
+		return false;			/* it was dropped just now, as what is asked for next says */
 	version = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	(void) sscanf(version, "%d.%d", &major, &minor);
 	return major > 1 || (major == 1 && minor >= 5);

@@ -49,7 +49,11 @@ sql(q{
 	CREATE FUNCTION cron.schedule(text, text, text) RETURNS bigint LANGUAGE sql AS 'INSERT INTO public.called VALUES (current_user); SELECT 1::bigint'});
 like(refused("SELECT $nightly"), qr/55000: .*extension has not been created/s, 'a schema "cron" that is not pg_cron\'s will not do');
 is(sql('SELECT count(*) FROM public.called'), '0', 'and nothing in it was called');
+my $older = $node->background_psql('postgres');
+$older->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT');
 sql('DROP SCHEMA cron CASCADE; CREATE EXTENSION pg_cron');
+like($older->query_safe('SELECT coord.cron_install(); ROLLBACK'), qr/"sweep"/, 'a transaction whose snapshot is from before pg_cron has it, too');
+$older->quit;
 my $seconds = CoordCluster::cron_knows_seconds($node, 'postgres');
 my $often = $seconds ? '1 seconds' : '* * * * *';
 note $seconds ? 'by the second' : 'by the minute';
