@@ -17,7 +17,8 @@ from findings import Findings
 
 # ours need not answer for what PostgreSQL's own functions do with odd arguments
 NOT_OURS = re.compile(r"could not open relation with OID|cache lookup failed|could not find function|"
-                      r"invalid (attribute|column) number|unexpected .* (in|parse)|could not determine")
+                      r"invalid (attribute|column) number|unexpected .* (in|parse)|could not determine|"
+                      r"failed to find conversion function from unknown|unrecognized objtype abbreviation|invalid INTERVAL typmod")
 
 FILL = """
     SELECT coord.agent_register('a' || n, heartbeat_timeout => '1 h') FROM generate_series(1, 20) n;
