@@ -323,6 +323,10 @@ BEGIN
 END
 $$;
 
+-- With an old snapshot, a grant or a revocation is a serialization failure.
+CREATE TRIGGER grants_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON coord.monitor_grant
+FOR EACH STATEMENT EXECUTE FUNCTION coord.grants_changed();
+
 -- What is new belongs to whom the rest belongs to.
 DO $$
 DECLARE

@@ -393,6 +393,8 @@ AS 'MODULE_PATHNAME', 'coord_grants_changed' LANGUAGE C VOLATILE;
 
 CREATE TRIGGER grants_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON coord.queue_grant
 FOR EACH STATEMENT EXECUTE FUNCTION coord.grants_changed();
+CREATE TRIGGER grants_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON coord.monitor_grant
+FOR EACH STATEMENT EXECUTE FUNCTION coord.grants_changed();
 
 CREATE FUNCTION coord.count_tasks(queue text, OUT pending bigint, OUT scheduled bigint, OUT blocked bigint,
 	OUT claimed bigint, OUT dead bigint, OUT oldest_pending_age interval, OUT counted_at timestamptz)

@@ -61,6 +61,15 @@ errholder(const pg_uuid_t *agent_id, TimestampTz until)
 	return 0;
 }
 
+/* What the transaction's snapshot shows has changed since: the transaction is to be tried again. */
+void
+coord_error_serialization(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access due to concurrent update")));
+}
+
 void
 coord_error_no_agent(const pg_uuid_t *id)
 {

@@ -32,6 +32,7 @@
 #include "utils/snapmgr.h"
 
 #include "settings.h"
+#include "errors.h"
 #include "store/finished_store.h"
 #include "store/partition.h"
 #include "store/queue_store.h"
@@ -253,9 +254,7 @@ static void
 change(StorePlan *plan, const UsedPartition *partition, StoreArg value)
 {
 	if (store_run(plan, STORE_ARGS(arg_int4(partition->number), value)) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to concurrent update")));
+		coord_error_serialization();
 }
 
 static void

@@ -20,6 +20,7 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "errors.h"
 #include "store/event_store.h"
 #include "store/lease_store.h"
 #include "store/rows.h"
@@ -376,9 +377,7 @@ store_lease_hold_still(int64 slot)
 	static StorePlan plan = {.sql = "SELECT resource_key FROM coord.lease_data WHERE slot = $1 FOR KEY SHARE"};
 
 	if (store_run(&plan, STORE_ARGS(arg_int8(slot))) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to concurrent update")));
+		coord_error_serialization();
 	coord_lease_touched(store_text(0, 1));
 }
 

@@ -31,6 +31,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "errors.h"
 #include "locks.h"
 #include "store/new_key.h"
 #include "store/store.h"
@@ -91,9 +92,7 @@ reserve(StoreReservation *reservation, StoreKeyKind kind, uint32 hash, int nkeys
 
 	/* what exists is not visible to an older snapshot, so the caller cannot find it */
 	if (state == STORE_KEY_EXISTS && IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to concurrent update")));
+		coord_error_serialization();
 	return state;
 }
 

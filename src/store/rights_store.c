@@ -13,6 +13,7 @@
 #include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_namespace.h"
@@ -27,9 +28,11 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "errors.h"
 #include "rights.h"
 #include "store/rights_store.h"
 
@@ -59,6 +62,8 @@ static uint64 times_forgotten = 0;
 
 PG_FUNCTION_INFO_V1(coord_grants_changed);
 
+static void check_snapshot(const char *name);
+
 /* grants_changed(): a trigger */
 Datum
 coord_grants_changed(PG_FUNCTION_ARGS)
@@ -68,6 +73,11 @@ coord_grants_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"grants_changed\" was not called by trigger manager")));
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	if (IsolationUsesXactSnapshot())
+	{
+		check_snapshot("queue_grant");
+		check_snapshot("monitor_grant");
+	}
 	return PointerGetDatum(NULL);
 }
 
@@ -139,6 +149,28 @@ static Oid
 relation_oid(const char *name)
 {
 	return get_relname_relid(name, get_namespace_oid("coord", false));
+}
+
+/*
+ * Whoever changes grants takes away what was granted before: error when something was
+ * that the transaction's snapshot does not show.
+ */
+static void
+check_snapshot(const char *name)
+{
+	Relation	rel = table_open(relation_oid(name), AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+
+		if (!TransactionIdIsCurrentTransactionId(xmin) && XidInMVCCSnapshot(xmin, GetTransactionSnapshot()))
+			coord_error_serialization();
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
 }
 
 /* Whether a role has what another one was granted: that one must still have its USAGE. */
