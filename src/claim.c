@@ -76,6 +76,7 @@ typedef enum TakeOutcome
 
 static TaskRow *claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz now);
 static void claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now, ClaimedTasks *claimed);
+static QueueRow *queue_to_claim_from(const char *name);
 static bool in_batch(const ClaimRequest *request);
 static TimestampTz first_look_at(const TaskRow *task, const ClaimRequest *request);
 static int	compare_claimed(const void *a, const void *b);
@@ -191,7 +192,7 @@ claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz n
 	if (task->run_at > now)
 		coord_error_task_state(task_id, psprintf("not to run before %s", timestamptz_to_str(task->run_at)),
 							   "claimed");
-	queue = store_queue(task->queue);
+	queue = queue_to_claim_from(task->queue);
 	if (queue->paused)
 		coord_error_task_state(task_id, psprintf("in queue \"%s\", which is paused", queue->name), "claimed");
 	if (request->resource_key != NULL && task->resource_key != NULL &&
@@ -232,9 +233,7 @@ try_candidate(const ClaimRequest *request, const QueueRow *queue, ReadyClaim *re
 	{
 		case STORE_ROW_CHANGED:
 			if (IsolationUsesXactSnapshot() && !coord_ready_is_shared(ready))
-				ereport(ERROR,
-						(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-						 errmsg("could not serialize access due to concurrent update")));
+				coord_error_serialization();
 			coord_ready_drop(ready);
 			return false;
 		case STORE_ROW_BUSY:
@@ -333,7 +332,7 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
 static void
 claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now, ClaimedTasks *claimed)
 {
-	QueueRow   *queue = store_queue(queue_name);
+	QueueRow   *queue = queue_to_claim_from(queue_name);
 	uint32		sweeps = coord_sweeps();
 
 	if (queue->paused)
@@ -355,6 +354,24 @@ claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now,
 	}
 	if (claimed->n == 0 && IsolationUsesXactSnapshot())
 		claim_pass(request, queue, true, now, claimed);
+}
+
+/*
+ * A queue as it is now, since nobody claims from one that has been paused.  A limit that it
+ * has been given since the transaction's snapshot has slots which that does not show.
+ */
+static QueueRow *
+queue_to_claim_from(const char *name)
+{
+	QueueRow   *queue = store_queue(name);
+	QueueRow   *now;
+
+	if (!IsolationUsesXactSnapshot())
+		return queue;
+	now = store_queue_now(name);
+	if (now->max_claimed != queue->max_claimed)
+		coord_error_serialization();
+	return now;
 }
 
 /* End leases that have run out, if the worker has not; true when there were some. */

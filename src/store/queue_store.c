@@ -9,9 +9,11 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "errors.h"
 #include "store/queue_store.h"
 #include "store/rows.h"
 #include "store/store.h"
@@ -49,7 +51,7 @@ read_queue(const char *name, const StoredRow *row)
 }
 
 static QueueRow *
-find_queue(const char *name, bool lock)
+find_queue(const char *name, Snapshot snapshot, bool lock)
 {
 	RowsTable  *table = rows_open("queue_data", lock ? RowExclusiveLock : AccessShareLock);
 	ScanKeyData key;
@@ -57,7 +59,7 @@ find_queue(const char *name, bool lock)
 	bool		found;
 
 	rows_key_text(&key, 1, name);
-	found = rows_find(table, "queue_data_pkey", 1, &key, NULL, &row) &&
+	found = rows_find(table, "queue_data_pkey", 1, &key, snapshot, &row) &&
 		(!lock || rows_lock(table, &row, LockTupleExclusive, LockWaitSkip, true) == STORE_ROW_LOCKED);
 	return read_queue(name, found ? &row : NULL);
 }
@@ -66,14 +68,21 @@ find_queue(const char *name, bool lock)
 QueueRow *
 store_queue(const char *name)
 {
-	return find_queue(name, false);
+	return find_queue(name, NULL, false);
+}
+
+/* The same as they are now, whatever the transaction's snapshot is. */
+QueueRow *
+store_queue_now(const char *name)
+{
+	return find_queue(name, GetLatestSnapshot(), false);
 }
 
 /* The same, locked when they are stored and nobody else has locked them. */
 QueueRow *
 store_queue_locked(const char *name)
 {
-	return find_queue(name, true);
+	return find_queue(name, NULL, true);
 }
 
 /* Store a queue with the default settings. */
@@ -124,7 +133,8 @@ store_queue_result(const char *name)
 /*
  * Make the slots of a locked queue as many as its max_claimed says.  Slots in
  * use above the limit go when they are freed; claims that have no slot, since
- * there was no limit when they were made, get one each.
+ * there was no limit when they were made, get one each.  Those that were made after
+ * the transaction's snapshot cannot.
  */
 void
 store_slots_resize(const QueueRow *queue)
@@ -138,6 +148,8 @@ store_slots_resize(const QueueRow *queue)
 	" AND queue_slot IS NULL FOR NO KEY UPDATE SKIP LOCKED"};
 	static StorePlan above = {.sql = "INSERT INTO coord.queue_slot (queue, slot, task_id)"
 	" SELECT $1, max(slot) + 1, $2 FROM coord.queue_slot WHERE queue = $1 RETURNING slot"};
+	static StorePlan unseen = {.sql = "SELECT FROM coord.task_live WHERE queue = $1 AND state = 'claimed'"
+	" AND queue_slot IS NULL LIMIT 1"};
 	static StorePlan assign = {.sql = "UPDATE coord.task_live SET queue_slot = $2 WHERE id = $1"};
 	UuidList	claims;
 
@@ -160,6 +172,8 @@ store_slots_resize(const QueueRow *queue)
 		}
 		store_run(&assign, STORE_ARGS(arg_uuid(&claims.ids[i]), arg_int4(slot)));
 	}
+	if (IsolationUsesXactSnapshot() && store_run_latest(&unseen, STORE_ARGS(arg_text(queue->name))) > 0)
+		coord_error_serialization();
 }
 
 /*

@@ -22,6 +22,7 @@ typedef struct QueueRow
 } QueueRow;
 
 extern QueueRow *store_queue(const char *name);
+extern QueueRow *store_queue_now(const char *name);
 extern QueueRow *store_queue_locked(const char *name);
 extern void store_queue_insert(const char *name, Oid created_by);
 extern int	store_queues_of(Oid role, int max);
