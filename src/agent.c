@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -51,6 +52,18 @@ has_lapsed(const AgentRow *agent, TimestampTz now)
 {
 	return agent->retired_at == DT_NOEND && agent->inactive_since == DT_NOEND &&
 		coord_agent_ends_at(agent) <= now;
+}
+
+/*
+ * Whether an agent that was read is active, also if it has ended since the transaction's
+ * snapshot.
+ */
+static bool
+is_active(const AgentRow *agent, TimestampTz now)
+{
+	if (coord_agent_ends_at(agent) > now && IsolationUsesXactSnapshot())
+		agent = store_agent_now(&agent->id);
+	return agent != NULL && coord_agent_ends_at(agent) > now;
 }
 
 /* agent_register(name, type, heartbeat_timeout, metadata, id) */
@@ -123,7 +136,7 @@ coord_agent_heartbeat(PG_FUNCTION_ARGS)
 		coord_error_agent_not_active(agent->name, "retired", agent->retired_at);
 
 	now = coord_now();
-	if (coord_agent_ends_at(agent) > now && store_agent_note_beat(agent, now))
+	if (is_active(agent, now) && store_agent_note_beat(agent, now))
 	{
 		agent->heartbeat_at = now;
 		PG_RETURN_DATUM(store_close_with(&scope, store_agent_as_result(agent)));
@@ -281,7 +294,10 @@ coord_revived_agent(const pg_uuid_t *id, TimestampTz *now)
 	return agent;
 }
 
-/* An agent that the caller may act for, and that is active. */
+/*
+ * An agent that the caller may act for, and that is active.  One that has ended since the
+ * transaction's snapshot is the 40001 that locking its row would be.
+ */
 AgentRow *
 coord_active_agent(const pg_uuid_t *id, TimestampTz now)
 {
@@ -292,6 +308,8 @@ coord_active_agent(const pg_uuid_t *id, TimestampTz now)
 		coord_error_agent_not_active(agent->name,
 									 agent->retired_at != DT_NOEND ? "retired" : "inactive",
 									 ends_at);
+	if (!is_active(agent, now))
+		coord_error_serialization();
 	return agent;
 }
 

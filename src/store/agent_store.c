@@ -14,6 +14,7 @@
 
 #include "access/xlog.h"
 #include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
 
 #include "beat.h"
 #include "errors.h"
@@ -84,19 +85,19 @@ last_beat_aside(const pg_uuid_t *id)
 	return store_time(0, 1, DT_NOBEGIN);
 }
 
-/* An agent, not locked; NULL when there is none. */
+/* An agent, not locked; NULL when the snapshot, NULL is that of a statement, shows none. */
 static AgentRow *
-find_agent(const pg_uuid_t *id)
+find_agent(const pg_uuid_t *id, Snapshot snapshot)
 {
 	RowsTable  *table = rows_open("agent_data", AccessShareLock);
 	AgentRow   *agent = palloc(sizeof(AgentRow));
 	const StoredRow *row = &agent->row;
 	ScanKeyData key;
 
-	if (!rows_find_remembered(table, AGENT_DATA_ID, id, &agent->row))
+	if (snapshot != NULL || !rows_find_remembered(table, AGENT_DATA_ID, id, &agent->row))
 	{
 		rows_key_uuid(&key, 1, id);
-		if (!rows_find(table, "agent_data_pkey", 1, &key, NULL, &agent->row))
+		if (!rows_find(table, "agent_data_pkey", 1, &key, snapshot, &agent->row))
 			return NULL;
 		rows_remember(table, id, &row->place);
 	}
@@ -146,8 +147,15 @@ store_agent(const pg_uuid_t *id, StoreLock lock)
 	" FOR NO KEY UPDATE SKIP LOCKED"};
 
 	if (lock == STORE_NO_LOCK)
-		return find_agent(id);
+		return find_agent(id, NULL);
 	return store_run(&plan, STORE_ARGS(arg_uuid(id))) ? read_agent(0) : NULL;
+}
+
+/* An agent as it is now, whatever the transaction's snapshot is; not locked. */
+AgentRow *
+store_agent_now(const pg_uuid_t *id)
+{
+	return find_agent(id, GetLatestSnapshot());
 }
 
 AgentRow *
