@@ -33,8 +33,10 @@ extern int	coord_errargument(const char *name);
 extern int	coord_errexpected(const char *expected);
 extern int	coord_errfault(int code);
 
-/* P0002 */
+/* 40001 */
 pg_noreturn extern void coord_error_serialization(void);
+
+/* P0002 */
 pg_noreturn extern void coord_error_no_agent(const pg_uuid_t *id);
 pg_noreturn extern void coord_error_no_lease(const pg_uuid_t *id);
 pg_noreturn extern void coord_error_no_task(const pg_uuid_t *id);

@@ -2,8 +2,9 @@
  * json.c
  *		Building JSON, member by member, and reading members.
  *
- * A thin coat over PostgreSQL's pushJsonbValue().  It is also the one place that
- * says how a value of SQL looks in an answer: json_value().
+ * A thin coat over PostgreSQL's pushJsonbValue(): keys and strings are not copied, and must
+ * live until the whole is made a jsonb.  It is also the one place that says how a value of
+ * SQL looks in an answer: json_value().
  */
 #include "postgres.h"
 

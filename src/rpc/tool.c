@@ -441,11 +441,14 @@ add_input_schema(Json *json, const RpcMethod *method, const RpcSession *session)
 	json_end_object(json);
 }
 
-/* "properties" and "required" of an object that has the columns of a row, and what comes with a refusal. */
+/*
+ * "properties" and "required" of an object that has the columns of a row, and what comes with
+ * a refusal.  Of the row's type a copy, as the JSON refers to its names to the end.
+ */
 static void
 add_columns(Json *json, Oid type)
 {
-	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
+	TupleDesc	desc = lookup_rowtype_tupdesc_copy(type, -1);
 
 	for (int i = 0; i < desc->natts; i++)
 	{
@@ -456,20 +459,18 @@ add_columns(Json *json, Oid type)
 			json_string_member(json, "description", "Seconds.");
 		json_end_object(json);
 	}
-	ReleaseTupleDesc(desc);
 }
 
 static void
 add_column_names(Json *json, Oid type)
 {
-	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
+	TupleDesc	desc = lookup_rowtype_tupdesc_copy(type, -1);
 
 	json_key(json, "required");
 	json_begin_array(json);
 	for (int i = 0; i < desc->natts; i++)
 		json_string(json, NameStr(TupleDescAttr(desc, i)->attname));
 	json_end_array(json);
-	ReleaseTupleDesc(desc);
 }
 
 /* The schema of the member that a result has. */
