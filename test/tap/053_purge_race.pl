@@ -14,17 +14,18 @@ my $node = CoordCluster::new_node('purge_race');
 $node->append_conf('postgresql.conf', "log_statement = none\n");
 $node->start;
 
-# Each repeats what is idempotent until the task is gone, and counts the calls, and the states of errors.
+# Each repeats what is idempotent until the task is gone, and notes the state of the error that it meets then.
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION coord;
 	SELECT coord.agent_register('worker', heartbeat_timeout => '1 h');
 	CREATE TABLE met (call text, state text);
+	CREATE TABLE is_over ();
 
 	CREATE PROCEDURE repeat_until_gone(call text, VARIADIC arguments text[]) LANGUAGE plpgsql AS $$
 	DECLARE
 		state text := 'nothing';
 	BEGIN
-		WHILE state = 'nothing' LOOP
+		WHILE state = 'nothing' AND NOT EXISTS (SELECT FROM is_over) LOOP
 			BEGIN
 				EXECUTE 'SELECT ' || format(call, VARIADIC arguments);
 			EXCEPTION WHEN OTHERS THEN
@@ -32,26 +33,26 @@ $node->safe_psql('postgres', q{
 			END;
 			COMMIT;
 		END LOOP;
-		INSERT INTO met VALUES (call, state);
+		INSERT INTO met SELECT call, state WHERE state <> 'nothing';
 		COMMIT;
 	END $$;
 
-	CREATE PROCEDURE cancels(until timestamptz) LANGUAGE plpgsql AS $$
+	CREATE PROCEDURE cancels() LANGUAGE plpgsql AS $$
 	DECLARE
 		task uuid;
 	BEGIN
-		WHILE clock_timestamp() < until LOOP
+		WHILE NOT EXISTS (SELECT FROM is_over) LOOP
 			task := id FROM coord.task_create('t', queue => 'cancelled');
 			COMMIT;
 			CALL repeat_until_gone('coord.task_cancel(%L)', task::text);
 		END LOOP;
 	END $$;
 
-	CREATE PROCEDURE completes(until timestamptz) LANGUAGE plpgsql AS $$
+	CREATE PROCEDURE completes() LANGUAGE plpgsql AS $$
 	DECLARE
 		task coord.task;
 	BEGIN
-		WHILE clock_timestamp() < until LOOP
+		WHILE NOT EXISTS (SELECT FROM is_over) LOOP
 			PERFORM coord.task_create('t', queue => 'completed');
 			COMMIT;
 			SELECT c.* INTO task FROM coord.agent a, coord.task_claim(a.id, 'completed') c;
@@ -60,11 +61,11 @@ $node->safe_psql('postgres', q{
 		END LOOP;
 	END $$;
 
-	CREATE PROCEDURE tells(until timestamptz) LANGUAGE plpgsql AS $$
+	CREATE PROCEDURE tells() LANGUAGE plpgsql AS $$
 	DECLARE
 		task uuid;
 	BEGIN
-		WHILE clock_timestamp() < until LOOP
+		WHILE NOT EXISTS (SELECT FROM is_over) LOOP
 			task := id FROM coord.task_create('t', queue => 'told');
 			PERFORM coord.task_cancel(task);
 			COMMIT;
@@ -74,11 +75,11 @@ $node->safe_psql('postgres', q{
 	END $$;
 
 	-- a task that waits for another is cancelled with it, while others ask why it does not run
-	CREATE PROCEDURE blocks(until timestamptz) LANGUAGE plpgsql AS $$
+	CREATE PROCEDURE blocks() LANGUAGE plpgsql AS $$
 	DECLARE
 		task uuid;
 	BEGIN
-		WHILE clock_timestamp() < until LOOP
+		WHILE NOT EXISTS (SELECT FROM is_over) LOOP
 			task := id FROM coord.task_create('t', queue => 'first');
 			PERFORM coord.task_create('t', queue => 'blocked', depends_on => ARRAY[task]);
 			COMMIT;
@@ -87,14 +88,14 @@ $node->safe_psql('postgres', q{
 		END LOOP;
 	END $$;
 
-	CREATE PROCEDURE asks(until timestamptz) LANGUAGE plpgsql AS $$
+	CREATE PROCEDURE asks() LANGUAGE plpgsql AS $$
 	DECLARE
 		task uuid;
 	BEGIN
-		WHILE clock_timestamp() < until LOOP
+		WHILE NOT EXISTS (SELECT FROM is_over) LOOP
 			BEGIN
 				SELECT id INTO STRICT task FROM coord.task_live WHERE queue = 'blocked' LIMIT 1;
-				INSERT INTO met VALUES ('blocked_by', left(coord.blocked_by(task), length('It waits for 0')));
+				INSERT INTO met VALUES ('blocked_by', left(coord.blocked_by(task), length('It waits for 1')));
 			EXCEPTION WHEN no_data_found THEN
 				NULL;	-- none is blocked just now, or it is gone
 			END;
@@ -103,11 +104,11 @@ $node->safe_psql('postgres', q{
 	END $$;
 
 	-- the task of a unique key ends, and is dropped, while others ask for it
-	CREATE PROCEDURE creates(until timestamptz) LANGUAGE plpgsql AS $$
+	CREATE PROCEDURE creates() LANGUAGE plpgsql AS $$
 	DECLARE
 		state text;
 	BEGIN
-		WHILE clock_timestamp() < until LOOP
+		WHILE NOT EXISTS (SELECT FROM is_over) LOOP
 			BEGIN
 				state := 'created';
 				PERFORM coord.task_create('t', queue => 'unique', unique_key => 'one');
@@ -119,9 +120,9 @@ $node->safe_psql('postgres', q{
 		END LOOP;
 	END $$;
 
-	CREATE PROCEDURE ends(until timestamptz) LANGUAGE plpgsql AS $$
+	CREATE PROCEDURE ends() LANGUAGE plpgsql AS $$
 	BEGIN
-		WHILE clock_timestamp() < until LOOP
+		WHILE NOT EXISTS (SELECT FROM is_over) LOOP
 			BEGIN
 				PERFORM coord.task_cancel(id) FROM coord.task_live WHERE queue = 'unique';
 			EXCEPTION WHEN lock_not_available OR no_data_found THEN
@@ -137,8 +138,13 @@ CoordCluster::has_worker($node, 'postgres');
 my @at_once = map {
 	my $out = '';
 	{ out => \$out, process => IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'),
-		'-c', "CALL $_(clock_timestamp() + interval '3 s')" ], '>', \$out, '2>&1') }
+		'-c', "CALL $_()" ], '>', \$out, '2>&1') }
 } qw(cancels completes tells blocks asks creates creates ends ends);
+# three seconds, or until each has met what it is for
+$node->poll_query_until('postgres', q{
+	SELECT clock_timestamp() > pg_postmaster_start_time() + interval '4 s'
+		AND count(DISTINCT call) = 5 AND bool_or(state = 'It waits for 1') AND bool_or(state = 'created') FROM met});
+$node->safe_psql('postgres', 'INSERT INTO is_over DEFAULT VALUES');
 $_->{process}->finish for @at_once;
 is(join('', map { ${ $_->{out} } } @at_once), '', 'no call was lost');
 
