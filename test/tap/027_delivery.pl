@@ -111,12 +111,14 @@ is(hears(1035), 1035, 'an inbox that is rewritten loses nothing');
 
 # ---- who reads sees all that was committed before, also while the worker is at a long backlog
 
+# who reads waits for a second at most; a server that checks more is ten times slower (see on-server)
+my $backlog = $PostgreSQL::Test::Utils::timeout_default < 300 ? 10000 : 1000;
 for my $round (1 .. 3)
 {
 	is(sql(qq{
-		SELECT count(coord.event_send('t', channel => 'other')) FROM generate_series(1, 10000);
+		SELECT count(coord.event_send('t', channel => 'other')) FROM generate_series(1, $backlog);
 		SELECT type FROM coord.event_send('own $round', channel => 'other');
-		SELECT type FROM coord.event_list(type => 'own $round')}), "10000\nown $round\nown $round", "a reader of its own event, round $round");
+		SELECT type FROM coord.event_list(type => 'own $round')}), "$backlog\nown $round\nown $round", "a reader of its own event, round $round");
 }
 
 # Nobody asks for what was sent between two of its batches.
