@@ -26,6 +26,7 @@
 #include "nodes/pg_list.h"
 
 #include "dependency.h"
+#include "store/dependency_store.h"
 #include "store/new_key.h"
 #include "uuid7.h"
 #include "worker/wakeup.h"

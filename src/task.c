@@ -22,6 +22,7 @@
 #include "queue.h"
 #include "rights.h"
 #include "store/deadline_store.h"
+#include "store/dependency_store.h"
 #include "store/new_key.h"
 #include "store/queue_store.h"
 #include "task.h"

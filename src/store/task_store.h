@@ -93,18 +93,6 @@ extern void store_task_bury(const TaskRow *task, const char *error, TimestampTz 
 extern pg_uuid_t *store_task_after_dead(const pg_uuid_t *id);
 extern DeadLetter *store_dead_letters(const pg_uuid_t *id, const char *queue, int *n);
 extern void store_redrive(const DeadLetter *letter, TimestampTz now);
-
-/* dependencies */
-extern void store_dependency_insert(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);
-extern UuidList store_dependants(const pg_uuid_t *depends_on);
-extern UuidList store_dependencies(const pg_uuid_t *task_id);
-extern void store_dependency_drop(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);
-extern void store_dependencies_forget(const pg_uuid_t *task_id);
 extern void store_task_unblock(const TaskRow *task);
-extern void store_check_begin(void);
-extern void store_check_keep(const pg_uuid_t *task_id);
-extern void store_check_insert(const pg_uuid_t *task_id);
-extern UuidList store_checks(const pg_uuid_t *after, int limit);
-extern void store_check_done(const pg_uuid_t *task_id);
 
 #endif							/* COORD_STORE_TASK_STORE_H */

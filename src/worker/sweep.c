@@ -23,6 +23,7 @@
 #include "queue_count.h"
 #include "retention.h"
 #include "store/deadline_store.h"
+#include "store/dependency_store.h"
 #include "store/lease_store.h"
 #include "store/store.h"
 #include "worker/sweep.h"
