@@ -109,13 +109,14 @@ class History:
     def _leases(self):
         """key -> {lease id -> Holding}, of what lease_acquire gave."""
         keys = defaultdict(dict)
-        released = set()
+        released = {}       # lease id -> until when a release of it may take effect
         for call in self.calls:
             result = call.result or {}
             if call.op == "lease_acquire" and call.outcome == "ok" and result and not result["task"]:
                 held = keys[call.asked["key"]].setdefault(
                     result["lease"], Holding(call.agent, result["token"], result["since"]))
-                held.end = result["until"]
+                # a release whose connection broke may be on its way still
+                held.end = min(result["until"], call.at) if released.get(result["lease"], 0) > call.at else result["until"]
                 held.calls.append(call)
             elif call.op in ("lease_renew", "lease_release", "lease_acquire") and call.asked.get("lease"):
                 held = keys[call.asked["key"]].get(call.asked["lease"])
@@ -127,7 +128,7 @@ class History:
                 held.calls.append(call)
                 if call.op == "lease_release":
                     held.end = min(held.end, call.at)
-                    released.add(call.asked["lease"])
+                    released[call.asked["lease"]] = self.gone(call) if call.outcome == "unknown" else call.done
                 elif call.outcome == "ok" and "until" in result:
                     held.end = result["until"]
                 elif call.outcome == "unknown":

@@ -293,6 +293,30 @@ class Clocks(unittest.TestCase):
         self.assertTrue(right(10.2))
 
 
+class LostRelease(unittest.TestCase):
+    def violations(self, restarts):
+        """A lease, a release whose answer was lost, the same lease again, and one to another within its time."""
+        def call(agent, at, op, asked, outcome):
+            return histories.Call({"at": at, "op": op, "connection": agent, "agent": agent, "asked": {"key": "k", **asked}},
+                                  {"done": at + TOOK, **outcome})
+
+        def acquired(n, agent, at, before=None):
+            said = {"lease": f"lease {n}", "token": n, "since": 0 if before else at, "at": at, "until": at + 6, "task": None}
+            return call(agent, at, "lease_acquire", {"ttl": 6, "lease": before, "auto": False, "wait": 0}, {"outcome": "ok", "result": said})
+        release = call("a", 1, "lease_release", {"lease": "lease 1", "token": 1}, {"outcome": "unknown"})
+        found = histories.Violations()
+        histories.check_leases(histories.History([acquired(1, "a", 0), release, acquired(1, "a", 2, "lease 1"), acquired(2, "b", 5)],
+                                                 restarts), found)
+        return len(found)
+
+    def test_it_may_come_late(self):
+        self.assertEqual(self.violations([]), 0)
+        self.assertEqual(self.violations([4]), 0)
+
+    def test_it_does_not_outlive_the_server(self):
+        self.assertEqual(self.violations([1.5]), 1)
+
+
 class Simulated:
     """A server of one lease and one task, whose calls have an instant each, and begin and
     end around it; some answers are lost."""
