@@ -292,7 +292,7 @@ class Run:
         of_objects = objects.Objects(history, spans, clock)
         of_objects.end(tasks, time.time())
         objects.check(of_objects, violations, happened)
-        common.check_log(violations, common.is_full if self.kind == "disk" else lambda line: False)
+        common.check_log(violations, common.of_full_disk() if self.kind == "disk" else lambda line: False)
         return common.report(self.options, happened, self.least(), violations)
 
     def least(self):

@@ -6,9 +6,13 @@ simulated server, whose answers are right by construction; a mutation changes on
 a way that cannot be explained.  Times are seconds; a call at t takes from t to t + 0.1.
 """
 
+import os
 import random
+import tempfile
 import unittest
+from unittest import mock
 
+import common
 import history as histories
 import linear
 import models
@@ -315,6 +319,36 @@ class LostRelease(unittest.TestCase):
 
     def test_it_does_not_outlive_the_server(self):
         self.assertEqual(self.violations([1.5]), 1)
+
+
+class ServerLog(unittest.TestCase):
+    """What must not be in the server's log."""
+
+    PANIC = '1 s [7] coord worker  PANIC:  could not write to file "x": No space left on device\n'
+    ABORT = '2 s [1] postmaster  LOG:  background worker "coord worker" (PID {}) was terminated by signal {}: Aborted\n'
+
+    def found(self, *excused, lines):
+        violations = set()
+        with tempfile.NamedTemporaryFile("w") as log, mock.patch.dict(os.environ, COORD_LOG=log.name):
+            log.write("".join(lines))
+            log.flush()
+            common.check_log(violations, *excused)
+        return len(violations)
+
+    def test_only_what_was_killed_dies(self):
+        self.assertEqual(self.found(lines=[self.ABORT.format(7, 9)]), 0)
+        self.assertEqual(self.found(lines=[self.ABORT.format(7, 6), self.ABORT.format(8, 11)]), 2)
+
+    def test_a_full_disk_ends_what_panics(self):
+        lines = [self.PANIC, self.ABORT.format(7, 6)]
+        self.assertEqual(self.found(lines=lines), 2)
+        self.assertEqual(self.found(common.of_full_disk(), lines=lines), 0)
+
+    def test_a_full_disk_ends_nothing_else(self):
+        for lines in ([self.ABORT.format(7, 6), self.PANIC], [self.PANIC, self.ABORT.format(7, 11)],
+                      [self.PANIC, self.ABORT.format(70, 6)], [self.PANIC.replace("PANIC", "ERROR"), self.ABORT.format(7, 6)],
+                      [self.PANIC.replace("No space left on device", "Input/output error")]):
+            self.assertEqual(self.found(common.of_full_disk(), lines=lines), 1, lines)
 
 
 class Simulated:
