@@ -2,6 +2,7 @@
 # clients, backends, the worker and the server are killed and paused, connections cut and
 # stalled, the disk gets full, and a standby takes over.  The histories
 # are checked, and before that the checker, on histories that are wrong on purpose.
+# The histories are left beside the servers' logs, as a run cannot be had again from its seed alone.
 #
 # Runs alone.
 
@@ -25,7 +26,8 @@ sub run_it
 my ($ok, $said) = run_it("$torture/test_checker.py");
 ok($ok, 'the checker takes what is right and refuses what is wrong') or diag($said);
 
-($ok, $said) = run_it("$torture/torture.py", '--seconds', '60', '--kinds', 'plain,queue,events,failover,disk');
+($ok, $said) = run_it("$torture/torture.py", '--seconds', '60', '--kinds', 'plain,queue,events,failover,disk',
+	'--keep', "$ENV{TESTLOGDIR}/torture");
 ok($ok, 'what was seen can be true') or diag($said);
 like($said, qr/^0 violations$/m, 'no violation');
 diag($_) for $said =~ /^(skipped: .*)$/mg;
