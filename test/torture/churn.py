@@ -41,7 +41,7 @@ from nemesis import KILLERS
 from proxy import Proxy
 
 # of servers that check more, and are slower, the tests ask for more patience
-STUCK_AFTER = f"{max(1, int(os.environ.get('PG_TEST_TIMEOUT_DEFAULT', 0)) // 60)} s"
+STUCK_AFTER = max(1, int(os.environ.get("PG_TEST_TIMEOUT_DEFAULT", 0)) // 60)     # seconds
 
 
 class Watcher:
@@ -51,17 +51,18 @@ class Watcher:
 
     SQL = f"""
         SELECT 'lease' AS what, id::text, now() - expires_at AS late FROM coord.lease_data
-            WHERE ended_at IS NULL AND expires_at < now() - interval '{STUCK_AFTER}'
+            WHERE ended_at IS NULL AND expires_at < now() - interval '{STUCK_AFTER} s'
         UNION ALL SELECT 'claim', id::text, now() - lease_expires_at FROM coord.task_live
-            WHERE state = 'claimed' AND lease_expires_at < now() - interval '{STUCK_AFTER}'
+            WHERE state = 'claimed' AND lease_expires_at < now() - interval '{STUCK_AFTER} s'
         UNION ALL SELECT 'claim of an inactive agent', t.id::text, now() - a.inactive_since
             FROM coord.task_live t JOIN coord.agent_data a ON a.id = t.agent_id
-            WHERE t.state = 'claimed' AND a.inactive_since < now() - interval '{STUCK_AFTER}'
+            WHERE t.state = 'claimed' AND a.inactive_since < now() - interval '{STUCK_AFTER} s'
         UNION ALL SELECT 'agent', d.id::text, now() - {AGENT_ENDS_AT}
             FROM coord.agent_data d JOIN coord.agent a USING (id)
-            WHERE d.inactive_since IS NULL AND d.retired_at IS NULL AND {AGENT_ENDS_AT} < now() - interval '{STUCK_AFTER}'"""
+            WHERE d.inactive_since IS NULL AND d.retired_at IS NULL AND {AGENT_ENDS_AT} < now() - interval '{STUCK_AFTER} s'"""
 
-    # What is locked, by who is paused in a transaction, say, nobody can end.
+    # What is locked, by who is paused in a transaction, say, nobody can end; the time that it may
+    # take counts from then on.
     ROWS = {"lease": "coord.lease_data", "claim": "coord.task_live", "claim of an inactive agent": "coord.task_live",
             "agent": "coord.agent_data"}
 
@@ -91,12 +92,14 @@ class Watcher:
         began = time.time()
         up = rows(connection, "SELECT started_at FROM coord.worker WHERE pid IS NOT NULL "
                               "AND started_at < now() - interval '1 s'")
-        stuck = [found for found in rows(connection, self.SQL) if self.is_free(connection, *found[:2])] if up else []
+        stuck, locked = [], []
+        for what, name, late in rows(connection, self.SQL) if up else []:
+            found = stuck if self.is_free(connection, what, name) else locked
+            found.append([what, name, late.total_seconds()])
         # one and the same worker, before and after
         valid = bool(up) and rows(connection, "SELECT started_at FROM coord.worker WHERE pid IS NOT NULL") == up
-        self.file.write(json.dumps({"at": began, "valid": valid, "stuck": [
-            [what, name, late.total_seconds()] for what, name, late in stuck] if valid else [],
-            "untrue": self.untrue(connection)}) + "\n")
+        self.file.write(json.dumps({"at": began, "valid": valid, "stuck": stuck if valid else [],
+                                    "locked": locked, "untrue": self.untrue(connection)}) + "\n")
         self.file.flush()
 
     def is_free(self, connection, what, name):
@@ -191,12 +194,14 @@ def check_watch(directory, spans, violations):
     # when the machine stood still, the worker did, too
     spans = spans + [(last["at"], next_one["at"]) for last, next_one in zip(looks, looks[1:])
                      if next_one["at"] - last["at"] > 1]
-    stuck, counted = {}, 0
+    stuck, locked, counted = {}, {}, 0
     for look in looks:
+        locked.update({(what, name): look["at"] for what, name, _ in look["locked"]})
         if look["valid"] and not is_within(look["at"], spans, 0.5, 2):
             counted += 1
             for what, name, late in look["stuck"]:
-                stuck.setdefault((what, name), []).append((look["at"], late))
+                if look["at"] - locked.get((what, name), float("-inf")) > STUCK_AFTER:
+                    stuck.setdefault((what, name), []).append((look["at"], late))
         for what, name, until in look["untrue"]:
             violations.add(f"{what}, until {until:.6f}, and so it is shown at {look['at']:.6f}: {name}")
     for (what, name), seen in stuck.items():

@@ -6,12 +6,14 @@ simulated server, whose answers are right by construction; a mutation changes on
 a way that cannot be explained.  Times are seconds; a call at t takes from t to t + 0.1.
 """
 
+import json
 import os
 import random
 import tempfile
 import unittest
 from unittest import mock
 
+import churn
 import common
 import history as histories
 import linear
@@ -349,6 +351,34 @@ class ServerLog(unittest.TestCase):
                       [self.PANIC, self.ABORT.format(70, 6)], [self.PANIC.replace("PANIC", "ERROR"), self.ABORT.format(7, 6)],
                       [self.PANIC.replace("No space left on device", "Input/output error")]):
             self.assertEqual(self.found(common.of_full_disk(), lines=lines), 1, lines)
+
+
+class Watched(unittest.TestCase):
+    """What is late is stuck, unless it was locked until just now."""
+
+    def stuck(self, *looks, spans=()):
+        """Of looks a tenth of a second apart, each "stuck", "locked" or nothing."""
+        violations = set()
+        with tempfile.TemporaryDirectory() as directory:
+            with open(f"{directory}/watch.jsonl", "w") as file:
+                for n, look in enumerate(looks):
+                    file.write(json.dumps({"at": n / 10, "valid": True, "untrue": [], "stuck": [], "locked": [],
+                                           **({look: [["lease", "l", 1 + n / 10]]} if look else {})}) + "\n")
+            churn.check_watch(directory, list(spans), violations)
+        return len(violations)
+
+    def test_what_is_free_and_late(self):
+        self.assertEqual(self.stuck(None, "stuck", None), 1)
+        self.assertEqual(self.stuck(None, "stuck", None, spans=[(0, 0)]), 0)
+
+    def test_what_was_locked(self):
+        self.assertEqual(self.stuck("locked", "locked", "locked", None), 0)
+        self.assertEqual(self.stuck("locked", "stuck", "stuck", None), 0)
+        self.assertEqual(self.stuck("stuck", "locked", "stuck", None), 1)
+
+    def test_what_was_locked_long_ago(self):
+        self.assertEqual(self.stuck("locked", *["stuck"] * 12), 1)
+        self.assertEqual(self.stuck("locked", *[None] * 11, "stuck"), 1)
 
 
 class Simulated:
