@@ -23,6 +23,7 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension_d.h"
 #include "commands/dbcommands.h"
+#include "commands/defrem.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -110,7 +111,7 @@ exclusive_database(Node *command)
 	{
 		DefElem    *option = find_option(((CreatedbStmt *) command)->options, "template");
 
-		return option != NULL && option->arg != NULL ? strVal(option->arg) : "template1";
+		return option != NULL && option->arg != NULL ? defGetString(option) : "template1";
 	}
 	return NULL;
 }
