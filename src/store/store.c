@@ -101,12 +101,17 @@ set_for_scope(const char *name, const char *value)
 /*
  * Open a scope.  An error inside needs no store_close(): the end of the
  * (sub)transaction restores the user and the settings, and ends SPI.
+ *
+ * Error in a parallel operation, where a function of the caller's that is wrongly marked as
+ * safe may have called us: nothing of what the process leaves behind would be undone.
  */
 void
 store_open(StoreScope *scope)
 {
-	Oid			owner = store_owner();
+	Oid			owner;
 
+	PreventCommandIfParallelMode("a function of coord");
+	owner = store_owner();
 	caller = GetUserId();
 	scope->connected = false;
 	scope->outer = current_scope;
