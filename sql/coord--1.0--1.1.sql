@@ -40,7 +40,7 @@ CREATE INDEX task_finished_blocks ON coord.task_finished USING brin (finished_at
 CREATE INDEX task_dead_finished_at ON coord.task_dead (finished_at);
 CREATE INDEX agent_data_ended_at ON coord.agent_data ((coalesce(retired_at, inactive_since)), id)
 	WHERE check_at IS NULL AND attachment IS NULL AND coalesce(retired_at, inactive_since) IS NOT NULL;
-CREATE INDEX event_log_task ON coord.event_log ((payload ->> 'task_id')) WHERE channel = 'coord.tasks';
+CREATE INDEX event_log_task ON coord.event_log (left(payload ->> 'task_id', 36)) WHERE channel = 'coord.tasks';
 
 ALTER TABLE coord.task_finished_default ADD COLUMN partition smallint NOT NULL DEFAULT 0;
 ALTER TABLE coord.task_finished_default ALTER COLUMN partition DROP DEFAULT;

@@ -314,7 +314,7 @@ CREATE UNIQUE INDEX event_log_position ON coord.event_log (position, partition);
 CREATE INDEX event_log_recipient ON coord.event_log (recipient_id, position) WHERE recipient_id IS NOT NULL;
 CREATE INDEX event_log_channel ON coord.event_log (channel, position) WHERE channel IS NOT NULL;
 CREATE INDEX event_log_everyone ON coord.event_log (position) WHERE recipient_id IS NULL AND channel IS NULL;
-CREATE INDEX event_log_task ON coord.event_log ((payload ->> 'task_id')) WHERE channel = 'coord.tasks';
+CREATE INDEX event_log_task ON coord.event_log (left(payload ->> 'task_id', 36)) WHERE channel = 'coord.tasks';
 CREATE INDEX event_log_id ON coord.event_log USING brin (id) WITH (autosummarize = on);
 DO $$
 BEGIN

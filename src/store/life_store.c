@@ -106,7 +106,7 @@ store_task_history(FunctionCallInfo fcinfo, const pg_uuid_t *id)
 {
 	static StorePlan plan = {.sql = "WITH task AS MATERIALIZED (SELECT * FROM coord.task_all WHERE id = $1),"
 		" event AS MATERIALIZED (SELECT * FROM coord.event_all WHERE channel = 'coord.tasks'"
-		"  AND payload ->> 'task_id' = $1::text AND type IN ('task.requeued', 'task.dead') AND sender_id IS NULL"
+		"  AND left(payload ->> 'task_id', 36) = $1::text AND type IN ('task.requeued', 'task.dead') AND sender_id IS NULL"
 		"  AND EXISTS (SELECT FROM task))"
 		" SELECT ROW(h.at, h.what, h.attempt, h.agent_id, jsonb_strip_nulls(h.detail))::coord.history_entry FROM ("
 		" SELECT created_at, 'created', NULL::integer, NULL::uuid, jsonb_build_object('queue', queue, 'type', type,"
