@@ -197,11 +197,18 @@ coord_agent_ends_at(const AgentRow *agent)
 	return Max(agent->heartbeat_at, coord_beats_since()) + agent->timeout;
 }
 
-/* Error unless the caller has the rights of the agent's owner. */
+/* Whether the caller has the rights of the agent's owner. */
+bool
+coord_owns_agent(const AgentRow *agent)
+{
+	return has_privs_of_role(store_caller(), agent->owner);
+}
+
+/* Error unless it has. */
 static void
 check_owner(const AgentRow *agent)
 {
-	if (!has_privs_of_role(store_caller(), agent->owner))
+	if (!coord_owns_agent(agent))
 		coord_error_not_owner(agent->name, agent->owner);
 }
 

@@ -23,6 +23,7 @@
 #include "dependency.h"
 #include "errors.h"
 #include "lease.h"
+#include "rights.h"
 #include "store/deadline_store.h"
 #include "store/event_store.h"
 #include "store/queue_store.h"
@@ -40,6 +41,7 @@ PG_FUNCTION_INFO_V1(coord_task_release);
 
 static bool renew(TaskRow *task, TimestampTz expires_at, Jsonb *progress);
 static Datum complete(const pg_uuid_t *id, int64 token, Jsonb *result);
+static bool completed_before(const pg_uuid_t *id, int64 token);
 static AgentRow *check_holder(const TaskRow *task, const pg_uuid_t *id, int64 token, TimestampTz now);
 static TaskRow *held_task(const pg_uuid_t *id, int64 token, bool to_finish, TimestampTz *now);
 static TimestampTz ran_out_at(const TaskRow *task, const AgentRow *agent, TimestampTz now, bool *agent_ended);
@@ -178,13 +180,13 @@ complete(const pg_uuid_t *id, int64 token, Jsonb *result)
 	TaskRow    *task = store_task(id, STORE_NO_LOCK);
 	Datum		completed;
 
-	if (task == NULL && store_task_completed_with(id, token))
+	if (task == NULL && completed_before(id, token))
 		return store_task_result(id);
 	(void) check_holder(task, id, token, now);
 	while (store_task_take_out(task) != STORE_ROW_LOCKED)
 	{
 		/* another connection may have just completed it */
-		if (store_task_completed_with(id, token) || (task = held_task(id, token, true, &now)) == NULL)
+		if (completed_before(id, token) || (task = held_task(id, token, true, &now)) == NULL)
 			return store_task_result(id);
 	}
 	coord_claim_end(task, STORE_LOCK_WAIT, now);
@@ -374,6 +376,36 @@ coord_claims_give_back(const pg_uuid_t *agent_id, TimestampTz now)
 	}
 }
 
+/* The error that the token does not hold the task; who may not see the task is told nothing of it. */
+pg_noreturn static void
+refuse_token(const pg_uuid_t *id, const char *queue, int64 token, const char *state)
+{
+	if (queue == NULL || !coord_sees_queue(store_caller(), queue))
+		coord_error_no_task(id);
+	coord_error_stale_token(id, token, state);
+}
+
+/*
+ * Whether a task was completed with that token before, by an agent of the caller's, or one
+ * that is gone and the caller may claim from the task's queue.
+ */
+static bool
+completed_before(const pg_uuid_t *id, int64 token)
+{
+	char	   *queue;
+	pg_uuid_t  *agent_id;
+	AgentRow   *agent;
+	bool		own;
+
+	if (!store_task_completed_with(id, token, &queue, &agent_id))
+		return false;
+	agent = store_agent(agent_id, STORE_NO_LOCK);
+	own = agent != NULL ? coord_owns_agent(agent) : coord_may(store_caller(), queue, COORD_CLAIM);
+	if (!own)
+		refuse_token(id, queue, token, "completed");
+	return true;
+}
+
 /* Error unless the token holds the task now, and the claim is the caller's.  Returns its agent. */
 static AgentRow *
 check_holder(const TaskRow *task, const pg_uuid_t *id, int64 token, TimestampTz now)
@@ -388,12 +420,12 @@ check_holder(const TaskRow *task, const pg_uuid_t *id, int64 token, TimestampTz 
 
 		if (state == NULL)
 			coord_error_no_task(id);
-		coord_error_stale_token(id, token, state);
+		refuse_token(id, store_task_queue(id), token, state);
 	}
 	if (!coord_is_claimed(task))
-		coord_error_stale_token(id, token, task->state);
+		refuse_token(id, task->queue, token, task->state);
 	if (task->fencing_token != token)
-		coord_error_stale_token(id, token, "claimed with another token");
+		refuse_token(id, task->queue, token, "claimed with another token");
 	agent = coord_owned_agent(task->agent_id);
 	since = ran_out_at(task, agent, now, &agent_ended);
 	if (since != DT_NOEND)
@@ -414,7 +446,7 @@ held_task(const pg_uuid_t *id, int64 token, bool to_finish, TimestampTz *now)
 	(void) check_holder(store_task(id, STORE_NO_LOCK), id, token, coord_now());
 	task = to_finish ? store_task_to_finish(id, STORE_LOCK_WAIT) : store_task(id, STORE_LOCK_WAIT);
 	*now = coord_now();
-	if (task == NULL && to_finish && store_task_completed_with(id, token))
+	if (task == NULL && to_finish && completed_before(id, token))
 		return NULL;
 	(void) check_holder(task, id, token, *now);
 	return task;

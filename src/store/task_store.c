@@ -221,14 +221,18 @@ store_task_to_finish(const pg_uuid_t *id, StoreLock lock)
 	return find_task(id, lock, LockTupleExclusive);
 }
 
-/* Whether a task was completed by the holder of that token. */
+/* Whether a task was completed by the holder of that token; if so, in which queue and who that was. */
 bool
-store_task_completed_with(const pg_uuid_t *id, int64 fencing_token)
+store_task_completed_with(const pg_uuid_t *id, int64 fencing_token, char **queue, pg_uuid_t **agent_id)
 {
-	static StorePlan plan = {.sql = "SELECT 1 FROM coord.task_finished"
+	static StorePlan plan = {.sql = "SELECT queue, agent_id FROM coord.task_finished"
 	" WHERE id = $1 AND state = 'completed' AND fencing_token = $2"};
 
-	return store_run(&plan, STORE_ARGS(arg_uuid(id), arg_int8(fencing_token))) > 0;
+	if (store_run(&plan, STORE_ARGS(arg_uuid(id), arg_int8(fencing_token))) == 0)
+		return false;
+	*queue = store_text(0, 1);
+	*agent_id = store_uuid(0, 2);
+	return true;
 }
 
 /* The task as users see it, and its state; 0 when there is no such task. */

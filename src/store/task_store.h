@@ -66,7 +66,8 @@ extern char *store_task_state(const pg_uuid_t *id);
 extern char *store_task_queue(const pg_uuid_t *id);
 extern TaskRow *store_task(const pg_uuid_t *id, StoreLock lock);
 extern TaskRow *store_task_to_finish(const pg_uuid_t *id, StoreLock lock);
-extern bool store_task_completed_with(const pg_uuid_t *id, int64 fencing_token);
+extern bool store_task_completed_with(const pg_uuid_t *id, int64 fencing_token, char **queue,
+									  pg_uuid_t **agent_id);
 extern Datum store_task_find_result(const pg_uuid_t *id, char **state);
 extern Datum store_task_result(const pg_uuid_t *id);
 extern Datum store_task_as_result(const TaskRow *task);

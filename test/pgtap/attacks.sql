@@ -3,7 +3,7 @@
 -- told what the role may not see.  (What is there before CREATE EXTENSION is in
 -- test/tap/036_rights.pl.)
 BEGIN;
-SELECT plan(45);
+SELECT plan(51);
 
 CREATE ROLE pgtap_villain;
 CREATE ROLE pgtap_victim;
@@ -19,6 +19,9 @@ INSERT INTO note SELECT 'victim', id FROM coord.agent_register('pgtap-victim', h
 INSERT INTO note SELECT 'secret-task', id FROM coord.task_create('secret-type', '"secret-payload"', 'pgtap-closed', unique_key => 'secret-key');
 INSERT INTO note SELECT 'dead', id FROM coord.task_create('secret-type', '"secret-payload"', 'pgtap-closed', max_attempts => 1, priority => 1);
 SELECT coord.task_fail(t.id, t.fencing_token, 'secret-error') FROM coord.task_claim((SELECT value::uuid FROM note WHERE name = 'victim'), 'pgtap-closed') t;
+INSERT INTO note SELECT 'done', id FROM coord.task_create('secret-type', '"secret-payload"', 'pgtap-closed', priority => 2);
+INSERT INTO note SELECT 'token', t.fencing_token FROM coord.task_claim((SELECT value::uuid FROM note WHERE name = 'victim'), 'pgtap-closed') t;
+SELECT coord.task_complete(d.value::uuid, t.value::bigint, '"secret-result"') FROM note d, note t WHERE d.name = 'done' AND t.name = 'token';
 SELECT coord.lease_acquire('secret-resource', value::uuid, '1 h') FROM note WHERE name = 'victim';
 SELECT coord.event_send('secret-event', '"secret-payload"', recipient_id => value::uuid) FROM note WHERE name = 'victim';
 
@@ -53,6 +56,12 @@ SELECT is((SELECT count(*)::int FROM coord.task_list(task_id => (SELECT value::u
 SELECT is((SELECT count(*)::int FROM coord.event WHERE recipient_id = (SELECT value::uuid FROM note WHERE name = 'victim')), 0, 'nor who knows an agent');
 SELECT throws_ok(format('SELECT coord.task_cancel(%L)', value), '42501', NULL, 'a task of another queue is not cancelled') FROM note WHERE name = 'secret-task';
 SELECT throws_ok(format('SELECT coord.task_redrive(%L)', value), '42501', NULL, 'nor driven again') FROM note WHERE name = 'dead';
+-- Tokens can be guessed; what they open is for whose agent had them, and for nobody else.
+SELECT throws_ok(format(call, d.value, t.value), 'P0002', format('task %s does not exist', d.value), format('the token of a completed task tells nothing: %s', split_part(call, '(', 1)))
+FROM note d, note t, (VALUES ('SELECT coord.task_complete(%L, %L)'), ('SELECT coord.task_complete_many(jsonb_build_array(jsonb_build_object(''task_id'', %L, ''fencing_token'', %s)))'),
+	('SELECT coord.task_renew(%L, %L)'), ('SELECT coord.task_fail(%L, %L, ''x'')'), ('SELECT coord.task_release(%L, %L)')) c (call)
+WHERE d.name = 'done' AND t.name = 'token';
+SELECT throws_ok(format('SELECT coord.task_renew(%L, 1)', value), 'P0002', NULL, 'nor does a wrong one of a task''s state') FROM note WHERE name = 'secret-task';
 SELECT throws_ok($$SELECT * FROM coord.task FOR UPDATE$$, '42501', NULL, 'no row can be locked');
 SELECT throws_ok($$LOCK TABLE coord.task IN ACCESS EXCLUSIVE MODE$$, '42501', NULL, 'nor a relation');
 SELECT throws_ok($$LOCK TABLE coord.queue_grant IN ACCESS SHARE MODE$$, '42501', NULL, 'nor what is stored');
