@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 
 #include "agent.h"
+#include "agent_end.h"
 #include "args.h"
 #include "attachment.h"
 #include "beat.h"
@@ -33,9 +34,8 @@
 #include "uuid7.h"
 #include "worker/shared.h"
 
-/* how soon, and how late, to come back to what is locked */
+/* how soon to come back to what is locked */
 #define LOCKED_RETRY (50 * INT64CONST(1000))
-#define LOCKED_RETRY_MAX (10 * USECS_PER_SEC)
 
 PG_FUNCTION_INFO_V1(coord_agent_register);
 PG_FUNCTION_INFO_V1(coord_agent_heartbeat);
@@ -302,15 +302,18 @@ coord_revived_agent(const pg_uuid_t *id, TimestampTz *now)
 }
 
 /*
- * An agent that the caller may act for, and that is active.  One that has ended since the
- * transaction's snapshot is the 40001 that locking its row would be.
+ * An agent that the caller may act for, and that is active, to take something for it.  One
+ * that has ended since the transaction's snapshot is the 40001 that locking its row would be.
  */
 AgentRow *
 coord_active_agent(const pg_uuid_t *id, TimestampTz now)
 {
-	AgentRow   *agent = coord_owned_agent(id);
-	TimestampTz ends_at = coord_agent_ends_at(agent);
+	AgentRow   *agent;
+	TimestampTz ends_at;
 
+	coord_ends_remember();
+	agent = coord_owned_agent(id);
+	ends_at = coord_agent_ends_at(agent);
 	if (ends_at <= now)
 		coord_error_agent_not_active(agent->name,
 									 agent->retired_at != DT_NOEND ? "retired" : "inactive",
@@ -328,7 +331,7 @@ coord_active_agent(const pg_uuid_t *id, TimestampTz now)
 static TimestampTz
 come_back_at(TimestampTz since, TimestampTz now)
 {
-	return now + Max(Min((now - since) / 2, LOCKED_RETRY_MAX), LOCKED_RETRY);
+	return now + Max(Min((now - since) / 2, AGENT_LOCKED_RETRY_MAX), LOCKED_RETRY);
 }
 
 /*
@@ -393,14 +396,19 @@ insert_agent(const AgentRow *agent, bool chosen_id, const char *type, Jsonb *met
 
 /*
  * Before a sign of life of a locked agent is written: if it has ended, let it
- * end, and announce that it is active again.
+ * end, and announce that it is active again.  What was claimed for it by a transaction
+ * that was open at its end is not its own any more, if the sweep has not seen that yet.
  */
 static void
 revive(AgentRow *agent, TimestampTz now)
 {
+	bool		all;
+
 	if (has_lapsed(agent, now) ||
 		(agent->inactive_since != DT_NOEND && (agent->check_at != DT_NOEND || agent->attachment != 0)))
 		lapse_at_once(agent, now);
+	else if (agent->inactive_since != DT_NOEND || agent->retired_at != DT_NOEND)
+		(void) coord_claims_lose_of(&agent->id, PG_INT32_MAX, now, &all);
 	if (agent->inactive_since != DT_NOEND || agent->retired_at != DT_NOEND)
 	{
 		agent->heartbeat_at = now;

@@ -7,6 +7,9 @@
 
 #include "store/agent_store.h"
 
+/* how late the sweep comes back to an agent that has ended, if others have locked what it had claimed */
+#define AGENT_LOCKED_RETRY_MAX (10 * USECS_PER_SEC)
+
 extern TimestampTz coord_agent_ends_at(const AgentRow *agent);
 extern bool coord_owns_agent(const AgentRow *agent);
 extern AgentRow *coord_owned_agent(const pg_uuid_t *id);

@@ -327,7 +327,7 @@ due_after_retention(TimestampTz ended_at)
 /*
  * Write that a locked agent has ended.  Unless all its claims were given back, when
  * check_at is DT_NOEND, the sweep goes on with it at check_at; if it was attached, its
- * leases are to be released.
+ * leases are to be released.  What open transactions are claiming for it is not seen here.
  */
 void
 store_agent_set_inactive(AgentRow *agent, TimestampTz since, TimestampTz check_at)
@@ -338,6 +338,8 @@ store_agent_set_inactive(AgentRow *agent, TimestampTz since, TimestampTz check_a
 	agent->check_at = check_at;
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_time(since), arg_check_at(agent)));
 	coord_due_at(JOB_AGENTS, agent->check_at);
+	if (check_at == DT_NOEND)
+		coord_due_at(JOB_ORPHANS, COORD_DUE_NOW);
 	if (check_at == DT_NOEND && agent->attachment != 0)
 		coord_due_at(JOB_RELEASES, COORD_DUE_NOW);
 	else if (check_at == DT_NOEND)
@@ -380,6 +382,8 @@ store_agent_set_retired(AgentRow *agent, TimestampTz now)
 	agent->retired_at = now;
 	agent->check_at = DT_NOEND;
 	agent->attachment = 0;
+	coord_due_at(JOB_ORPHANS, COORD_DUE_NOW);
+	coord_due_at(JOB_RETIRED, COORD_DUE_NOW);
 	due_after_retention(now);
 }
 

@@ -201,19 +201,23 @@ store_claims_of(const pg_uuid_t *agent_id, int limit)
 	return store_uuids();
 }
 
-/* The tasks that agents which have ended have claimed.  It reads all claims. */
+/*
+ * The tasks that agents which have ended have claimed, but for agents that the sweep comes
+ * to by their own check_at until an instant.  It reads all claims.
+ */
 UuidList
-store_orphaned_claims(int limit)
+store_orphaned_claims(TimestampTz until, int limit)
 {
 #define OF_ENDED(claims) \
 	"(SELECT c.* FROM " claims " c CROSS JOIN LATERAL (SELECT FROM coord.agent_data a WHERE a.id = c.agent_id" \
-	"  AND (a.inactive_since IS NOT NULL OR a.retired_at IS NOT NULL) OFFSET 0) ended OFFSET 0)"
+	"  AND (a.inactive_since IS NOT NULL OR a.retired_at IS NOT NULL) AND (a.check_at <= $3) IS NOT TRUE" \
+	"  OFFSET 0) ended OFFSET 0)"
 	static StorePlan plan = {.sql = "SELECT d.task_id FROM " OF_ENDED("coord.claim_deadline") " d"
 		" WHERE NOT (d.task_id = ANY ($1)) UNION ALL"
 		" SELECT t.id FROM " OF_ENDED("coord.claim_batch") " b, " MEMBERS("b")
 	LOOK_UP("m.id", CLAIMED " AND t.agent_id = b.agent_id AND NOT (t.id = ANY ($1))") " LIMIT $2"};
 
-	store_run(&plan, STORE_ARGS(arg_set_aside(), arg_int4(limit)));
+	store_run(&plan, STORE_ARGS(arg_set_aside(), arg_int4(limit), arg_time(until)));
 	return store_uuids();
 }
 

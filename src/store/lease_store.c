@@ -216,34 +216,39 @@ store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now)
 /* ---- what the sweep does ---- */
 
 /*
- * Release what agents hold that are inactive, among the leases that come next after a
- * cursor, "limit" at most that are read; false when those were the last.  Those that are
- * locked are passed over and counted in the cursor.
+ * Release what agents hold that are inactive, or, if they are NULL, all agents that are
+ * retired, among the leases that come next after a cursor, "limit" at most that are read;
+ * false when those were the last.  Those that are locked are passed over and counted in the
+ * cursor.
  */
 bool
 store_leases_release(const UuidList *agents, LeaseCursor *cursor, int limit, TimestampTz now)
 {
-	static StorePlan plan = {.sql = "WITH part AS MATERIALIZED ("
-		"  SELECT check_at, slot FROM coord.lease_deadline WHERE (check_at, slot) > ($1, $2)"
-		"  ORDER BY check_at, slot LIMIT $3"
-		"), held AS MATERIALIZED ("
-		"  SELECT slot FROM coord.lease_data WHERE slot = ANY (ARRAY(SELECT slot FROM part))"
-		"  AND agent_id = ANY ($5) AND ended_at IS NULL AND expires_at > $4"
-		"  AND (SELECT inactive_since FROM coord.agent_data WHERE id = agent_id) IS NOT NULL"
-		"), released AS ("
-		"  UPDATE coord.lease_data SET ended_at = $4, released = true WHERE ctid = ANY (ARRAY("
-		"   SELECT ctid FROM coord.lease_data WHERE slot = ANY (ARRAY(SELECT slot FROM held))"
-		"   FOR NO KEY UPDATE SKIP LOCKED))"
-		"  RETURNING resource_key"
-		") SELECT check_at, slot, (SELECT count(*) FROM part),"
-		" (SELECT count(*) FROM held) - (SELECT count(*) FROM released),"
-		" (SELECT array_agg(resource_key) FROM released)"
-	" FROM part ORDER BY check_at DESC, slot DESC LIMIT 1"};
+#define RELEASE(filter, ended) \
+	"WITH part AS MATERIALIZED (" \
+	"  SELECT check_at, slot FROM coord.lease_deadline WHERE (check_at, slot) > ($1, $2)" \
+	"  ORDER BY check_at, slot LIMIT $3" \
+	"), held AS MATERIALIZED (" \
+	"  SELECT slot FROM coord.lease_data WHERE slot = ANY (ARRAY(SELECT slot FROM part))" \
+	"  AND " filter " AND ended_at IS NULL AND expires_at > $4" \
+	"  AND (SELECT " ended " FROM coord.agent_data WHERE id = agent_id) IS NOT NULL" \
+	"), released AS (" \
+	"  UPDATE coord.lease_data SET ended_at = $4, released = true WHERE ctid = ANY (ARRAY(" \
+	"   SELECT ctid FROM coord.lease_data WHERE slot = ANY (ARRAY(SELECT slot FROM held))" \
+	"   FOR NO KEY UPDATE SKIP LOCKED))" \
+	"  RETURNING resource_key" \
+	") SELECT check_at, slot, (SELECT count(*) FROM part)," \
+	" (SELECT count(*) FROM held) - (SELECT count(*) FROM released)," \
+	" (SELECT array_agg(resource_key) FROM released)" \
+	" FROM part ORDER BY check_at DESC, slot DESC LIMIT 1"
+	static StorePlan of_agents = {.sql = RELEASE("agent_id = ANY ($5)", "inactive_since")};
+	static StorePlan of_retired = {.sql = RELEASE("$5 IS NULL", "retired_at")};
 	bool		more;
 
 	coord_leases_touched();
-	if (store_run(&plan, STORE_ARGS(arg_time(cursor->check_at), arg_int8(cursor->slot), arg_int4(limit),
-									arg_time(now), arg_uuids(agents))) == 0)
+	if (store_run(agents != NULL ? &of_agents : &of_retired,
+				  STORE_ARGS(arg_time(cursor->check_at), arg_int8(cursor->slot), arg_int4(limit), arg_time(now),
+							 arg_array(UUIDARRAYOID, agents != NULL ? store_uuid_array(agents) : NULL))) == 0)
 		return false;
 	cursor->check_at = store_time(0, 1, 0);
 	cursor->slot = store_int8(0, 2, 0);

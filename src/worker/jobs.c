@@ -109,6 +109,7 @@ static Job	jobs[COORD_NJOBS] = {
 	[JOB_CLAIMS] = {.name = "giving back claims", .batch = coord_sweep_claims, .next_due = store_claims_next_due},
 	[JOB_ORPHANS] = {.name = "giving back claims of ended agents", .batch = coord_sweep_orphans, .next_due = NULL},
 	[JOB_RELEASES] = {.name = "releasing leases of ended agents", .batch = coord_sweep_releases, .next_due = NULL},
+	[JOB_RETIRED] = {.name = "releasing leases of retired agents", .batch = coord_sweep_retired, .next_due = NULL},
 	[JOB_CHECKS] = {.name = "looking at dependencies", .batch = coord_sweep_checks, .next_due = NULL},
 	[JOB_EVENTS] = {.name = "delivering events", .batch = coord_deliver_events, .next_due = NULL},
 	[JOB_NOTICES] = {.name = "notifying of events", .batch = coord_notify_events, .next_due = coord_notices_next_due},
@@ -481,6 +482,8 @@ note_error(CoordDatabase *db, CoordJob job)
 		coord_deliver_anew();
 	if (job == JOB_RELEASES)
 		coord_sweep_releases_anew();
+	if (job == JOB_RETIRED)
+		coord_sweep_retired_anew();
 	if (job == JOB_ENDED)
 		coord_expire_agents_anew();
 	if (job == JOB_COUNTS)

@@ -33,6 +33,7 @@ typedef enum CoordJob
 	JOB_CLAIMS,					/* give back claims that have run out */
 	JOB_ORPHANS,				/* and those that were committed after their agent's end */
 	JOB_RELEASES,				/* release the leases of agents that were attached */
+	JOB_RETIRED,				/* and those that were committed after their agent was retired */
 	JOB_CHECKS,					/* look at the dependencies that have a check */
 	JOB_EVENTS,					/* deliver events */
 	JOB_NOTICES,				/* notify who listens for them */
@@ -129,6 +130,8 @@ typedef struct CoordShared
 	LWLock	   *ready_lock;		/* which queue has which ring */
 	LWLock	   *beat_lock;
 	pg_atomic_uint32 beats_aside;	/* grows when one is written to agent_beat */
+	pg_atomic_uint64 agents_ended;	/* grows when some have, see agent_end.c */
+	pg_atomic_uint64 retired_told;	/* grows when a worker is told to do JOB_RETIRED */
 	pg_atomic_uint64 beats_since;	/* the server takes them; 0: nobody has asked yet (beat.c) */
 	Latch	   *launcher_latch; /* NULL: it does not run */
 	TimestampTz made_at;		/* when this memory was */

@@ -15,6 +15,7 @@
 #include "utils/fmgrprotos.h"
 
 #include "agent.h"
+#include "agent_end.h"
 #include "attachment.h"
 #include "claim.h"
 #include "clock.h"
@@ -52,6 +53,14 @@ static struct
 	bool		passed_over;	/* something in the walks since then */
 }			release_walk;
 
+/* the same for those of agents that are retired */
+static struct
+{
+	bool		begun;
+	uint64		told;			/* coord_retired_told() then */
+	LeaseCursor cursor;
+}			retired_walk;
+
 static void sweep_kind(SweepCounts *counts, SweepOutcome (*batch) (SweepCounts *));
 static void end_agent(AgentRow *agent, TimestampTz now, int *budget, SweepCounts *counts);
 static bool end_attached(const AttachmentRef *ref, TimestampTz now, int *budget, SweepCounts *counts);
@@ -81,6 +90,8 @@ coord_sweep(PG_FUNCTION_ARGS pg_attribute_unused())
 	sweep_kind(&counts, coord_sweep_orphans);
 	coord_sweep_releases_anew();
 	sweep_kind(&counts, coord_sweep_releases);
+	coord_sweep_retired_anew();
+	sweep_kind(&counts, coord_sweep_retired);
 	sweep_kind(&counts, coord_sweep_checks);
 	if (coord_worker_runs())
 		coord_await_delivery(); /* the worker's, since this transaction may stay open for long */
@@ -302,12 +313,17 @@ coord_sweep_claims(SweepCounts *counts)
 	return outcome_of(look_at_claims(&due, now, counts), false, due.n == CLAIM_BATCH);
 }
 
-/* Claims that were committed after their agent had been freed of what it held. */
+/*
+ * Claims that were committed after their agent had been freed of what it held.  The worker
+ * comes back by itself to an agent of which others have claims locked (coord_sweep_agents).
+ */
 SweepOutcome
 coord_sweep_orphans(SweepCounts *counts)
 {
-	UuidList	orphans = store_orphaned_claims(CLAIM_BATCH);
-	int			done = look_at_claims(&orphans, coord_now(), counts);
+	TimestampTz now = coord_now();
+	TimestampTz comes_back_until = coord_is_worker() ? now + AGENT_LOCKED_RETRY_MAX : DT_NOBEGIN;
+	UuidList	orphans = store_orphaned_claims(comes_back_until, CLAIM_BATCH);
+	int			done = look_at_claims(&orphans, now, counts);
 
 	return outcome_of(done, done < orphans.n, done > 0 && orphans.n == CLAIM_BATCH);
 }
@@ -361,6 +377,35 @@ coord_sweep_releases_anew(void)
 	release_walk.agents.n = 0;
 	release_walk.passed_over = false;
 	memset(&release_walk.after, 0, sizeof(release_walk.after));
+}
+
+/*
+ * Leases that were committed after their agent had been retired are released.  A walk that
+ * was asked for while another one was under way begins when that has come to its end.
+ */
+SweepOutcome
+coord_sweep_retired(SweepCounts *counts pg_attribute_unused())
+{
+	bool		passed_over;
+
+	if (!retired_walk.begun)
+	{
+		retired_walk.begun = true;
+		retired_walk.told = coord_retired_told();
+		retired_walk.cursor = (LeaseCursor) {DT_NOBEGIN, 0, 0};
+	}
+	if (store_leases_release(NULL, &retired_walk.cursor, RELEASE_BATCH, coord_now()))
+		return SWEEP_MORE;
+	passed_over = retired_walk.cursor.passed_over > 0;
+	retired_walk.begun = false;
+	return coord_retired_told() != retired_walk.told ? SWEEP_MORE : passed_over ? SWEEP_LOCKED : SWEEP_IDLE;
+}
+
+/* Begin that walk anew: a batch of it was undone. */
+void
+coord_sweep_retired_anew(void)
+{
+	retired_walk.begun = false;
 }
 
 /*

@@ -35,6 +35,8 @@ extern SweepOutcome coord_sweep_claims(SweepCounts *counts);
 extern SweepOutcome coord_sweep_orphans(SweepCounts *counts);
 extern SweepOutcome coord_sweep_releases(SweepCounts *counts);
 extern void coord_sweep_releases_anew(void);
+extern SweepOutcome coord_sweep_retired(SweepCounts *counts);
+extern void coord_sweep_retired_anew(void);
 extern SweepOutcome coord_sweep_checks(SweepCounts *counts);
 extern void coord_sweep_counts_add(SweepCounts *to, const SweepCounts *from);
 

@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "agent_end.h"
 #include "attachment.h"
 #include "committing.h"
 #include "lease_wait.h"
@@ -503,13 +504,17 @@ tell(bool commit)
 						 errhint("Raise coord.max_databases, and restart the server.")));
 		}
 		if (commit)
+		{
 			announce_tasks();
+			coord_ends_at_commit(left.due_at);
+		}
 		if (left.all_changed)
 			all_changed();
 		tell_worker(commit, tell_queues(commit, InvalidSubTransactionId));
 		tell_of_leases();
 	}
 	memset(&left, 0, sizeof(left));
+	coord_ends_forget();
 }
 
 /* Tell now what would be told at the commit: a command has committed something. */
@@ -549,6 +554,7 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 			/* what it leaves is told by COMMIT PREPARED, see commands.c */
 			coord_attachments_at_xact_end(false);
 			coord_ready_keep();
+			coord_ends_forget();
 			memset(&left, 0, sizeof(left));
 			break;
 		default:
