@@ -25,11 +25,33 @@
 #include "access/xact.h"
 #include "nodes/pg_list.h"
 
+#include "claim.h"
+#include "clock.h"
 #include "dependency.h"
 #include "store/dependency_store.h"
 #include "store/new_key.h"
 #include "uuid7.h"
 #include "worker/wakeup.h"
+
+/*
+ * The state of a task that a new one is to depend on; NULL when there is no such task.
+ *
+ * One that is dead by the clock alone may be being completed in time, by a transaction that
+ * is open.  So it is buried here, or is said to be claimed when that is not to be had.
+ */
+char *
+coord_dependency_state(const pg_uuid_t *task_id)
+{
+	char	   *state = store_task_state(task_id);
+	TaskRow    *task;
+
+	if (state == NULL || strcmp(state, "dead") != 0 || store_task_is_buried(task_id))
+		return state;
+	task = store_task(task_id, STORE_LOCK_SKIP);
+	if (task == NULL || !coord_claim_settle(task, coord_now()))
+		return "claimed";
+	return store_task_state(task_id);
+}
 
 /* A task was completed in this transaction: unblock what waited for it alone. */
 void
@@ -128,7 +150,7 @@ judge(const pg_uuid_t *task_id)
 			found.met[found.nmet++] = *dependency;
 		else if (store_task_is_still(dependency))
 			found.waits = true; /* who finishes it will see that this one waits */
-		else if (strcmp(state, "dead") == 0 || strcmp(state, "cancelled") == 0)
+		else if (strcmp(state, "cancelled") == 0 || (strcmp(state, "dead") == 0 && store_task_is_buried(dependency)))
 		{
 			found.failed = dependency;
 			found.failed_state = state;

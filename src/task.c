@@ -318,7 +318,7 @@ create(TaskSpec *spec, TimestampTz now, Datum *created)
 
 		if (coord_uuid_equal(dependency, &spec->id))
 			coord_error_dependency_cycle(&spec->id);
-		state = store_task_state(dependency);
+		state = coord_dependency_state(dependency);
 		if (state == NULL)
 			coord_error_no_task(dependency);
 		if (strcmp(state, "completed") == 0)

@@ -157,6 +157,15 @@ store_task_state(const pg_uuid_t *id)
 	return store_run(&plan, STORE_ARGS(arg_uuid(id))) ? store_text(0, 1) : NULL;
 }
 
+/* Whether a task is stored as dead: what is so by the clock alone may be undone by an open transaction. */
+bool
+store_task_is_buried(const pg_uuid_t *id)
+{
+	static StorePlan plan = {.sql = "SELECT 1 FROM coord.task_dead WHERE id = $1"};
+
+	return store_run(&plan, STORE_ARGS(arg_uuid(id))) > 0;
+}
+
 /* Its queue. */
 char *
 store_task_queue(const pg_uuid_t *id)
