@@ -257,7 +257,7 @@ try_candidate(const ClaimRequest *request, const QueueRow *queue, ReadyClaim *re
 			if (task->locked)
 				coord_ready_is_busy(ready);	/* by the grant, which does not see that it is just ending */
 			else
-				coord_ready_drop_held(ready, lease->task_id == NULL ? &lease->agent_id : NULL);
+				coord_ready_drop_held(ready, coord_lease_usable_by(lease));
 			return false;
 		case TAKE_QUEUE_FULL:
 			*full = true;

@@ -189,7 +189,7 @@ complete(const pg_uuid_t *id, int64 token, Jsonb *result)
 		if (completed_before(id, token) || (task = held_task(id, token, true, &now)) == NULL)
 			return store_task_result(id);
 	}
-	coord_claim_end(task, STORE_LOCK_WAIT, now);
+	coord_claim_end(task, now);
 	completed = store_task_complete(task, result, now);
 	coord_dependency_completed(id);
 	return completed;
@@ -211,7 +211,7 @@ coord_task_fail(PG_FUNCTION_ARGS)
 	task = held_task(id, token, true, &now);
 	if (task == NULL)
 		coord_error_stale_token(id, token, "completed");
-	coord_claim_end(task, STORE_LOCK_WAIT, now);
+	coord_claim_end(task, now);
 	if (error == NULL)
 		error = "failed";
 	if (task->attempts < task->max_attempts)
@@ -237,7 +237,7 @@ coord_task_release(PG_FUNCTION_ARGS)
 
 	store_open(&scope);
 	task = held_task(id, token, false, &now);
-	coord_claim_end(task, STORE_LOCK_WAIT, now);
+	coord_claim_end(task, now);
 	store_task_unclaim(task, task->run_at, task->attempts - 1, NULL);
 	PG_RETURN_DATUM(store_close_with(&scope, store_task_result(id)));
 }
@@ -288,26 +288,26 @@ coord_claim_settle(TaskRow *task, TimestampTz now)
 
 /*
  * Take the claim's belongings away: its deadline, its queue slot, and the lease
- * that was taken with it.  The task's row is for the caller to write.  A sweep
- * does not wait for the lease: one that is locked runs out by itself.
+ * that was taken with it.  The task's row is for the caller to write.  False when the
+ * lease is locked and not waited for: it is the agent's then, see serves_claim() in lease.c.
  */
-void
-coord_claim_end(TaskRow *task, StoreLock lease_lock, TimestampTz now)
+static bool
+take_away(TaskRow *task, StoreLock lease_lock, TimestampTz now)
 {
-	LeaseRow   *lease = NULL;
+	LeaseRow   *lease;
 
-	if (!coord_is_claimed(task))
-		return;
 	store_deadline_delete(task);
 	if (task->queue_slot >= 0)
 		store_slot_free(task->queue, task->queue_slot);
 	if (task->queue_slot >= 0 || task->claimed_key != NULL)
 		coord_queue_ready(task->queue, now);	/* another one may be claimed instead */
-	if (task->lease_id != NULL)
-		lease = coord_lease_by_id(task->lease_id, lease_lock);
-	if (lease == NULL || lease->ended_at != DT_NOEND ||
-		lease->task_id == NULL || !coord_uuid_equal(lease->task_id, &task->id))
-		return;
+	if (task->lease_id == NULL)
+		return true;
+	lease = coord_lease_by_id(task->lease_id, lease_lock);
+	if (lease == NULL)
+		return false;
+	if (lease->ended_at != DT_NOEND || lease->task_id == NULL || !coord_uuid_equal(lease->task_id, &task->id))
+		return true;
 	if (lease->fencing_token == task->fencing_token)
 		(void) coord_lease_end(lease, now);
 	else
@@ -317,6 +317,15 @@ coord_claim_end(TaskRow *task, StoreLock lease_lock, TimestampTz now)
 		(void) store_lease_update(lease);
 		store_announce_waiting(lease->resource_key);	/* it may claim the next one with it */
 	}
+	return true;
+}
+
+/* The same for who ends a claim of its own, and waits for the lease; nothing, if the task is not claimed. */
+void
+coord_claim_end(TaskRow *task, TimestampTz now)
+{
+	if (coord_is_claimed(task))
+		(void) take_away(task, STORE_LOCK_WAIT, now);
 }
 
 /*
@@ -371,7 +380,7 @@ coord_claims_give_back(const pg_uuid_t *agent_id, TimestampTz now)
 		if (task == NULL || !coord_is_claimed(task) || !coord_uuid_equal(task->agent_id, agent_id) ||
 			coord_claim_settle(task, now))
 			continue;
-		coord_claim_end(task, STORE_LOCK_WAIT, now);
+		coord_claim_end(task, now);
 		store_task_unclaim(task, task->run_at, task->attempts - 1, NULL);
 	}
 }
@@ -471,8 +480,8 @@ static void
 lose(TaskRow *task, TimestampTz since, bool agent_ended, TimestampTz now)
 {
 	const char *error = agent_ended ? "agent inactive" : "lease expired";
+	bool		took_lease = take_away(task, STORE_LOCK_SKIP, now);
 
-	coord_claim_end(task, STORE_LOCK_SKIP, now);
 	if (task->attempts < task->max_attempts)
 	{
 		TimestampTz run_at = since + coord_backoff_usec(store_queue(task->queue), task->attempts, &task->id);
@@ -482,6 +491,8 @@ lose(TaskRow *task, TimestampTz since, bool agent_ended, TimestampTz now)
 	}
 	else
 		bury(task, error, since, now);
+	if (!took_lease)
+		store_announce_waiting(task->claimed_key);	/* the agent may claim the next one with it */
 }
 
 /* Make a locked task, whose claim was ended, a dead letter. */

@@ -37,6 +37,7 @@ PG_FUNCTION_INFO_V1(coord_lease_assert);
 
 static bool acquire(FunctionCallInfo fcinfo, const LeaseRequest *request, TimestampTz *look_at);
 static LeaseRow *find_lease(const pg_uuid_t *id, StoreLock *lock, bool *superseded);
+static bool serves_claim(const LeaseRow *lease);
 static bool is_own(const LeaseRow *lease, const LeaseRequest *request);
 static void renew_own(LeaseRow *lease, const LeaseRequest *request, TimestampTz now);
 static void grant_anew(LeaseRow *lease, const LeaseRequest *request, TimestampTz now);
@@ -159,7 +160,7 @@ coord_lease_release(PG_FUNCTION_ARGS)
 		lease = find_lease(id, &lock, &superseded);
 		now = coord_now();
 		active = !superseded && is_active(lease, now);
-		if (active && lease->task_id != NULL)
+		if (active && serves_claim(lease))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("lease %s belongs to a claim", coord_uuid_str(id)),
@@ -341,6 +342,17 @@ coord_lease_outlook(const char *resource_key, LeaseRow **lease)
 	return (*lease != NULL && store_lease_is_locked(*lease)) || coord_others_wait(resource_key) ? LEASE_BUSY : LEASE_GRANTED;
 }
 
+/*
+ * The agent that may claim tasks with a lease it holds; NULL while a claim has it.  This is
+ * for who will not ask again before told: whoever ends that claim tells, after having written
+ * so, and is not waited for while he does.
+ */
+const pg_uuid_t *
+coord_lease_usable_by(const LeaseRow *lease)
+{
+	return serves_claim(lease) && store_task_is_still(lease->task_id) ? NULL : &lease->agent_id;
+}
+
 /* Raise the error that says why a resource was not to be had: who holds it, if that can be seen. */
 void
 coord_lease_refuse(const char *resource_key)
@@ -428,12 +440,23 @@ find_lease(const pg_uuid_t *id, StoreLock *lock, bool *superseded)
 	return lease;
 }
 
+/*
+ * Whether a claim has an active lease.  The lease's row may name a claim that is over: who
+ * ended that found the lease locked, and did not wait.  Then it is the agent's, as if that
+ * had had it before.
+ */
+static bool
+serves_claim(const LeaseRow *lease)
+{
+	return lease->task_id != NULL && store_task_is_claimed_with(lease->task_id, &lease->id);
+}
+
 /* Whether an active lease can serve a request by being renewed. */
 static bool
 is_own(const LeaseRow *lease, const LeaseRequest *request)
 {
 	return coord_uuid_equal(&lease->agent_id, request->agent_id) &&
-		(request->task_id == NULL || lease->task_id == NULL);
+		(request->task_id == NULL || !serves_claim(lease));
 }
 
 /* Renew a locked lease that the agent holds. */
@@ -442,6 +465,8 @@ renew_own(LeaseRow *lease, const LeaseRequest *request, TimestampTz now)
 {
 	if (request->task_id != NULL)
 		lease->task_id = memcpy(palloc(sizeof(pg_uuid_t)), request->task_id, sizeof(pg_uuid_t));
+	else if (!serves_claim(lease))
+		lease->task_id = NULL;
 	if (lease->task_id != NULL)
 		(void) coord_lease_extend(lease, Max(lease->expires_at, now + request->ttl), now);
 	else

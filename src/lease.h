@@ -28,6 +28,7 @@ typedef struct LeaseRequest
 } LeaseRequest;
 
 extern LeaseOutcome coord_lease_grant(const LeaseRequest *request, LeaseRow **lease);
+extern const pg_uuid_t *coord_lease_usable_by(const LeaseRow *lease);
 extern bool coord_lease_is_held(const LeaseRequest *request, LeaseRow **lease);
 extern LeaseOutcome coord_lease_outlook(const char *resource_key, LeaseRow **lease);
 extern void coord_lease_check(const char *resource_key, int64 token);

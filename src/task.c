@@ -170,7 +170,7 @@ coord_task_cancel(PG_FUNCTION_ARGS)
 	{
 		if (task->agent_id != NULL)
 			(void) coord_owned_agent(task->agent_id);	/* its claim is not for others to end */
-		coord_claim_end(task, STORE_LOCK_SKIP, now);
+		coord_claim_end(task, now);
 		store_task_cancel(task, "cancelled", now);
 		if (task->resource_key != NULL)
 			store_announce_waiting(task->resource_key); /* it may have been the one that was announced */

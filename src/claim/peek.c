@@ -46,6 +46,7 @@ static CandidateState
 look_at_resource(const char *resource_key, uint64 *holders)
 {
 	LeaseRow   *lease;
+	const pg_uuid_t *holder;
 
 	coord_queue_waiter_needs(resource_key);
 	switch (coord_lease_outlook(resource_key, &lease))
@@ -53,8 +54,9 @@ look_at_resource(const char *resource_key, uint64 *holders)
 		case LEASE_GRANTED:
 			return CANDIDATE_CLAIMABLE;
 		case LEASE_HELD:
-			if (lease->task_id == NULL)
-				*holders |= ring_holder_bit(&lease->agent_id);	/* for whom it is claimable all the same */
+			holder = coord_lease_usable_by(lease);
+			if (holder != NULL)
+				*holders |= ring_holder_bit(holder);	/* for whom it is claimable all the same */
 			return CANDIDATE_TO_DROP;
 		default:
 			return CANDIDATE_BUSY;

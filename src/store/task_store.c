@@ -15,6 +15,7 @@
 #include "commands/sequence.h"
 #include "utils/array.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 #include "errors.h"
 #include "store/deadline_store.h"
@@ -228,6 +229,22 @@ TaskRow *
 store_task_to_finish(const pg_uuid_t *id, StoreLock lock)
 {
 	return find_task(id, lock, LockTupleExclusive);
+}
+
+/* Whether a task is claimed with that lease, by now. */
+bool
+store_task_is_claimed_with(const pg_uuid_t *id, const pg_uuid_t *lease_id)
+{
+	RowsTable  *table = rows_open("task_live", AccessShareLock);
+	StoredRow	row;
+	ScanKeyData key;
+	pg_uuid_t  *claimed_with;
+
+	rows_key_uuid(&key, 1, id);
+	if (!rows_find(table, "task_live_pkey", 1, &key, GetLatestSnapshot(), &row))
+		return false;
+	claimed_with = rows_uuid_or_null(&row, LIVE_LEASE_ID);
+	return claimed_with != NULL && memcmp(claimed_with, lease_id, sizeof(pg_uuid_t)) == 0;
 }
 
 /* Whether a task was completed by the holder of that token; if so, in which queue and who that was. */
