@@ -28,10 +28,26 @@
 #include "claim.h"
 #include "clock.h"
 #include "dependency.h"
+#include "errors.h"
 #include "store/dependency_store.h"
 #include "store/new_key.h"
 #include "uuid7.h"
 #include "worker/wakeup.h"
+
+/*
+ * Error when a task has been created since the transaction's snapshot, or was cancelled or
+ * has gone since then: what has been cancelled stays only while a check of who depends on
+ * it is to be seen, and what is gone counts as completed.
+ */
+static void
+check_is_latest(const pg_uuid_t *task_id, const char *state)
+{
+	char	   *now = store_task_state_now(task_id);
+
+	if ((state == NULL) != (now == NULL) ||
+		(now != NULL && (strcmp(state, "cancelled") == 0) != (strcmp(now, "cancelled") == 0)))
+		coord_error_serialization();
+}
 
 /*
  * The state of a task that a new one is to depend on; NULL when there is no such task.
@@ -45,6 +61,8 @@ coord_dependency_state(const pg_uuid_t *task_id)
 	char	   *state = store_task_state(task_id);
 	TaskRow    *task;
 
+	if (IsolationUsesXactSnapshot())
+		check_is_latest(task_id, state);
 	if (state == NULL || strcmp(state, "dead") != 0 || store_task_is_buried(task_id))
 		return state;
 	task = store_task(task_id, STORE_LOCK_SKIP);

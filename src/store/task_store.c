@@ -149,13 +149,24 @@ store_task_id_is_used(const pg_uuid_t *id)
 	return store_run_latest(&plan, STORE_ARGS(arg_uuid(id))) > 0;
 }
 
+#define STATE_OF_TASK "SELECT state FROM coord.task_all WHERE id = $1"
+
 /* A task's state as users see it; NULL when there is no such task. */
 char *
 store_task_state(const pg_uuid_t *id)
 {
-	static StorePlan plan = {.sql = "SELECT state FROM coord.task_all WHERE id = $1"};
+	static StorePlan plan = {.sql = STATE_OF_TASK};
 
 	return store_run(&plan, STORE_ARGS(arg_uuid(id))) ? store_text(0, 1) : NULL;
+}
+
+/* The same as it is now, whatever the transaction's snapshot is. */
+char *
+store_task_state_now(const pg_uuid_t *id)
+{
+	static StorePlan plan = {.sql = STATE_OF_TASK};
+
+	return store_run_latest(&plan, STORE_ARGS(arg_uuid(id))) ? store_text(0, 1) : NULL;
 }
 
 /* Whether a task is stored as dead: what is so by the clock alone may be undone by an open transaction. */
