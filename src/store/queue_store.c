@@ -116,6 +116,7 @@ store_queue_update(const QueueRow *queue)
 								arg_int4_or_null(queue->max_claimed == 0, queue->max_claimed),
 								arg_interval_or_null(queue->retention)));
 	coord_due_at(JOB_FINISHED, COORD_DUE_NOW);	/* it may be kept with others now */
+	coord_queue_claimed_from(queue->name, false);	/* while this is open, claims may find fewer slots */
 	if (!queue->paused)
 		coord_queue_ready(queue->name, coord_now());
 }
@@ -135,6 +136,10 @@ store_queue_result(const char *name)
  * use above the limit go when they are freed; claims that have no slot, since
  * there was no limit when they were made, get one each.  Those that were made after
  * the transaction's snapshot cannot.
+ *
+ * Which slots there are is read as it is now, and nobody drops one while the queue is
+ * locked.  To insert those too and leave it to the conflict would wait for each claim
+ * that is not committed.
  */
 void
 store_slots_resize(const QueueRow *queue)
@@ -142,8 +147,9 @@ store_slots_resize(const QueueRow *queue)
 	static StorePlan shrink = {.sql = "DELETE FROM coord.queue_slot WHERE queue = $1 AND slot IN"
 		" (SELECT slot FROM coord.queue_slot WHERE queue = $1 AND slot > $2 AND task_id IS NULL"
 	"  FOR UPDATE SKIP LOCKED)"};
-	static StorePlan grow = {.sql = "INSERT INTO coord.queue_slot (queue, slot)"
-	" SELECT $1, generate_series(1, $2) ON CONFLICT DO NOTHING"};
+	static StorePlan missing = {.sql = "SELECT n::bigint FROM generate_series(1, $2) n"
+	" WHERE NOT EXISTS (SELECT FROM coord.queue_slot WHERE queue = $1 AND slot = n)"};
+	static StorePlan grow = {.sql = "INSERT INTO coord.queue_slot (queue, slot) SELECT $1, unnest($2)"};
 	static StorePlan without = {.sql = "SELECT id FROM coord.task_live WHERE queue = $1 AND state = 'claimed'"
 	" AND queue_slot IS NULL FOR NO KEY UPDATE SKIP LOCKED"};
 	static StorePlan above = {.sql = "INSERT INTO coord.queue_slot (queue, slot, task_id)"
@@ -153,11 +159,11 @@ store_slots_resize(const QueueRow *queue)
 	static StorePlan assign = {.sql = "UPDATE coord.task_live SET queue_slot = $2 WHERE id = $1"};
 	UuidList	claims;
 
-	coord_queue_claimed_from(queue->name, false);	/* while this is open, claims find fewer slots */
 	store_run(&shrink, STORE_ARGS(arg_text(queue->name), arg_int4(queue->max_claimed)));
 	if (queue->max_claimed == 0)
 		return;
-	store_run(&grow, STORE_ARGS(arg_text(queue->name), arg_int4(queue->max_claimed)));
+	if (store_run_latest(&missing, STORE_ARGS(arg_text(queue->name), arg_int4(queue->max_claimed))) > 0)
+		store_run(&grow, STORE_ARGS(arg_text(queue->name), arg_array(INT8ARRAYOID, store_int8_array())));
 
 	store_run(&without, STORE_ARGS(arg_text(queue->name)));
 	claims = store_uuids();
@@ -177,11 +183,12 @@ store_slots_resize(const QueueRow *queue)
 }
 
 /*
- * Whether store_slot_take() would find a free slot, for what can be told without
- * locking: one that another transaction is at is not free.
+ * Whether a queue has a free slot that may be occupied, by what others have committed or
+ * are at: what another transaction has changed counts as in use.  *crowded tells whether
+ * slots above the limit, which was lowered, are.
  */
-bool
-store_slot_is_free(const QueueRow *queue)
+static bool
+has_free_slot(const QueueRow *queue, bool *crowded)
 {
 	RowsTable  *table = rows_open("queue_slot", AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
@@ -189,10 +196,9 @@ store_slot_is_free(const QueueRow *queue)
 	IndexScanDesc scan;
 	ScanKeyData key;
 	bool		free = false;
-	bool		crowded = false;
-	bool		busy = false;
 	int			used = 0;
 
+	*crowded = false;
 	InitDirtySnapshot(dirty);
 	rows_key_text(&key, SLOT_QUEUE, queue->name);
 	scan = coord_index_beginscan(table->rel, rows_index(table, "queue_slot_pkey"), &dirty, 1);
@@ -201,20 +207,47 @@ store_slot_is_free(const QueueRow *queue)
 	{
 		bool		isnull;
 		int			number = DatumGetInt32(slot_getattr(slot, SLOT_SLOT, &isnull));
-		bool		taken = !slot_attisnull(slot, SLOT_TASK_ID);
 
 		if (TransactionIdIsValid(dirty.xmin))
 			continue;			/* the old version counts */
-		busy |= TransactionIdIsValid(dirty.xmax);
-		crowded |= number > queue->max_claimed;
-		if (taken || TransactionIdIsValid(dirty.xmax))
+		if (TransactionIdIsValid(dirty.xmax) || !slot_attisnull(slot, SLOT_TASK_ID))
+		{
 			used++;
+			*crowded |= number > queue->max_claimed;
+		}
 		else if (number <= queue->max_claimed)
 			free = true;
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
-	return free && (!crowded || (!busy && used < queue->max_claimed));
+	return free && (!*crowded || used < queue->max_claimed);
+}
+
+/* Whether another transaction has locked or changed the row of a queue. */
+static bool
+is_locked(const QueueRow *queue)
+{
+	RowsTable  *table = rows_open("queue_data", AccessShareLock);
+	SnapshotData dirty;
+	ScanKeyData key;
+	StoredRow	row;
+
+	InitDirtySnapshot(dirty);
+	rows_key_text(&key, QUEUE_NAME, queue->name);
+	return rows_find(table, "queue_data_pkey", 1, &key, &dirty, &row) &&
+		(TransactionIdIsValid(dirty.xmax) || rows_is_locked(table, &row.place));
+}
+
+/*
+ * Whether store_slot_take() would find a free slot, for what can be told without
+ * locking: one that another transaction is at is not free.
+ */
+bool
+store_slot_is_free(const QueueRow *queue)
+{
+	bool		crowded;
+
+	return has_free_slot(queue, &crowded) && !(crowded && is_locked(queue));
 }
 
 /*
@@ -222,38 +255,52 @@ store_slot_is_free(const QueueRow *queue)
  *
  * While claims still run in slots above the limit, which was lowered, a free slot
  * is only good if all claims together are below it.  Counting them is exact when
- * one transaction at a time does it, so the others find no slot.
+ * one transaction at a time does it, so the others find no slot until it has ended.
+ * It has them look then; and is not begun by who would not find one anyway, or those
+ * would wake each other for ever.
  */
 int
 store_slot_take(const QueueRow *queue, const pg_uuid_t *task_id)
 {
 #define TAKE_SLOT(condition) \
 	"UPDATE coord.queue_slot SET task_id = $2 WHERE queue = $1 AND slot =" \
-	" (SELECT slot FROM coord.queue_slot WHERE queue = $1 AND slot <= $3 AND task_id IS NULL AND " condition \
+	" (SELECT slot FROM coord.queue_slot WHERE queue = $1 AND slot <= $3 AND task_id IS NULL" condition \
 	"  ORDER BY slot LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) RETURNING slot"
-#define IN_USE_ABOVE "SELECT FROM coord.queue_slot WHERE queue = $1 AND slot > $3"
-	static StorePlan take = {.sql = TAKE_SLOT("NOT EXISTS (" IN_USE_ABOVE ")")};
-	static StorePlan crowded = {.sql = "SELECT 1 FROM coord.queue_data WHERE name = $1"
-	" AND EXISTS (SELECT FROM coord.queue_slot WHERE queue = $1 AND slot > $2) FOR NO KEY UPDATE SKIP LOCKED"};
-	static StorePlan take_crowded = {.sql = TAKE_SLOT("$3 >"
-	" (SELECT count(*) FROM coord.queue_slot WHERE queue = $1 AND task_id IS NOT NULL)")};
+	static StorePlan take = {.sql = TAKE_SLOT(" AND NOT EXISTS (SELECT FROM coord.queue_slot"
+											  "  WHERE queue = $1 AND slot > $3 AND task_id IS NOT NULL)")};
+	static StorePlan take_crowded = {.sql = TAKE_SLOT("")};
+	static StorePlan lock = {.sql = "SELECT FROM coord.queue_data WHERE name = $1 FOR NO KEY UPDATE SKIP LOCKED"};
+	bool		crowded;
 
 	if (store_run(&take, STORE_ARGS(arg_text(queue->name), arg_uuid(task_id), arg_int4(queue->max_claimed))) == 1)
 		return store_int4(0, 1, -1);
-	if (store_run(&crowded, STORE_ARGS(arg_text(queue->name), arg_int4(queue->max_claimed))) == 1 &&
+	if (!has_free_slot(queue, &crowded) || (!crowded && !IsolationUsesXactSnapshot()) ||
+		store_run(&lock, STORE_ARGS(arg_text(queue->name))) == 0)
+		return -1;
+	coord_queue_ready(queue->name, coord_now());
+	coord_queue_claimed_from(queue->name, false);
+	if (has_free_slot(queue, &crowded) &&
 		store_run(&take_crowded, STORE_ARGS(arg_text(queue->name), arg_uuid(task_id), arg_int4(queue->max_claimed))) == 1)
 		return store_int4(0, 1, -1);
 	return -1;
 }
 
-/* Free a slot, or drop it when it is above the queue's limit. */
+/*
+ * Free a slot, or drop it when it is above the queue's limit.  To drop it keeps the limit
+ * from being raised until then; one that is left there, since the limit is just being
+ * changed or was after the transaction's snapshot, is in nobody's way.
+ */
 void
 store_slot_free(const char *queue, int slot)
 {
 	static StorePlan drop = {.sql = "DELETE FROM coord.queue_slot WHERE queue = $1 AND slot = $2"
-	" AND slot > (SELECT max_claimed FROM coord.queue_data WHERE name = $1)"};
+	" AND slot > (SELECT max_claimed FROM coord.queue_data WHERE name = $1 FOR KEY SHARE SKIP LOCKED)"};
 	static StorePlan free = {.sql = "UPDATE coord.queue_slot SET task_id = NULL WHERE queue = $1 AND slot = $2"};
+	int			max_claimed = store_queue(queue)->max_claimed;
 
-	if (store_run(&drop, STORE_ARGS(arg_text(queue), arg_int4(slot))) == 0)
+	if (max_claimed > 0 && slot > max_claimed)
+		coord_queue_claimed_from(queue, false);	/* if this is undone, the queue is not locked any more */
+	if (max_claimed == 0 || slot <= max_claimed ||
+		store_run(&drop, STORE_ARGS(arg_text(queue), arg_int4(slot))) == 0)
 		store_run(&free, STORE_ARGS(arg_text(queue), arg_int4(slot)));
 }
