@@ -4,7 +4,7 @@
  *
  * Some need that nobody else is connected to a database (DROP, RENAME, CREATE …
  * TEMPLATE): its worker is ended and held until their transaction is over.  Some
- * write stored rows without coord's functions (a restore's COPY), or make visible
+ * write stored rows without coord's functions (a restore's COPY or INSERT), or make visible
  * what another session wrote (COMMIT PREPARED).  Some create a database, or the
  * extension, or drop it.  And while ALTER EXTENSION UPDATE or DROP EXTENSION run, no batch
  * does, since the two would lock relations in different orders.
@@ -27,7 +27,10 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "parser/analyze.h"
+#include "parser/parsetree.h"
 #include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
@@ -36,6 +39,7 @@
 #include "compat.h"
 #include "committing.h"
 #include "worker/commands.h"
+#include "worker/restore.h"
 #include "worker/shared.h"
 #include "worker/wakeup.h"
 
@@ -43,6 +47,7 @@ static List *xact_holds = NIL;	/* databases whose workers are held until its end
 
 static ProcessUtility_hook_type prev_ProcessUtility = NULL;
 static object_access_hook_type prev_object_access = NULL;
+static post_parse_analyze_hook_type prev_post_parse_analyze = NULL;
 
 /* Hold a database's worker until the end of the transaction. */
 static void
@@ -234,6 +239,22 @@ lock_for_drop(Node *command)
 	}
 }
 
+/*
+ * A query of a session that restores, or an INSERT by which it begins to (pg_dump
+ * --inserts).  Not one of a function, as coord's own are: its text is not the client's.
+ */
+static void
+on_query(ParseState *pstate, Query *query, JumbleState *jstate)
+{
+	if (prev_post_parse_analyze)
+		prev_post_parse_analyze(pstate, query, jstate);
+	if (query->commandType == CMD_INSERT && pstate->p_sourcetext == debug_query_string &&
+		coord_may_fill(rt_fetch(query->resultRelation, query->rtable)->relid))
+		coord_restore_begins();
+	coord_restore_at_work(true);
+	coord_restore_at_work(false);
+}
+
 /* What is to be done after a utility command, read off before it may be freed. */
 typedef struct AfterUtility
 {
@@ -292,16 +313,21 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	lock_for_drop(pstmt->utilityStmt);
 	if (after.ended_prepared)
 		coord_commits_events(0);	/* until this command's own transaction ends */
+	if (after.filled_store && coord_may_fill(RangeVarGetRelid(((CopyStmt *) pstmt->utilityStmt)->relation, NoLock, true)))
+		coord_restore_begins();
+	coord_restore_at_work(true);
 	PG_TRY();
 	{
 		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	}
 	PG_CATCH();
 	{
+		coord_restore_at_work(false);
 		unhold_workers();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	coord_restore_at_work(false);
 	do_after_utility(&after);
 }
 
@@ -314,4 +340,6 @@ coord_commands_init(void)
 	object_access_hook = on_object_access;
 	prev_ProcessUtility = ProcessUtility_hook != NULL ? ProcessUtility_hook : standard_ProcessUtility;
 	ProcessUtility_hook = on_utility;
+	prev_post_parse_analyze = post_parse_analyze_hook;
+	post_parse_analyze_hook = on_query;
 }

@@ -32,6 +32,8 @@
 #include "store/task_store.h"
 #include "uuid7.h"
 #include "worker/jobs.h"
+#include "worker/restore.h"
+#include "worker/wakeup.h"
 
 /*
  * While other jobs have full batches, events are delivered no more often than this:
@@ -80,6 +82,7 @@ typedef struct Batch
 	enum
 	{
 		BATCH_FAILED,
+		BATCH_UNDONE,			/* a restore has begun */
 		BATCH_DONE,
 		BATCH_NOT_NEEDED		/* there is no extension */
 	}			state;
@@ -127,6 +130,7 @@ static bool run(CoordDatabase *db, CoordJob job);
 static void pause_delivery(CoordDatabase *db, int64 delivered, TimestampTz since);
 static void try_batch(CoordDatabase *db, CoordJob job, Batch *batch);
 static void run_batch(CoordJob job, Batch *batch);
+static void begin_anew(CoordJob job);
 static void note_error(CoordDatabase *db, CoordJob job);
 static TimestampTz leave_asides_out(CoordJob job, TimestampTz now);
 
@@ -150,6 +154,24 @@ is_due(CoordDatabase *db, CoordJob job, TimestampTz now)
 	return (TimestampTz) pg_atomic_read_u64(&db->due_at[job]) <= now && rests_until(job, now) <= now;
 }
 
+/* Whether the worker has nothing to do, since a dump is being restored. */
+static bool
+rests_for_restore(void)
+{
+	static bool rests = false;
+	bool		goes_on = coord_restored_at(coord_now()) != COORD_DUE_NOW;
+
+	if (goes_on && !rests)
+		pgstat_report_activity(STATE_IDLE, "coord: resting while a dump is being restored");
+	if (!goes_on && rests)
+	{
+		coord_all_due();
+		coord_tell_now();
+	}
+	rests = goes_on;
+	return rests;
+}
+
 /* Do a batch of each job that is due; false when there is no extension to work for. */
 bool
 coord_do_jobs(CoordDatabase *db)
@@ -157,6 +179,8 @@ coord_do_jobs(CoordDatabase *db)
 	static TimestampTz delivered_at = 0;
 	bool		more = false;
 
+	if (rests_for_restore())
+		return true;
 	for (CoordJob job = 0; job < COORD_NJOBS; job++)
 	{
 		TimestampTz now = coord_now();
@@ -180,7 +204,10 @@ coord_jobs_due_at(CoordDatabase *db)
 {
 	TimestampTz now = coord_now();
 	TimestampTz due_at = DT_NOEND;
+	TimestampTz restored_at = coord_restored_at(now);
 
+	if (restored_at != COORD_DUE_NOW)
+		return restored_at;
 	for (int job = 0; job < COORD_NJOBS; job++)
 		due_at = Min(due_at, Max((TimestampTz) pg_atomic_read_u64(&db->due_at[job]), rests_until(job, now)));
 	return due_at;
@@ -225,7 +252,7 @@ run(CoordDatabase *db, CoordJob job)
 		pg_atomic_fetch_add_u32(&db->sweeps, 1);
 	if (batch.state == BATCH_NOT_NEEDED)
 		return false;
-	if (batch.state == BATCH_FAILED)
+	if (batch.state == BATCH_FAILED || batch.state == BATCH_UNDONE)
 	{
 		coord_set_due(db, job, COORD_DUE_NOW);
 		return true;
@@ -290,7 +317,13 @@ static void
 run_batch(CoordJob job, Batch *batch)
 {
 	StoreScope	scope;
+	uint32		restores = coord_restores_begun();
 
+	if (rests_for_restore())
+	{
+		batch->state = BATCH_UNDONE;
+		return;
+	}
 	coord_sweeping(NULL);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -308,6 +341,14 @@ run_batch(CoordJob job, Batch *batch)
 	if (batch->outcome != SWEEP_MORE && jobs[job].next_due != NULL)
 		batch->next_due = jobs[job].next_due();
 	store_close(&scope);
+	if (coord_restores_begun() != restores)
+	{
+		AbortCurrentTransaction();
+		begin_anew(job);
+		pgstat_report_activity(STATE_IDLE, NULL);
+		batch->state = BATCH_UNDONE;
+		return;
+	}
 
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -443,6 +484,24 @@ aside_of(const pg_uuid_t *item, TimestampTz now)
 	return free;
 }
 
+/* A batch was undone, and with it what the job remembers of it. */
+static void
+begin_anew(CoordJob job)
+{
+	if (job == JOB_QUEUES)
+		coord_all_queues_ready();
+	if (job == JOB_EVENTS)
+		coord_deliver_anew();
+	if (job == JOB_RELEASES)
+		coord_sweep_releases_anew();
+	if (job == JOB_RETIRED)
+		coord_sweep_retired_anew();
+	if (job == JOB_ENDED)
+		coord_expire_agents_anew();
+	if (job == JOB_COUNTS)
+		coord_count_anew();
+}
+
 /* End a batch that has failed, and decide how to go on. */
 static void
 note_error(CoordDatabase *db, CoordJob job)
@@ -476,18 +535,7 @@ note_error(CoordDatabase *db, CoordJob job)
 	else
 		rest(&jobs[job], now, backoff(jobs[job].failures - ROW_FAILURES));
 
-	if (job == JOB_QUEUES)
-		coord_all_queues_ready();
-	if (job == JOB_EVENTS)
-		coord_deliver_anew();
-	if (job == JOB_RELEASES)
-		coord_sweep_releases_anew();
-	if (job == JOB_RETIRED)
-		coord_sweep_retired_anew();
-	if (job == JOB_ENDED)
-		coord_expire_agents_anew();
-	if (job == JOB_COUNTS)
-		coord_count_anew();
+	begin_anew(job);
 }
 
 /* Have the next batch pass over what is set aside; returns when the job's first one ends to be. */

@@ -27,6 +27,7 @@
 #include "queue_waiters.h"
 #include "settings.h"
 #include "sleep.h"
+#include "worker/restore.h"
 #include "worker/shared.h"
 
 /* how long a reader waits for a delivery, and a command for a worker to end */
@@ -59,6 +60,7 @@ request_shmem(void)
 	RequestAddinShmemSpace(coord_ready_size());
 	RequestAddinShmemSpace(coord_beats_size());
 	RequestAddinShmemSpace(coord_committing_size());
+	RequestAddinShmemSpace(coord_restoring_size());
 	RequestNamedLWLockTranche("coord", 7);
 	RequestNamedLWLockTranche("coord_ready", coord_max_ready_queues);
 }
@@ -123,6 +125,7 @@ startup_shmem(void)
 	coord_ready_init();
 	coord_beats_init();
 	coord_committing_init();
+	coord_restoring_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -27,6 +27,7 @@
 #include "store/dependency_store.h"
 #include "store/lease_store.h"
 #include "store/store.h"
+#include "worker/restore.h"
 #include "worker/sweep.h"
 #include "worker/wakeup.h"
 #include "worker/worker.h"
@@ -65,6 +66,20 @@ static void sweep_kind(SweepCounts *counts, SweepOutcome (*batch) (SweepCounts *
 static void end_agent(AgentRow *agent, TimestampTz now, int *budget, SweepCounts *counts);
 static bool end_attached(const AttachmentRef *ref, TimestampTz now, int *budget, SweepCounts *counts);
 
+/* Whether another session restores a dump: what is there so far must not be taken for the whole. */
+static bool
+is_being_restored(void)
+{
+	coord_restore_ends();		/* who calls this one is done with it */
+	if (coord_restored_at(coord_now()) == COORD_DUE_NOW)
+		return false;
+	ereport(WARNING,
+			(errmsg("nothing is swept while a dump is being restored"),
+			 errdetail("Another session writes coord's stored relations."),
+			 errhint("It will be when that session has ended.")));
+	return true;
+}
+
 static SweepOutcome
 agents_by_hand(SweepCounts *counts)
 {
@@ -77,6 +92,31 @@ leases_by_hand(SweepCounts *counts)
 	return coord_sweep_leases(counts, false);
 }
 
+static void
+sweep_all(SweepCounts *counts)
+{
+	sweep_kind(counts, agents_by_hand);
+	sweep_kind(counts, leases_by_hand);
+	sweep_kind(counts, coord_sweep_claims);
+	sweep_kind(counts, coord_sweep_orphans);
+	coord_sweep_releases_anew();
+	sweep_kind(counts, coord_sweep_releases);
+	coord_sweep_retired_anew();
+	sweep_kind(counts, coord_sweep_retired);
+	sweep_kind(counts, coord_sweep_checks);
+	if (coord_worker_runs())
+		coord_await_delivery(); /* the worker's, since this transaction may stay open for long */
+	else
+	{
+		sweep_kind(counts, coord_deliver_events);
+		sweep_kind(counts, coord_expire_events);
+		sweep_kind(counts, coord_expire_tasks);
+		coord_expire_agents_now(counts);
+		coord_count_anew();
+		sweep_kind(counts, coord_count_queues);
+	}
+}
+
 /* sweep(): all that is due, in the caller's transaction */
 Datum
 coord_sweep(PG_FUNCTION_ARGS pg_attribute_unused())
@@ -84,27 +124,8 @@ coord_sweep(PG_FUNCTION_ARGS pg_attribute_unused())
 	SweepCounts counts = {0};
 	char	   *json;
 
-	sweep_kind(&counts, agents_by_hand);
-	sweep_kind(&counts, leases_by_hand);
-	sweep_kind(&counts, coord_sweep_claims);
-	sweep_kind(&counts, coord_sweep_orphans);
-	coord_sweep_releases_anew();
-	sweep_kind(&counts, coord_sweep_releases);
-	coord_sweep_retired_anew();
-	sweep_kind(&counts, coord_sweep_retired);
-	sweep_kind(&counts, coord_sweep_checks);
-	if (coord_worker_runs())
-		coord_await_delivery(); /* the worker's, since this transaction may stay open for long */
-	else
-	{
-		sweep_kind(&counts, coord_deliver_events);
-		sweep_kind(&counts, coord_expire_events);
-		sweep_kind(&counts, coord_expire_tasks);
-		coord_expire_agents_now(&counts);
-		coord_count_anew();
-		sweep_kind(&counts, coord_count_queues);
-	}
-
+	if (!is_being_restored())
+		sweep_all(&counts);
 	json = psprintf("{\"leases_expired\": " INT64_FORMAT ", \"agents_expired\": " INT64_FORMAT
 					", \"tasks_requeued\": " INT64_FORMAT ", \"leases_renewed\": " INT64_FORMAT
 					", \"events_delivered\": " INT64_FORMAT "}",
