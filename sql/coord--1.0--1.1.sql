@@ -287,6 +287,11 @@ $$Takes away what cron_install of the calling role has installed. Schedules of t
 Returns how many of pg_cron's jobs there were.
 Errors: as task_unschedule.$$;
 
+COMMENT ON FUNCTION coord.sweep() IS
+$$Does now what the background worker does: expires leases and agents, gives back what they held, renews leases, delivers events. Needed where there is no worker. Called by the extension's owner or a superuser it is done in this transaction, and what it changes is locked until its end; for any other role the worker does it, and the call waits for that, ten seconds at most. Takes no arguments.
+Returns how many: leases_expired, agents_expired, tasks_requeued, leases_renewed, events_delivered.
+Errors: 25001 there is no worker, the role is not the owner's, and the call is not a statement of its own, outside of a transaction block: SELECT coord.sweep().$$;
+
 COMMENT ON FUNCTION coord.version() IS
 $$The version of the loaded library. Takes no arguments.
 Returns, for example, 1.1.$$;

@@ -30,6 +30,7 @@ static const char *const wait_names[] = {
 	[COORD_WAIT_LEASE] = "CoordLease",
 	[COORD_WAIT_QUEUE] = "CoordQueue",
 	[COORD_WAIT_DELIVERY] = "CoordDelivery",
+	[COORD_WAIT_SWEEP] = "CoordSweep",
 	[COORD_WAIT_PG_CRON] = "CoordPgCron",
 	[COORD_WAIT_WORKER_END] = "CoordWorkerEnd",
 };

@@ -14,6 +14,7 @@ typedef enum CoordWait
 	COORD_WAIT_LEASE,			/* for a lease that another holds */
 	COORD_WAIT_QUEUE,			/* for a task that can be claimed */
 	COORD_WAIT_DELIVERY,		/* for the worker to deliver what was committed */
+	COORD_WAIT_SWEEP,			/* for the worker to look at what has come due */
 	COORD_WAIT_PG_CRON,			/* for the worker that asks pg_cron in another database */
 	COORD_WAIT_WORKER_END,		/* for the end of the worker of a database that is to go */
 } CoordWait;

@@ -172,15 +172,32 @@ rests_for_restore(void)
 	return rests;
 }
 
+/* Who has asked for a sweep waits until nothing is left that could be dealt with at once. */
+static void
+end_round(CoordDatabase *db, uint64 round)
+{
+	TimestampTz now = coord_now();
+
+	if (pg_atomic_read_u64(&db->rounds_done) == round)
+		return;
+	for (CoordJob job = JOB_SWEEP_FIRST; job <= JOB_SWEEP_LAST; job++)
+		if (is_due(db, job, now))
+			return;
+	pg_atomic_write_u64(&db->rounds_done, round);
+	ConditionVariableBroadcast(&db->round_cv);
+}
+
 /* Do a batch of each job that is due; false when there is no extension to work for. */
 bool
 coord_do_jobs(CoordDatabase *db)
 {
 	static TimestampTz delivered_at = 0;
+	uint64		round = pg_atomic_read_u64(&db->rounds_asked);
 	bool		more = false;
 
 	if (rests_for_restore())
 		return true;
+	pg_memory_barrier();		/* what was made due for the round is seen now */
 	for (CoordJob job = 0; job < COORD_NJOBS; job++)
 	{
 		TimestampTz now = coord_now();
@@ -195,6 +212,7 @@ coord_do_jobs(CoordDatabase *db)
 			delivered_at = now;
 		more |= is_due(db, job, now);
 	}
+	end_round(db, round);
 	return true;
 }
 
@@ -230,7 +248,7 @@ claims_are_settled(CoordDatabase *db, uint64 since)
 static bool
 gives_back(CoordJob job)
 {
-	return job >= JOB_AGENTS && job <= JOB_CHECKS;
+	return job >= JOB_SWEEP_FIRST && job <= JOB_SWEEP_LAST;
 }
 
 /* One batch of a job, and when the job is due again; false when there is no extension. */

@@ -30,8 +30,9 @@
 #include "worker/restore.h"
 #include "worker/shared.h"
 
-/* how long a reader waits for a delivery, and a command for a worker to end */
+/* how long a reader waits for a delivery, sweep() for the worker, and a command for a worker to end */
 #define DELIVERY_TIMEOUT_MS 1000
+#define ROUND_TIMEOUT_MS 10000
 #define HOLD_TIMEOUT_MS 10000
 
 CoordShared *coord_shared = NULL;
@@ -116,6 +117,9 @@ startup_shmem(void)
 			pg_atomic_init_u64(&db->deliveries_asked, 0);
 			pg_atomic_init_u64(&db->deliveries_done, 0);
 			ConditionVariableInit(&db->delivery_cv);
+			pg_atomic_init_u64(&db->rounds_asked, 0);
+			pg_atomic_init_u64(&db->rounds_done, 0);
+			ConditionVariableInit(&db->round_cv);
 		}
 	}
 	coord_attachments_init();
@@ -332,6 +336,55 @@ coord_wait_for_delivery(void)
 		(void) ConditionVariableTimedSleep(&db->delivery_cv, DELIVERY_TIMEOUT_MS,
 										   coord_wait_event(COORD_WAIT_DELIVERY));
 	ConditionVariableCancelSleep();
+}
+
+/* What the worker has done since it started. */
+static SweepCounts
+counts_of(CoordDatabase *db)
+{
+	SweepCounts counts;
+
+	LWLockAcquire(coord_shared->lock, LW_SHARED);
+	counts = db->status.counts;
+	LWLockRelease(coord_shared->lock);
+	return counts;
+}
+
+/*
+ * Have the worker look at all that may have come due, in a round that begins after this
+ * call, and deliver what was committed; wait for that, though not for long if it does not
+ * get on.  Adds what it has done meanwhile.
+ */
+void
+coord_wait_for_round(SweepCounts *counts)
+{
+	CoordDatabase *db = coord_find_database(MyDatabaseId);
+	TimestampTz give_up_at = coord_now() + ROUND_TIMEOUT_MS * INT64CONST(1000);
+	SweepCounts before;
+	SweepCounts after;
+	uint64		round;
+
+	if (db == NULL)
+		return;
+	before = counts_of(db);
+	for (CoordJob job = JOB_SWEEP_FIRST; job <= JOB_SWEEP_LAST; job++)
+		coord_set_due(db, job, COORD_DUE_NOW);
+	round = pg_atomic_add_fetch_u64(&db->rounds_asked, 1);
+	coord_tell_worker(db, JOB_SWEEP_FIRST, COORD_DUE_NOW);
+
+	ConditionVariablePrepareToSleep(&db->round_cv);
+	while (pg_atomic_read_u64(&db->rounds_done) < round && db->pid != 0 && coord_now() < give_up_at)
+		(void) ConditionVariableTimedSleep(&db->round_cv, ROUND_TIMEOUT_MS, coord_wait_event(COORD_WAIT_SWEEP));
+	ConditionVariableCancelSleep();
+	coord_wait_for_delivery();
+
+	after = counts_of(db);
+	/* one that has started meanwhile counts from 0 */
+	counts->leases_expired += Max(after.leases_expired - before.leases_expired, 0);
+	counts->agents_expired += Max(after.agents_expired - before.agents_expired, 0);
+	counts->tasks_requeued += Max(after.tasks_requeued - before.tasks_requeued, 0);
+	counts->leases_renewed += Max(after.leases_renewed - before.leases_renewed, 0);
+	counts->events_delivered += Max(after.events_delivered - before.events_delivered, 0);
 }
 
 /*

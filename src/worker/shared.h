@@ -45,6 +45,10 @@ typedef enum CoordJob
 
 #define COORD_NJOBS (JOB_COUNTS + 1)
 
+/* those that deal with what comes due, and may make tasks claimable */
+#define JOB_SWEEP_FIRST JOB_AGENTS
+#define JOB_SWEEP_LAST JOB_CHECKS
+
 /* a job that is due now, or to be done as soon as possible */
 #define COORD_DUE_NOW DT_NOBEGIN
 
@@ -117,6 +121,11 @@ typedef struct CoordDatabase
 	pg_atomic_uint64 deliveries_done;
 	ConditionVariable delivery_cv;
 
+	/* and who asks for a sweep, for a round over what comes due that began after they asked */
+	pg_atomic_uint64 rounds_asked;
+	pg_atomic_uint64 rounds_done;
+	ConditionVariable round_cv;
+
 	WorkerStatus status;
 } CoordDatabase;
 
@@ -153,6 +162,7 @@ extern void coord_wake_launcher(void);
 extern void coord_hold_worker(Oid dbid);
 extern void coord_unhold_worker(Oid dbid);
 extern void coord_wait_for_delivery(void);
+extern void coord_wait_for_round(SweepCounts *counts);
 extern void coord_lower_block(pg_atomic_uint32 *block, BlockNumber to);
 extern bool coord_wait_for_sweep(void);
 extern uint32 coord_sweeps(void);

@@ -1,18 +1,15 @@
 /*
  * sweep.c
- *		Upkeep in batches, by the worker or by hand.
+ *		Upkeep in batches, by the worker or by hand (by_hand.c).
  *
  * A batch looks at what has come due of one kind: agents, leases, claims, or
  * dependencies that have a check.  Rows that another transaction has locked are
- * passed over and stay due.  Any number of sweeps at once is harmless: each row is
- * dealt with by whoever locks it.
+ * passed over and stay due.  Any number of sweeps at once get on with each other: each
+ * row is dealt with by whoever locks it.
  */
 #include "postgres.h"
 
-#include "fmgr.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 
 #include "agent.h"
 #include "agent_end.h"
@@ -20,8 +17,6 @@
 #include "claim.h"
 #include "clock.h"
 #include "dependency.h"
-#include "delivery.h"
-#include "queue_count.h"
 #include "retention.h"
 #include "store/deadline_store.h"
 #include "store/dependency_store.h"
@@ -39,8 +34,6 @@
 #define CLAIM_BATCH 500
 #define RELEASE_BATCH 5000		/* leases that are read */
 #define CHECK_BATCH 1000
-
-PG_FUNCTION_INFO_V1(coord_sweep);
 
 static pg_uuid_t swept_last;	/* zero: nothing in particular */
 
@@ -62,93 +55,8 @@ static struct
 	LeaseCursor cursor;
 }			retired_walk;
 
-static void sweep_kind(SweepCounts *counts, SweepOutcome (*batch) (SweepCounts *));
 static void end_agent(AgentRow *agent, TimestampTz now, int *budget, SweepCounts *counts);
 static bool end_attached(const AttachmentRef *ref, TimestampTz now, int *budget, SweepCounts *counts);
-
-/* Whether another session restores a dump: what is there so far must not be taken for the whole. */
-static bool
-is_being_restored(void)
-{
-	coord_restore_ends();		/* who calls this one is done with it */
-	if (coord_restored_at(coord_now()) == COORD_DUE_NOW)
-		return false;
-	ereport(WARNING,
-			(errmsg("nothing is swept while a dump is being restored"),
-			 errdetail("Another session writes coord's stored relations."),
-			 errhint("It will be when that session has ended.")));
-	return true;
-}
-
-static SweepOutcome
-agents_by_hand(SweepCounts *counts)
-{
-	return coord_sweep_agents(counts, true);
-}
-
-static SweepOutcome
-leases_by_hand(SweepCounts *counts)
-{
-	return coord_sweep_leases(counts, false);
-}
-
-static void
-sweep_all(SweepCounts *counts)
-{
-	sweep_kind(counts, agents_by_hand);
-	sweep_kind(counts, leases_by_hand);
-	sweep_kind(counts, coord_sweep_claims);
-	sweep_kind(counts, coord_sweep_orphans);
-	coord_sweep_releases_anew();
-	sweep_kind(counts, coord_sweep_releases);
-	coord_sweep_retired_anew();
-	sweep_kind(counts, coord_sweep_retired);
-	sweep_kind(counts, coord_sweep_checks);
-	if (coord_worker_runs())
-		coord_await_delivery(); /* the worker's, since this transaction may stay open for long */
-	else
-	{
-		sweep_kind(counts, coord_deliver_events);
-		sweep_kind(counts, coord_expire_events);
-		sweep_kind(counts, coord_expire_tasks);
-		coord_expire_agents_now(counts);
-		coord_count_anew();
-		sweep_kind(counts, coord_count_queues);
-	}
-}
-
-/* sweep(): all that is due, in the caller's transaction */
-Datum
-coord_sweep(PG_FUNCTION_ARGS pg_attribute_unused())
-{
-	SweepCounts counts = {0};
-	char	   *json;
-
-	if (!is_being_restored())
-		sweep_all(&counts);
-	json = psprintf("{\"leases_expired\": " INT64_FORMAT ", \"agents_expired\": " INT64_FORMAT
-					", \"tasks_requeued\": " INT64_FORMAT ", \"leases_renewed\": " INT64_FORMAT
-					", \"events_delivered\": " INT64_FORMAT "}",
-					counts.leases_expired, counts.agents_expired, counts.tasks_requeued,
-					counts.leases_renewed, counts.events_delivered);
-	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
-}
-
-static void
-sweep_kind(SweepCounts *counts, SweepOutcome (*batch) (SweepCounts *))
-{
-	SweepOutcome outcome;
-
-	do
-	{
-		StoreScope	scope;
-
-		CHECK_FOR_INTERRUPTS();
-		store_open(&scope);
-		outcome = batch(counts);
-		store_close(&scope);
-	} while (outcome == SWEEP_MORE);
-}
 
 static void
 note_lag(SweepCounts *counts, TimestampTz due, TimestampTz now)

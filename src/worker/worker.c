@@ -107,6 +107,7 @@ detach(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 		SetLatch(coord_shared->launcher_latch);
 	LWLockRelease(coord_shared->lock);
 	ConditionVariableBroadcast(&my_database->delivery_cv);
+	ConditionVariableBroadcast(&my_database->round_cv);
 }
 
 /*
