@@ -6,8 +6,9 @@
  * They are in the space of advisory locks, of this database and the table
  * coord.task_live, but in a class of their own, which pg_advisory_lock() and its
  * like cannot name: every role may call those, and could hold up deliveries, or
- * whoever registers or creates something.  The third field is a hash of what the
- * lock is about.
+ * whoever registers or creates something.  Each kind of lock has its own class, since
+ * of some a role chooses the name, which it must not find to collide with another kind's.
+ * Names of a role's own are told apart by the role, too.
  *
  * The order in which coord takes locks, rows included:
  *
@@ -35,28 +36,40 @@
 
 #include "locks.h"
 
-/* the class: 1 and 2 are those of pg_advisory_lock() */
-#define LOCK_CLASS 0xC0
+/* the classes: 1 and 2 are those of pg_advisory_lock() */
+enum
+{
+	LOCK_DELIVERY = 0xC0,
+	LOCK_RETENTION,
+	LOCK_COUNTING,
+	LOCK_SCHEDULE,
+	LOCK_SEQUENCE,
+	LOCK_NEW_KEY				/* the first of one for each kind of key */
+};
 
 static void
-make_tag(LOCKTAG *tag, uint32 key)
+make_tag(LOCKTAG *tag, uint16 class, uint32 key)
 {
 	Oid			relid = get_relname_relid("task_live", get_namespace_oid("coord", false));
 
-	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, relid, key, LOCK_CLASS);
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, relid, key, class);
 }
 
-/*
- * Lock something that has a name, until the end of the transaction.  False when another
- * has it, unless we wait for that.
- */
+/* Lock until the end of the transaction.  False when another has it, unless we wait for that. */
 static bool
-lock_named(const char *name, bool wait)
+lock(const LOCKTAG *tag, bool wait)
+{
+	return LockAcquire(tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Lock what there is one of in a database. */
+static bool
+lock_one(uint16 class, bool wait)
 {
 	LOCKTAG		tag;
 
-	make_tag(&tag, hash_bytes((const unsigned char *) name, (int) strlen(name)));
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	make_tag(&tag, class, 0);
+	return lock(&tag, wait);
 }
 
 /*
@@ -66,52 +79,56 @@ lock_named(const char *name, bool wait)
 bool
 coord_try_lock_delivery(void)
 {
-	return lock_named("delivery", false);
+	return lock_one(LOCK_DELIVERY, false);
 }
 
 /* Lock the partitions of finished tasks, until the end of the transaction. */
 bool
 coord_try_lock_retention(void)
 {
-	return lock_named("retention", false);
+	return lock_one(LOCK_RETENTION, false);
 }
 
 /* Lock the counting of queues, until the end of the transaction. */
 bool
 coord_try_lock_counting(void)
 {
-	return lock_named("counting", false);
+	return lock_one(LOCK_COUNTING, false);
 }
 
 /* Lock delivery and retention, waiting: for purge(), which comes with nothing locked. */
 void
 coord_lock_upkeep(void)
 {
-	(void) lock_named("delivery", true);
-	(void) lock_named("retention", true);
+	(void) lock_one(LOCK_DELIVERY, true);
+	(void) lock_one(LOCK_RETENTION, true);
 }
 
 /* Lock a job of pg_cron by which a role has a task created, until the end of the transaction. */
 bool
 coord_try_lock_schedule(Oid role, const char *job)
 {
-	return lock_named(psprintf("schedule %u %s", role, job), false);
+	LOCKTAG		tag;
+	uint32		hash = hash_bytes((const unsigned char *) job, (int) strlen(job));
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, role, hash, LOCK_SCHEDULE);
+	return lock(&tag, false);
 }
 
 /* Lock the insertion of a key into a unique index, waiting, until coord_unlock(). */
 void
 coord_lock_new_key(LOCKTAG *tag, int kind, uint32 hash)
 {
-	make_tag(tag, hash_combine(hash_bytes_uint32(kind), hash));
-	(void) LockAcquire(tag, ExclusiveLock, false, false);
+	make_tag(tag, (uint16) (LOCK_NEW_KEY + kind), hash);
+	(void) lock(tag, true);
 }
 
 /* Lock the setting of a sequence, waiting, until coord_unlock(). */
 void
 coord_lock_sequence(LOCKTAG *tag, Oid relid)
 {
-	make_tag(tag, hash_combine(hash_bytes((const unsigned char *) "sequence", 8), relid));
-	(void) LockAcquire(tag, ExclusiveLock, false, false);
+	make_tag(tag, LOCK_SEQUENCE, relid);
+	(void) lock(tag, true);
 }
 
 void
