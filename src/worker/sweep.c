@@ -22,7 +22,6 @@
 #include "store/dependency_store.h"
 #include "store/lease_store.h"
 #include "store/store.h"
-#include "worker/restore.h"
 #include "worker/sweep.h"
 #include "worker/wakeup.h"
 #include "worker/worker.h"
