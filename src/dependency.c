@@ -168,13 +168,14 @@ judge(const pg_uuid_t *task_id)
 			found.met[found.nmet++] = *dependency;
 		else if (store_task_is_still(dependency))
 			found.waits = true; /* who finishes it will see that this one waits */
-		else if (strcmp(state, "cancelled") == 0 || (strcmp(state, "dead") == 0 && store_task_is_buried(dependency)))
+		else if (strcmp(state, "cancelled") == 0 ||
+				 (strcmp(state, "dead") == 0 && store_task_is_buried(dependency)))
 		{
 			found.failed = dependency;
 			found.failed_state = state;
 		}
 		else
-			found.undecided = true;
+			found.undecided = true; /* dead by the clock alone, too */
 	}
 	return found;
 }

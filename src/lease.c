@@ -37,6 +37,7 @@ PG_FUNCTION_INFO_V1(coord_lease_assert);
 
 static bool acquire(FunctionCallInfo fcinfo, const LeaseRequest *request, TimestampTz *look_at);
 static LeaseRow *find_lease(const pg_uuid_t *id, StoreLock *lock, bool *superseded);
+static LeaseRow *after_renewal(LeaseRow *lease);
 static bool serves_claim(const LeaseRow *lease);
 static bool is_own(const LeaseRow *lease, const LeaseRequest *request);
 static void renew_own(LeaseRow *lease, const LeaseRequest *request, TimestampTz now);
@@ -431,13 +432,31 @@ find_lease(const pg_uuid_t *id, StoreLock *lock, bool *superseded)
 	/* an agent may be deleted when its leases have ended */
 	if (is_active(lease, coord_now()) || store_agent(&lease->agent_id, STORE_NO_LOCK) != NULL)
 		(void) coord_owned_agent(&lease->agent_id);
-	if (*lock != STORE_NO_LOCK && is_active(lease, coord_now()))
-	{
+	if (!is_active(lease, coord_now()))
+		lease = after_renewal(lease);
+	else if (*lock != STORE_NO_LOCK)
 		lease = store_lease_at(slot, *lock);
-		*superseded = !coord_uuid_equal(&lease->id, id);
-	}
+	*superseded = !coord_uuid_equal(&lease->id, id);
 	*lock = STORE_LOCK_WAIT;
 	return lease;
+}
+
+/*
+ * A lease that has run out, as it is when a transaction has ended that has renewed it in
+ * time; another one, which grants the resource anew, is not waited for.
+ */
+static LeaseRow *
+after_renewal(LeaseRow *lease)
+{
+	LeaseRow   *written;
+	bool		is_renewed;
+
+	if (lease->ended_at != DT_NOEND)
+		return lease;
+	written = store_lease_in_progress(lease->resource_key);
+	is_renewed = written != NULL && coord_uuid_equal(&written->id, &lease->id) &&
+		is_active(written, coord_now());
+	return store_lease_at(lease->slot, is_renewed ? STORE_LOCK_WAIT : STORE_NO_LOCK);
 }
 
 /*

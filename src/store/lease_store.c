@@ -136,6 +136,22 @@ store_lease_on_dirty(const char *resource_key, bool *busy)
 	return lease;
 }
 
+/* The lease on a resource as another transaction has written it that is open; NULL when none has. */
+LeaseRow *
+store_lease_in_progress(const char *resource_key)
+{
+	RowsTable  *table = rows_open("lease_data", AccessShareLock);
+	LeaseRow   *lease = palloc(sizeof(LeaseRow));
+	ScanKeyData key;
+
+	rows_key_text(&key, 1, resource_key);
+	if (!rows_find_in_progress(table, "lease_data_resource_key_key", 1, &key, &lease->row))
+		return NULL;
+	read_lease(lease);
+	lease->locked = false;
+	return lease;
+}
+
 /* Whether another transaction has locked a lease that was read. */
 bool
 store_lease_is_locked(const LeaseRow *lease)

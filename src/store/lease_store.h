@@ -51,6 +51,7 @@ typedef struct LeaseLook
 
 extern LeaseRow *store_lease_on(const char *resource_key);
 extern LeaseRow *store_lease_on_dirty(const char *resource_key, bool *busy);
+extern LeaseRow *store_lease_in_progress(const char *resource_key);
 extern bool store_lease_is_locked(const LeaseRow *lease);
 extern LeaseRow *store_lease_on_now(const char *resource_key);
 extern StoreRowState store_lease_try_lock(LeaseRow *lease, bool to_grant);

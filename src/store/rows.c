@@ -236,6 +236,28 @@ rows_find(RowsTable *table, const char *index, int nkeys, ScanKey keys, Snapshot
 	return found;
 }
 
+/* The row that an index finds, as another transaction has written it that is open; false when there is none. */
+bool
+rows_find_in_progress(RowsTable *table, const char *index, int nkeys, ScanKey keys, StoredRow *row)
+{
+	TupleTableSlot *slot = rows_slot_of(table);
+	SnapshotData dirty;
+	IndexScanDesc scan;
+	bool		found = false;
+
+	InitDirtySnapshot(dirty);
+	scan = coord_index_beginscan(table->rel, rows_index(table, index), &dirty, nkeys);
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	while (!found && index_getnext_slot(scan, ForwardScanDirection, slot))
+		found = TransactionIdIsValid(dirty.xmin);
+	if (found)
+		rows_read_slot(slot, row);
+	else
+		ExecClearTuple(slot);
+	index_endscan(scan);
+	return found;
+}
+
 /*
  * Walk along the rows that are visible to the snapshot: those that an index finds, in its
  * order, or, if it is NULL, all.  No other reading of the relation until rows_end().

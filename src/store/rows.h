@@ -79,6 +79,7 @@ extern void rows_key_text(ScanKey key, int column, const char *text);
 extern void rows_key_int8(ScanKey key, int column, int64 value);
 extern void rows_key_time(ScanKey key, int column, TimestampTz value);
 extern bool rows_find(RowsTable *table, const char *index, int nkeys, ScanKey keys, Snapshot snapshot, StoredRow *row);
+extern bool rows_find_in_progress(RowsTable *table, const char *index, int nkeys, ScanKey keys, StoredRow *row);
 extern void rows_begin(RowsWalk *walk, RowsTable *table, const char *index, int nkeys, ScanKey keys, Snapshot snapshot);
 extern bool rows_next(RowsWalk *walk, StoredRow *row);
 extern void rows_end(RowsWalk *walk);
