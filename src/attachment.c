@@ -68,12 +68,12 @@ typedef struct OwnAttachment
 {
 	int64		id;
 	pg_uuid_t	agent_id;
-	bool		committed;
+	SubTransactionId subid;		/* in which it was made; invalid: that is committed */
 } OwnAttachment;
 
 static Attachments *attachments = NULL;
 static List *own = NIL;			/* in TopMemoryContext */
-static bool attached_in_xact = false;
+static SubTransactionId attached_in = InvalidSubTransactionId; /* the outermost of this transaction that has attached */
 static List *claimed_for = NIL; /* AttachmentRefs of agents that this transaction has claimed for */
 
 static int64 attach(const pg_uuid_t *agent_id);
@@ -104,7 +104,9 @@ coord_agent_attach(PG_FUNCTION_ARGS)
 	store_open(&scope);
 	agent = coord_revived_agent(id, &now);
 	attachment = attach(id);
-	attached_in_xact = true;
+	if (attached_in == InvalidSubTransactionId)
+		attached_in = GetCurrentSubTransactionId();
+	attached_in = Min(attached_in, GetCurrentSubTransactionId());
 	store_agent_attach(agent, attachment, now);
 	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(id)));
 }
@@ -235,7 +237,7 @@ coord_attachment_claims(const AgentRow *agent)
 void
 coord_attachments_before_prepare(void)
 {
-	if (attached_in_xact)
+	if (attached_in != InvalidSubTransactionId)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot PREPARE a transaction that has attached an agent")));
@@ -248,9 +250,7 @@ coord_attachments_before_prepare(void)
 void
 coord_attachments_at_xact_end(bool commit)
 {
-	List	   *kept = NIL;
 	ListCell   *cell;
-	MemoryContext old;
 
 	foreach(cell, claimed_for)
 	{
@@ -261,28 +261,31 @@ coord_attachments_at_xact_end(bool commit)
 			coord_tell_worker(db, JOB_ORPHANS, COORD_DUE_NOW);
 	}
 	claimed_for = NIL;
-	attached_in_xact = false;
+	if (!commit)
+		coord_attachments_at_subxact_abort(TopSubTransactionId);
+	attached_in = InvalidSubTransactionId;
+	foreach(cell, own)
+		((OwnAttachment *) lfirst(cell))->subid = InvalidSubTransactionId;
+}
 
-	if (own == NIL)
-		return;
-	old = MemoryContextSwitchTo(TopMemoryContext);
+/* What has been attached since that subtransaction began, which is rolled back, is not. */
+void
+coord_attachments_at_subxact_abort(SubTransactionId since)
+{
+	ListCell   *cell;
+
+	if (attached_in >= since)
+		attached_in = InvalidSubTransactionId;
 	foreach(cell, own)
 	{
 		OwnAttachment *attachment = lfirst(cell);
 
-		if (commit)
-			attachment->committed = true;
-		if (attachment->committed)
-			kept = lappend(kept, attachment);
-		else
-		{
-			coord_attachment_settled(attachment->id);
-			pfree(attachment);
-		}
+		if (attachment->subid == InvalidSubTransactionId || attachment->subid < since)
+			continue;
+		own = foreach_delete_current(own, cell);
+		coord_attachment_settled(attachment->id);
+		pfree(attachment);
 	}
-	list_free(own);
-	own = kept;
-	MemoryContextSwitchTo(old);
 }
 
 Size
@@ -353,9 +356,10 @@ settle_unused(void)
 	foreach(cell, own)
 	{
 		OwnAttachment *attachment = lfirst(cell);
-		AgentRow   *agent = attachment->committed ? store_agent(&attachment->agent_id, STORE_NO_LOCK) : NULL;
+		bool		committed = attachment->subid == InvalidSubTransactionId;
+		AgentRow   *agent = committed ? store_agent(&attachment->agent_id, STORE_NO_LOCK) : NULL;
 
-		if (!attachment->committed || (agent != NULL && agent->attachment == attachment->id))
+		if (!committed || (agent != NULL && agent->attachment == attachment->id))
 			continue;
 		coord_attachment_settled(attachment->id);
 		own = foreach_delete_current(own, cell);
@@ -389,6 +393,7 @@ attach(const pg_uuid_t *agent_id)
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	attachment = palloc0(sizeof(OwnAttachment));
 	attachment->agent_id = *agent_id;
+	attachment->subid = GetCurrentSubTransactionId();
 	own = lappend(own, attachment);
 	MemoryContextSwitchTo(old);
 

@@ -23,5 +23,6 @@ extern void coord_attachments_forget(Oid dbid);
 extern void coord_attachment_claims(const AgentRow *agent);
 extern void coord_attachments_before_prepare(void);
 extern void coord_attachments_at_xact_end(bool commit);
+extern void coord_attachments_at_subxact_abort(SubTransactionId since);
 
 #endif							/* COORD_ATTACHMENT_H */

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "commands/async.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -56,7 +57,8 @@ typedef struct ListenedQueue
 typedef struct OwnQueue
 {
 	QueueKey	key;
-	bool		committed;
+	SubTransactionId subid;		/* in which its listening began; invalid: that is committed */
+	bool		listened;		/* in this transaction, perhaps again */
 	bool		leaves;			/* at the commit */
 } OwnQueue;
 
@@ -120,6 +122,7 @@ coord_queue_listen(PG_FUNCTION_ARGS)
 		old = MemoryContextSwitchTo(TopMemoryContext);
 		mine = palloc0(sizeof(OwnQueue));
 		mine->key = key;
+		mine->subid = GetCurrentSubTransactionId();
 		own = lappend(own, mine);
 		MemoryContextSwitchTo(old);
 		if (!enter(&key))
@@ -129,6 +132,7 @@ coord_queue_listen(PG_FUNCTION_ARGS)
 			coord_error_full("queues are listened to", "coord.max_listened_queues");
 		}
 	}
+	mine->listened = true;
 	mine->leaves = false;
 	Async_Listen(name);
 	PG_RETURN_TEXT_P(cstring_to_text(name));
@@ -149,7 +153,19 @@ coord_queue_unlisten(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
 
-/* At the end of a transaction: what it listened to, or does not listen to any more. */
+/* The session does not listen to that queue, which is to be taken off the list. */
+static void
+forget_own(OwnQueue *mine)
+{
+	leave(&mine->key);
+	pfree(mine);
+}
+
+/*
+ * At the end of a transaction: what it listened to, or does not listen to any more.  What
+ * it began to listen to is looked at even if the session is on the list already: it may
+ * have stopped listening without telling, by UNLISTEN or DISCARD.
+ */
 void
 coord_listeners_at_xact_end(bool commit)
 {
@@ -159,28 +175,39 @@ coord_listeners_at_xact_end(bool commit)
 	{
 		OwnQueue   *mine = lfirst(cell);
 
-		if (commit ? mine->leaves : !mine->committed)
+		if (commit ? mine->leaves : mine->subid != InvalidSubTransactionId)
 		{
-			leave(&mine->key);
 			own = foreach_delete_current(own, cell);
-			pfree(mine);
+			forget_own(mine);
 			continue;
 		}
-		if (!mine->committed)
+		if (commit && mine->listened)
 			have_look(&mine->key);	/* LISTEN holds from now on */
-		mine->committed = true;
+		mine->subid = InvalidSubTransactionId;
+		mine->listened = false;
 		mine->leaves = false;
 	}
 }
 
-/* What a subtransaction did not want to listen to any more, it does again; too much is no harm. */
+/*
+ * What has been listened to since that subtransaction began, which is rolled back, is not.
+ * What it did not want to listen to any more, it does again; too much is no harm.
+ */
 void
-coord_listeners_at_subxact_abort(void)
+coord_listeners_at_subxact_abort(SubTransactionId since)
 {
 	ListCell   *cell;
 
 	foreach(cell, own)
-		((OwnQueue *) lfirst(cell))->leaves = false;
+	{
+		OwnQueue   *mine = lfirst(cell);
+
+		mine->leaves = false;
+		if (mine->subid == InvalidSubTransactionId || mine->subid < since)
+			continue;
+		own = foreach_delete_current(own, cell);
+		forget_own(mine);
+	}
 }
 
 /*

@@ -10,7 +10,7 @@
 extern Size coord_listeners_size(void);
 extern void coord_listeners_init(void);
 extern void coord_listeners_at_xact_end(bool commit);
-extern void coord_listeners_at_subxact_abort(void);
+extern void coord_listeners_at_subxact_abort(SubTransactionId since);
 
 /* at commit: something in the queue is claimable from that instant on */
 extern bool coord_queue_is_ready_at(const char *queue, TimestampTz instant);

@@ -574,7 +574,8 @@ at_subxact_end(SubXactEvent event, SubTransactionId id,
 		return;
 	coord_wait_end(false);
 	coord_ready_undo(id);
-	coord_listeners_at_subxact_abort();
+	coord_attachments_at_subxact_abort(id);
+	coord_listeners_at_subxact_abort(id);
 	if (!left.any || coord_shared == NULL)
 		return;
 	forget_stamped(id);

@@ -49,13 +49,9 @@ sub notifications
 sub is_told
 {
 	my ($what) = @_;
+	my $give_up = time + $PostgreSQL::Test::Utils::timeout_default;
 
-	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		$heard .= $listener->query('SELECT 1') . "\n";
-		last if $heard =~ /coord:queue:q"/;
-		select(undef, undef, undef, 0.1);
-	}
+	$heard .= $listener->query('SELECT 1') . "\n" until $heard =~ /coord:queue:q"/ || time > $give_up;
 	like($heard, qr/coord:queue:q"/, $what);
 	$heard = '';
 }
