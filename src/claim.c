@@ -221,18 +221,19 @@ claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz n
 
 /*
  * Try to claim the task that a candidate stands for, and tell the ring what came of
- * it.  True when it was claimed; *full when the queue has no room for any.
+ * it.  True when it was claimed; *full when the queue has no room for any.  With "strict"
+ * one that has changed since the transaction's snapshot is an error.
  */
 static bool
 try_candidate(const ClaimRequest *request, const QueueRow *queue, ReadyClaim *ready, const ReadyTask *candidate,
-			  TaskRow *task, bool *full)
+			  bool strict, TaskRow *task, bool *full)
 {
 	LeaseRow   *lease;
 
 	switch (store_task_candidate(queue->name, candidate, task))
 	{
 		case STORE_ROW_CHANGED:
-			if (IsolationUsesXactSnapshot() && !coord_ready_is_shared(ready))
+			if (IsolationUsesXactSnapshot() && strict)
 				coord_error_serialization();
 			coord_ready_drop(ready);
 			return false;
@@ -273,7 +274,8 @@ try_candidate(const ClaimRequest *request, const QueueRow *queue, ReadyClaim *re
 /*
  * Claim what is claimable now, in the queue's order, until there are max_tasks.  With
  * "private" no shared ring is used; nor to find what only this transaction sees, or for
- * a single resource.
+ * a single resource.  Nor any more by who has an old snapshot and has met a task that it
+ * cannot claim: there may be any number of them, which it would keep from others meanwhile.
  */
 static void
 claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, TimestampTz now, ClaimedTasks *claimed)
@@ -297,7 +299,7 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
 			bool		done;
 
 			MemoryContextSwitchTo(per_task);
-			done = try_candidate(request, queue, ready, &candidate, &task, &full);
+			done = try_candidate(request, queue, ready, &candidate, private, &task, &full);
 			MemoryContextSwitchTo(outer);
 			if (done)
 				claimed->tasks[claimed->n++] = (ClaimedTask) {candidate, store_task_as_result(&task)};
@@ -307,8 +309,10 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
 				claimed->check_at = Min(claimed->check_at, first_look_at(&task, request));
 			}
 			MemoryContextReset(per_task);
+			if (!done && IsolationUsesXactSnapshot() && coord_ready_is_shared(ready))
+				outcome = READY_USE_PRIVATE;
 		}
-		else if (outcome == READY_USE_PRIVATE)
+		if (outcome == READY_USE_PRIVATE)
 		{
 			coord_ready_close(ready);
 			ready = coord_ready_open_private(queue->name);
