@@ -3,7 +3,8 @@
  *		Queues: their settings.
  *
  * A queue comes into being with its first task, or here.  Queue "default"
- * always is.
+ * always is.  One whose first task was created and rolled back may have tasks and not
+ * be stored, since who created the next ones could not tell; it is when it is changed.
  */
 #include "postgres.h"
 
@@ -97,7 +98,7 @@ queue_to_change(const char *name, bool create)
 
 	if (!store_queue(name)->exists)
 	{
-		if (!create && strcmp(name, "default") != 0)
+		if (!create && strcmp(name, "default") != 0 && !store_queue_has_tasks(name))
 			coord_error_no_queue(name);
 		if (!coord_queue_ensure(name))
 			coord_error_name_busy("queue", name);

@@ -213,7 +213,8 @@ coord_task_redrive(PG_FUNCTION_ARGS)
 	{
 		if (queue != NULL)
 			coord_check_queue(store_caller(), queue, COORD_CREATE);
-		if (queue != NULL && !store_queue(queue)->exists && strcmp(queue, "default") != 0)
+		if (queue != NULL && !store_queue(queue)->exists && strcmp(queue, "default") != 0 &&
+			!store_queue_has_tasks(queue))
 			coord_error_no_queue(queue);
 		n = redrive_queue(queue, coord_now());
 	}

@@ -85,6 +85,16 @@ store_queue_locked(const char *name)
 	return find_queue(name, NULL, true);
 }
 
+/* Whether a queue has tasks that have not finished, or are dead: coord.queue shows it then, stored or not. */
+bool
+store_queue_has_tasks(const char *name)
+{
+	static StorePlan plan = {.sql = "SELECT FROM coord.task_live WHERE queue = $1"
+	" UNION ALL SELECT FROM coord.task_dead WHERE queue = $1 LIMIT 1"};
+
+	return store_run(&plan, STORE_ARGS(arg_text(name))) > 0;
+}
+
 /* Store a queue with the default settings. */
 void
 store_queue_insert(const char *name, Oid created_by)

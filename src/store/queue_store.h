@@ -24,6 +24,7 @@ typedef struct QueueRow
 extern QueueRow *store_queue(const char *name);
 extern QueueRow *store_queue_now(const char *name);
 extern QueueRow *store_queue_locked(const char *name);
+extern bool store_queue_has_tasks(const char *name);
 extern void store_queue_insert(const char *name, Oid created_by);
 extern int	store_queues_of(Oid role, int max);
 extern void store_queue_update(const QueueRow *queue);
