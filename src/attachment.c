@@ -77,7 +77,8 @@ static SubTransactionId attached_in = InvalidSubTransactionId; /* the outermost 
 static List *claimed_for = NIL; /* AttachmentRefs of agents that this transaction has claimed for */
 
 static int64 attach(const pg_uuid_t *agent_id);
-static int64 take_place(const pg_uuid_t *agent_id);
+static int64 take_place(const pg_uuid_t *agent_id, Oid role, int share);
+static int64 enter(const pg_uuid_t *agent_id, Oid role, int share);
 static bool settle_unused(void);
 static void end_own(int code, Datum arg);
 
@@ -313,10 +314,8 @@ coord_attachments_init(void)
  * the role has its share of them.
  */
 static int64
-take_place(const pg_uuid_t *agent_id)
+take_place(const pg_uuid_t *agent_id, Oid role, int share)
 {
-	Oid			role = store_caller();
-	int			share = coord_share_of(role, attachments->nplaces);
 	int			nown = 0;
 	Attachment *oldest = NULL;
 	int64		id = 0;
@@ -374,13 +373,15 @@ static int64
 attach(const pg_uuid_t *agent_id)
 {
 	static bool registered = false;
-	OwnAttachment *attachment;
+	Oid			role = store_caller();
+	int			share = coord_share_of(role, attachments->nplaces);
+	int64		id;
 	ListCell   *cell;
-	MemoryContext old;
 
 	foreach(cell, own)
 	{
-		attachment = lfirst(cell);
+		OwnAttachment *attachment = lfirst(cell);
+
 		if (coord_uuid_equal(&attachment->agent_id, agent_id))
 			return attachment->id;
 	}
@@ -390,23 +391,34 @@ attach(const pg_uuid_t *agent_id)
 		on_shmem_exit(end_own, (Datum) 0);
 	registered = true;
 
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	attachment = palloc0(sizeof(OwnAttachment));
+	id = enter(agent_id, role, share);
+	if (id == 0 && settle_unused())
+		id = enter(agent_id, role, share);
+	if (id == 0)
+		coord_error_full("agents are attached", "coord.max_attached_agents");
+	return id;
+}
+
+/* Take a place, and remember it; 0: there is none.  Between the two no error can come. */
+static int64
+enter(const pg_uuid_t *agent_id, Oid role, int share)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	OwnAttachment *attachment = palloc0(sizeof(OwnAttachment));
+	int64		id;
+
 	attachment->agent_id = *agent_id;
 	attachment->subid = GetCurrentSubTransactionId();
 	own = lappend(own, attachment);
 	MemoryContextSwitchTo(old);
 
-	attachment->id = take_place(agent_id);
-	if (attachment->id == 0 && settle_unused())
-		attachment->id = take_place(agent_id);
-	if (attachment->id == 0)
+	id = attachment->id = take_place(agent_id, role, share);
+	if (id == 0)
 	{
 		own = list_delete_last(own);
 		pfree(attachment);
-		coord_error_full("agents are attached", "coord.max_attached_agents");
 	}
-	return attachment->id;
+	return id;
 }
 
 /* The session ends, and with it its agents. */

@@ -514,6 +514,8 @@ begin_anew(CoordJob job)
 		coord_sweep_releases_anew();
 	if (job == JOB_RETIRED)
 		coord_sweep_retired_anew();
+	if (job == JOB_CHECKS)
+		coord_sweep_checks_anew();
 	if (job == JOB_ENDED)
 		coord_expire_agents_anew();
 	if (job == JOB_COUNTS)

@@ -36,6 +36,8 @@
 
 static pg_uuid_t swept_last;	/* zero: nothing in particular */
 
+static pg_uuid_t checked_last;	/* in the round of checks that goes on; zero: it has yet to begin */
+
 /* a walk over all leases that are held, by deadline, for those of some agents */
 static struct
 {
@@ -343,9 +345,8 @@ coord_sweep_retired_anew(void)
 SweepOutcome
 coord_sweep_checks(SweepCounts *counts pg_attribute_unused())
 {
-	static pg_uuid_t after;		/* zero: from the first */
 	TimestampTz now = coord_now();
-	UuidList	checks = store_checks(&after, CHECK_BATCH);
+	UuidList	checks = store_checks(&checked_last, CHECK_BATCH);
 	int			done = 0;
 
 	if (checks.n > 0)
@@ -360,13 +361,20 @@ coord_sweep_checks(SweepCounts *counts pg_attribute_unused())
 
 	if (checks.n == CHECK_BATCH)
 	{
-		after = checks.ids[checks.n - 1];
+		checked_last = checks.ids[checks.n - 1];
 		return SWEEP_MORE;
 	}
-	memset(&after, 0, sizeof(after));
-	if (store_checks(&after, 1).n == 0)
+	coord_sweep_checks_anew();
+	if (store_checks(&checked_last, 1).n == 0)
 		coord_keep_checks(false);
 	return outcome_of(done, false, false);
+}
+
+/* Begin with the first one: the round has come to its end, or a batch of it was undone. */
+void
+coord_sweep_checks_anew(void)
+{
+	memset(&checked_last, 0, sizeof(checked_last));
 }
 
 void
