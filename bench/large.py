@@ -69,6 +69,7 @@ def send(db, number):
                 jsonb_build_object('n', n), clock_timestamp() FROM generate_series({first}, {min(first + CHUNK - 1, number)}) n) TO STDOUT""", events)
             events.seek(0)
             cursor.copy_expert("COPY coord.event_inbox (id, type, severity, channel, payload, created_at) FROM STDIN", events)
+        value(db, "SELECT coord.sweep()")  # else the worker rests as long as this session, which restores, is there
         wait_for(lambda: value(db, "SELECT NOT EXISTS (SELECT FROM coord.event_inbox)"), "delivery", 600)
 
 

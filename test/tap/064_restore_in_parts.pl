@@ -173,6 +173,26 @@ $stays->query_safe('SELECT coord.sweep()');
 is_settled($node, 'stays', 'sweep() by who has restored');
 $stays->quit;
 
+# A batch that the worker is in when a restore begins is undone.
+new_database('during');
+$node->safe_psql('during', 'CREATE EXTENSION coord');
+my $holds = $node->background_psql('during');
+$holds->query_safe('BEGIN; LOCK TABLE coord.event_inbox IN ACCESS EXCLUSIVE MODE');
+$node->safe_psql('during', q{SELECT coord.agent_register('mortal', heartbeat_timeout => '100 ms')});
+ok($node->poll_query_until('during', q{SELECT EXISTS (SELECT FROM pg_stat_activity a JOIN pg_locks l USING (pid)
+	WHERE a.datname = 'during' AND a.backend_type = 'coord worker' AND l.relation = 'coord.event_inbox'::regclass AND NOT l.granted)}),
+	'during: the worker is in a batch');
+my $restores = $node->background_psql('during');
+$restores->query_safe(q{COPY coord.agent_beat FROM '/dev/null'});
+$holds->quit;
+ok($node->poll_query_until('during', q{SELECT query = 'coord: resting while a dump is being restored' FROM pg_stat_activity
+	WHERE backend_type = 'coord worker' AND datname = 'during'}), 'during: then it rests');
+is($node->safe_psql('during', q{SELECT status, inactive_since IS NOT NULL, (SELECT inactive_since IS NULL FROM coord.agent_data) FROM coord.agent}),
+	'inactive|t|t', 'during: what the batch has done is undone');
+$restores->quit;
+ok($node->poll_query_until('during', q{SELECT inactive_since IS NOT NULL FROM coord.agent_data}), 'during: and done anew');
+is($node->safe_psql('during', q{SELECT errors FROM coord.worker}), '0', 'during: which is no error');
+
 # As INSERTs, of which nobody is told but by the session itself.
 ($begin, $rows, $end) = parts($dump{inserts});
 new_database('inserts');
