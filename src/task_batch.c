@@ -6,6 +6,8 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
@@ -76,6 +78,7 @@ read_objects(Jsonb *tasks, Size size, MemberReader reader, int *n)
 		JsonbValue	key;
 		JsonbValue	value;
 
+		CHECK_FOR_INTERRUPTS();
 		if (object.type != jbvBinary || !JsonContainerIsObject(object.val.binary.data))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -286,36 +289,151 @@ read_member(void *element, const char *key, JsonbValue *value, int number)
 		unknown_member(number, key);
 }
 
+/* ---- the order ---- */
+
 typedef struct BatchEntry
 {
 	pg_uuid_t	id;
 	int			index;
 } BatchEntry;
 
-/* Of tasks that could not be placed, one that depends on itself, directly or not. */
-static int
-find_in_cycle(const TaskSpec *specs, int n, const bool *placed, HTAB *by_id)
+/* what depends on what within an array, by index */
+typedef struct BatchGraph
 {
-	int			i = 0;
+	int			n;
+	int		   *nwaits;			/* for each task, on how many that are not placed it depends */
+	int64	   *first;			/* where its dependants begin; of one more, where the last one's end */
+	int		   *dependants;
+} BatchGraph;
 
-	while (placed[i])
-		i++;
+static void *
+alloc_array(Size size, int64 n)
+{
+	return palloc_extended(mul_size(size, Max(n, 1)), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+}
 
-	/* each has a dependency that was not placed either: after n steps one is in the cycle */
-	for (int step = 0; step < n; step++)
+/* The index of a dependency; -1 when it is not in the array. */
+static int
+find_dependency(HTAB *by_id, const TaskSpec *spec, int j)
+{
+	BatchEntry *entry = hash_search(by_id, &spec->depends_on.ids[j], HASH_FIND, NULL);
+
+	return entry == NULL ? -1 : entry->index;
+}
+
+static BatchGraph
+make_graph(const TaskSpec *specs, int n, HTAB *by_id)
+{
+	BatchGraph	graph = {n, alloc_array(sizeof(int), n), alloc_array(sizeof(int64), (int64) n + 1), NULL};
+
+	for (int i = 0; i < n; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		for (int j = 0; j < specs[i].depends_on.n; j++)
 		{
-			BatchEntry *entry = hash_search(by_id, &specs[i].depends_on.ids[j], HASH_FIND, NULL);
+			int			dependency = find_dependency(by_id, &specs[i], j);
 
-			if (entry != NULL && !placed[entry->index])
+			if (dependency >= 0)
 			{
-				i = entry->index;
+				graph.first[dependency]++;
+				graph.nwaits[i]++;
+			}
+		}
+	}
+
+	/* from how many there are to where they end, and from there back as they are entered */
+	for (int i = 0; i < n; i++)
+		graph.first[i + 1] += graph.first[i];
+	graph.dependants = alloc_array(sizeof(int), graph.first[n]);
+	for (int i = n - 1; i >= 0; i--)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (int j = 0; j < specs[i].depends_on.n; j++)
+		{
+			int			dependency = find_dependency(by_id, &specs[i], j);
+
+			if (dependency >= 0)
+				graph.dependants[--graph.first[dependency]] = i;
+		}
+	}
+	return graph;
+}
+
+/* Of tasks that could not be placed, one that depends on itself, directly or not. */
+static int
+find_in_cycle(const TaskSpec *specs, const BatchGraph *graph, HTAB *by_id)
+{
+	bool	   *seen = alloc_array(sizeof(bool), graph->n);
+	int			i = 0;
+
+	while (graph->nwaits[i] == 0)
+		i++;
+
+	/* each has a dependency that was not placed either: who is met again is in the cycle */
+	while (!seen[i])
+	{
+		CHECK_FOR_INTERRUPTS();
+		seen[i] = true;
+		for (int j = 0; j < specs[i].depends_on.n; j++)
+		{
+			int			dependency = find_dependency(by_id, &specs[i], j);
+
+			if (dependency >= 0 && graph->nwaits[dependency] > 0)
+			{
+				i = dependency;
 				break;
 			}
 		}
 	}
 	return i;
+}
+
+/*
+ * In which pass over the array each task can be placed: one places all but what depends
+ * on something further on, or on what waits for a later pass.  False when there is a cycle.
+ */
+static bool
+find_passes(BatchGraph *graph, int *passes)
+{
+	int		   *placed = alloc_array(sizeof(int), graph->n);
+	int			nplaced = 0;
+
+	for (int i = 0; i < graph->n; i++)
+	{
+		if (graph->nwaits[i] == 0)
+			placed[nplaced++] = i;
+	}
+	for (int next = 0; next < nplaced; next++)
+	{
+		int			i = placed[next];
+
+		CHECK_FOR_INTERRUPTS();
+		for (int64 at = graph->first[i]; at < graph->first[i + 1]; at++)
+		{
+			int			dependant = graph->dependants[at];
+
+			passes[dependant] = Max(passes[dependant], passes[i] + (i > dependant ? 1 : 0));
+			if (--graph->nwaits[dependant] == 0)
+				placed[nplaced++] = dependant;
+		}
+	}
+	return nplaced == graph->n;
+}
+
+/* The indexes in the order of their passes, and of the array within each. */
+static int *
+order_by_pass(const int *passes, int n)
+{
+	int		   *starts = alloc_array(sizeof(int), (int64) n + 1);
+	int		   *order = alloc_array(sizeof(int), n);
+
+	for (int i = 0; i < n; i++)
+		starts[passes[i] + 1]++;
+	for (int i = 0; i < n; i++)
+		starts[i + 1] += starts[i];
+	for (int i = 0; i < n; i++)
+		order[starts[passes[i]]++] = i;
+	return order;
 }
 
 /*
@@ -328,41 +446,17 @@ coord_task_order(const TaskSpec *specs, int n)
 {
 	HASHCTL		ctl = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(BatchEntry), .hcxt = CurrentMemoryContext};
 	HTAB	   *by_id = hash_create("tasks of a batch", Max(n, 16), &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	int		   *order = palloc_extended(sizeof(int) * Max(n, 1), MCXT_ALLOC_HUGE);
-	bool	   *placed = palloc_extended(sizeof(bool) * Max(n, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	int			nplaced = 0;
-	int			before;
+	int		   *passes = alloc_array(sizeof(int), n);
+	BatchGraph	graph;
 
 	for (int i = 0; i < n; i++)
 	{
 		if (specs[i].has_id)
 			((BatchEntry *) hash_search(by_id, &specs[i].id, HASH_ENTER, NULL))->index = i;
 	}
-
-	/* one pass places all but what depends on something further on */
-	do
-	{
-		before = nplaced;
-		for (int i = 0; i < n; i++)
-		{
-			bool		ready = !placed[i];
-
-			for (int j = 0; ready && j < specs[i].depends_on.n; j++)
-			{
-				BatchEntry *entry = hash_search(by_id, &specs[i].depends_on.ids[j], HASH_FIND, NULL);
-
-				ready = entry == NULL || placed[entry->index];
-			}
-			if (ready)
-			{
-				placed[i] = true;
-				order[nplaced++] = i;
-			}
-		}
-	} while (nplaced < n && nplaced > before);
-
-	if (nplaced < n)
-		coord_error_dependency_cycle(&specs[find_in_cycle(specs, n, placed, by_id)].id);
+	graph = make_graph(specs, n, by_id);
+	if (!find_passes(&graph, passes))
+		coord_error_dependency_cycle(&specs[find_in_cycle(specs, &graph, by_id)].id);
 	hash_destroy(by_id);
-	return order;
+	return order_by_pass(passes, n);
 }
