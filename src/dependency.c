@@ -23,6 +23,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "nodes/pg_list.h"
 
 #include "claim.h"
@@ -146,12 +147,13 @@ typedef struct Judgement
 } Judgement;
 
 static Judgement
-judge(const pg_uuid_t *task_id)
+judge(const pg_uuid_t *task_id, int *looked_at)
 {
 	Judgement	found = {0};
 	char	   *state = store_task_state(task_id);
 	UuidList	dependencies;
 
+	*looked_at += 1;
 	found.blocked = state != NULL && strcmp(state, "blocked") == 0;
 	if (!found.blocked)
 		return found;
@@ -162,6 +164,8 @@ judge(const pg_uuid_t *task_id)
 	{
 		const pg_uuid_t *dependency = &dependencies.ids[i];
 
+		CHECK_FOR_INTERRUPTS();
+		*looked_at += 1;
 		Assert(dependency != NULL); /* as found.failed is not set; the analysers do not see it */
 		state = store_task_state(dependency);
 		if (state == NULL || strcmp(state, "completed") == 0)
@@ -212,20 +216,21 @@ settle(const pg_uuid_t *task_id, const Judgement *found, TimestampTz now)
 
 /*
  * The sweep's look at a task that has a check, or several.  False when it cannot be
- * decided yet, and a check is kept.
+ * decided yet, and a check is kept.  Adds how many tasks were looked at, which may be
+ * thousands.
  *
  * The checks go before the look on which it is decided: one that comes later is by who
  * found the task locked here, and has finished a dependency that was seen to be waited for.
  */
 bool
-coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now)
+coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now, int *looked_at)
 {
-	Judgement	found = judge(task_id);
+	Judgement	found = judge(task_id, looked_at);
 
 	if (found.undecided && found.nmet == 0 && found.failed == NULL)
 		return false;
 	store_check_done(task_id);
-	found = judge(task_id);
+	found = judge(task_id, looked_at);
 	if (settle(task_id, &found, now))
 		return true;
 	store_check_keep(task_id);

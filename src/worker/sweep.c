@@ -33,6 +33,7 @@
 #define CLAIM_BATCH 500
 #define RELEASE_BATCH 5000		/* leases that are read */
 #define CHECK_BATCH 1000
+#define LOOKED_AT_BATCH 2000	/* dependencies, of which a task may have thousands */
 
 static pg_uuid_t swept_last;	/* zero: nothing in particular */
 
@@ -347,21 +348,23 @@ coord_sweep_checks(SweepCounts *counts pg_attribute_unused())
 {
 	TimestampTz now = coord_now();
 	UuidList	checks = store_checks(&checked_last, CHECK_BATCH);
+	int			looked_at = 0;
 	int			done = 0;
+	int			i;
 
 	if (checks.n > 0)
 		coord_keep_checks(true);
-	for (int i = 0; i < checks.n; i++)
+	for (i = 0; i < checks.n && looked_at < LOOKED_AT_BATCH; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		coord_sweeping(&checks.ids[i]);
-		if (coord_dependencies_look(&checks.ids[i], now))
+		if (coord_dependencies_look(&checks.ids[i], now, &looked_at))
 			done++;
 	}
 
-	if (checks.n == CHECK_BATCH)
+	if (i < checks.n || checks.n == CHECK_BATCH)
 	{
-		checked_last = checks.ids[checks.n - 1];
+		checked_last = checks.ids[i - 1];
 		return SWEEP_MORE;
 	}
 	coord_sweep_checks_anew();
