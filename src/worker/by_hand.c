@@ -95,7 +95,8 @@ require_own_statement(FmgrInfo *call)
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("coord.sweep() must be a statement of its own"),
-				 errdetail("There is no background worker, and what a sweep locks is locked until the end of the statement."),
+				 errdetail("There is no background worker, and what a sweep locks is locked until the end of "
+						   "the statement."),
 				 errhint("Use \"SELECT coord.sweep()\".")));
 }
 
