@@ -54,16 +54,20 @@ has_lapsed(const AgentRow *agent, TimestampTz now)
 		coord_agent_ends_at(agent) <= now;
 }
 
-/*
- * Whether an agent that was read is active, also if it has ended since the transaction's
- * snapshot.
- */
+/* Whether an agent is active, whatever the transaction's snapshot shows. */
+static bool
+is_active_now(const pg_uuid_t *id, TimestampTz now)
+{
+	AgentRow   *agent = store_agent_now(id);
+
+	return agent != NULL && coord_agent_ends_at(agent) > now;
+}
+
+/* Whether an agent that was read is active, and has not ended since the transaction's snapshot. */
 static bool
 is_active(const AgentRow *agent, TimestampTz now)
 {
-	if (coord_agent_ends_at(agent) > now && IsolationUsesXactSnapshot())
-		agent = store_agent_now(&agent->id);
-	return agent != NULL && coord_agent_ends_at(agent) > now;
+	return coord_agent_ends_at(agent) > now && (!IsolationUsesXactSnapshot() || is_active_now(&agent->id, now));
 }
 
 /* agent_register(name, type, heartbeat_timeout, metadata, id) */
@@ -303,7 +307,8 @@ coord_revived_agent(const pg_uuid_t *id, TimestampTz *now)
 
 /*
  * An agent that the caller may act for, and that is active, to take something for it.  One
- * that has ended since the transaction's snapshot is the 40001 that locking its row would be.
+ * that has ended, or come back, since the transaction's snapshot is the 40001 that locking its
+ * row would be.
  */
 AgentRow *
 coord_active_agent(const pg_uuid_t *id, TimestampTz now)
@@ -314,6 +319,8 @@ coord_active_agent(const pg_uuid_t *id, TimestampTz now)
 	coord_ends_remember();
 	agent = coord_owned_agent(id);
 	ends_at = coord_agent_ends_at(agent);
+	if (ends_at <= now && IsolationUsesXactSnapshot() && is_active_now(id, now))
+		coord_error_serialization();
 	if (ends_at <= now)
 		coord_error_agent_not_active(agent->name,
 									 agent->retired_at != DT_NOEND ? "retired" : "inactive",

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -358,17 +359,23 @@ coord_claims_lose_of(const pg_uuid_t *agent_id, int max, TimestampTz now, bool *
 	return lost;
 }
 
-/* Give back what an agent that retires has claimed, the attempts not counted. */
+/*
+ * Give back what an agent that retires has claimed, the attempts not counted.  A claim that
+ * the transaction's snapshot does not show cannot be given back by it.
+ */
 void
 coord_claims_give_back(const pg_uuid_t *agent_id, TimestampTz now)
 {
-	UuidList	claims = store_claims_of(agent_id, PG_INT32_MAX);
+	UuidList	claims = store_claims_of_now(agent_id);
 
 	for (int i = 0; i < claims.n; i++)
 	{
 		TaskRow    *task = store_task(&claims.ids[i], STORE_NO_LOCK);
 		bool		agent_ended;
 
+		if (IsolationUsesXactSnapshot() &&
+			(task == NULL || !coord_is_claimed(task) || !coord_uuid_equal(task->agent_id, agent_id)))
+			coord_error_serialization();
 		/* one that has run out is not the agent's, so it is not waited for */
 		if (task == NULL || !coord_is_claimed(task) ||
 			ran_out_at(task, store_agent(agent_id, STORE_NO_LOCK), now, &agent_ended) != DT_NOEND)
@@ -385,11 +392,27 @@ coord_claims_give_back(const pg_uuid_t *agent_id, TimestampTz now)
 	}
 }
 
+/* Whether an agent of the caller's holds the task with the token by what was committed since the snapshot. */
+static bool
+holds_since_snapshot(const pg_uuid_t *id, int64 token, TimestampTz now)
+{
+	const pg_uuid_t *agent_id = IsolationUsesXactSnapshot() ? store_claimant_now(id, token, now) : NULL;
+	AgentRow   *agent = agent_id != NULL ? store_agent_now(agent_id) : NULL;
+
+	return agent != NULL && coord_owns_agent(agent) && coord_agent_ends_at(agent) > now;
+}
+
 /* The error that the token does not hold the task; who may not see the task is told nothing of it. */
 pg_noreturn static void
-refuse_token(const pg_uuid_t *id, const char *queue, int64 token, const char *state)
+refuse_token(const TaskRow *task, const pg_uuid_t *id, int64 token, TimestampTz now)
 {
-	if (queue == NULL || !coord_sees_queue(store_caller(), queue))
+	const char *queue = task != NULL ? task->queue : store_task_queue(id);
+	const char *state = task == NULL ? store_task_state(id) :
+		coord_is_claimed(task) ? "claimed with another token" : task->state;
+
+	if (holds_since_snapshot(id, token, now))
+		coord_error_serialization();
+	if (queue == NULL || state == NULL || !coord_sees_queue(store_caller(), queue))
 		coord_error_no_task(id);
 	coord_error_stale_token(id, token, state);
 }
@@ -404,14 +427,12 @@ completed_before(const pg_uuid_t *id, int64 token)
 	char	   *queue;
 	pg_uuid_t  *agent_id;
 	AgentRow   *agent;
-	bool		own;
 
 	if (!store_task_completed_with(id, token, &queue, &agent_id))
 		return false;
 	agent = store_agent(agent_id, STORE_NO_LOCK);
-	own = agent != NULL ? coord_owns_agent(agent) : coord_may(store_caller(), queue, COORD_CLAIM);
-	if (!own)
-		refuse_token(id, queue, token, "completed");
+	if (agent != NULL ? !coord_owns_agent(agent) : !coord_may(store_caller(), queue, COORD_CLAIM))
+		refuse_token(NULL, id, token, coord_now());
 	return true;
 }
 
@@ -423,20 +444,12 @@ check_holder(const TaskRow *task, const pg_uuid_t *id, int64 token, TimestampTz 
 	TimestampTz since;
 	bool		agent_ended;
 
-	if (task == NULL)
-	{
-		char	   *state = store_task_state(id);
-
-		if (state == NULL)
-			coord_error_no_task(id);
-		refuse_token(id, store_task_queue(id), token, state);
-	}
-	if (!coord_is_claimed(task))
-		refuse_token(id, task->queue, token, task->state);
-	if (task->fencing_token != token)
-		refuse_token(id, task->queue, token, "claimed with another token");
+	if (task == NULL || !coord_is_claimed(task) || task->fencing_token != token)
+		refuse_token(task, id, token, now);
 	agent = coord_owned_agent(task->agent_id);
 	since = ran_out_at(task, agent, now, &agent_ended);
+	if (since != DT_NOEND && holds_since_snapshot(id, token, now))
+		coord_error_serialization();
 	if (since != DT_NOEND)
 		coord_error_claim_ran_out(id, since, agent_ended);
 	return agent;

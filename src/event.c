@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 
@@ -188,6 +189,8 @@ add_unacknowledged(FunctionCallInfo fcinfo, const pg_uuid_t *agent_id, int max_e
 static void
 acknowledge(const pg_uuid_t *agent_id, int64 position, const char *argument)
 {
+	if (IsolationUsesXactSnapshot() && position > store_last_position() && store_log_has_come_to(position))
+		coord_error_serialization();
 	if (position > store_last_position())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -410,6 +410,19 @@ coord_lease_by_id(const pg_uuid_t *id, StoreLock lock)
 	return lease != NULL && coord_uuid_equal(&lease->id, id) ? lease : NULL;
 }
 
+/* Whether a lease that was read by its slot is not the active one that it has come to be since the snapshot. */
+static bool
+is_active_since_snapshot(const LeaseRow *read, const pg_uuid_t *id, int64 slot)
+{
+	LeaseRow   *now;
+
+	if (!IsolationUsesXactSnapshot() ||
+		(read != NULL && coord_uuid_equal(&read->id, id) && is_active(read, coord_now())))
+		return false;
+	now = store_lease_at_now(slot);
+	return now != NULL && coord_uuid_equal(&now->id, id) && is_active(now, coord_now());
+}
+
 /*
  * A lease that the caller may act on; error when there is no such lease.  *superseded
  * when the row has gone on to another lease, so that this one has ended.  *lock is
@@ -419,11 +432,14 @@ coord_lease_by_id(const pg_uuid_t *id, StoreLock lock)
 static LeaseRow *
 find_lease(const pg_uuid_t *id, StoreLock *lock, bool *superseded)
 {
-	LeaseRow   *lease = NULL;
+	LeaseRow   *lease;
 	int64		slot;
 
-	if (coord_lease_slot(id, &slot))
-		lease = store_lease_at(slot, STORE_NO_LOCK);
+	if (!coord_lease_slot(id, &slot))
+		coord_error_no_lease(id);
+	lease = store_lease_at(slot, STORE_NO_LOCK);
+	if (is_active_since_snapshot(lease, id, slot))
+		coord_error_serialization();
 	if (lease == NULL)
 		coord_error_no_lease(id);
 	*superseded = !coord_uuid_equal(&lease->id, id);

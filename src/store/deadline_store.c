@@ -187,17 +187,25 @@ store_claims_due(const char *queue, TimestampTz now, int limit)
 	return due;
 }
 
+static StorePlan claims_of = {.sql = "SELECT task_id FROM coord.claim_deadline WHERE agent_id = $1"
+	" AND NOT (task_id = ANY ($3)) UNION ALL"
+	" SELECT t.id FROM coord.claim_batch b, " MEMBERS("b")
+	LOOK_UP("m.id", CLAIMED " AND t.agent_id = $1 AND NOT (t.id = ANY ($3))")
+" WHERE b.agent_id = $1 LIMIT $2"};
+
 /* The tasks that an agent has claimed. */
 UuidList
 store_claims_of(const pg_uuid_t *agent_id, int limit)
 {
-	static StorePlan plan = {.sql = "SELECT task_id FROM coord.claim_deadline WHERE agent_id = $1"
-		" AND NOT (task_id = ANY ($3)) UNION ALL"
-		" SELECT t.id FROM coord.claim_batch b, " MEMBERS("b")
-		LOOK_UP("m.id", CLAIMED " AND t.agent_id = $1 AND NOT (t.id = ANY ($3))")
-	" WHERE b.agent_id = $1 LIMIT $2"};
+	store_run(&claims_of, STORE_ARGS(arg_uuid(agent_id), arg_int4(limit), arg_set_aside()));
+	return store_uuids();
+}
 
-	store_run(&plan, STORE_ARGS(arg_uuid(agent_id), arg_int4(limit), arg_set_aside()));
+/* All of them as it is now, whatever the transaction's snapshot is. */
+UuidList
+store_claims_of_now(const pg_uuid_t *agent_id)
+{
+	store_run_latest(&claims_of, STORE_ARGS(arg_uuid(agent_id), arg_int4(PG_INT32_MAX), arg_set_aside()));
 	return store_uuids();
 }
 

@@ -490,6 +490,15 @@ store_log_has_events_to(const pg_uuid_t *agent_id)
 	return store_run(&plan, STORE_ARGS(arg_uuid(agent_id))) > 0;
 }
 
+/* Whether an event has that position or a higher one, whatever the transaction's snapshot is. */
+bool
+store_log_has_come_to(int64 position)
+{
+	static StorePlan plan = {.sql = "SELECT 1 FROM coord.event_log WHERE position >= $1 LIMIT 1"};
+
+	return store_run_latest(&plan, STORE_ARGS(arg_int8(position))) > 0;
+}
+
 /* The position that an agent has acknowledged; at first, the last one before it was registered. */
 int64
 store_event_cursor(const pg_uuid_t *agent_id)

@@ -39,6 +39,7 @@ extern void store_log_form(StoredRow *row, int64 position, const Datum *values, 
 /* reading */
 extern int	store_event_heads(int64 after, int64 to, int max, EventHead *heads);
 extern void store_event_list(FunctionCallInfo fcinfo, const EventQuery *query);
+extern bool store_log_has_come_to(int64 position);
 extern bool store_log_has_events_to(const pg_uuid_t *agent_id);
 extern void store_event_poll(FunctionCallInfo fcinfo, const pg_uuid_t *agent_id, const EventQuery *query);
 

@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "commands/sequence.h"
 #include "catalog/namespace.h"
 #include "utils/lsyscache.h"
@@ -175,6 +176,22 @@ store_lease_try_lock(LeaseRow *lease, bool to_grant)
 	return state;
 }
 
+/* The lease at a slot as it is now, whatever the transaction's snapshot is; not locked. */
+LeaseRow *
+store_lease_at_now(int64 slot)
+{
+	RowsTable  *table = rows_open("lease_data", AccessShareLock);
+	LeaseRow   *lease = palloc(sizeof(LeaseRow));
+	ScanKeyData key;
+
+	rows_key_int8(&key, 1, slot);
+	if (!rows_find(table, "lease_data_pkey", 1, &key, GetLatestSnapshot(), &lease->row))
+		return NULL;
+	read_lease(lease);
+	lease->locked = false;
+	return lease;
+}
+
 LeaseRow *
 store_lease_at(int64 slot, StoreLock lock)
 {
@@ -210,7 +227,7 @@ announce_waiting(List *resource_keys)
 /*
  * Release all that an agent holds, and wait for transactions that have it locked.  The
  * rows are locked first and then looked up anew, since who was waited for may have
- * changed them.
+ * changed them.  A lease that the transaction's snapshot does not show it cannot release.
  */
 void
 store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now)
@@ -220,6 +237,8 @@ store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now)
 	static StorePlan release = {.sql = "UPDATE coord.lease_data SET ended_at = $2, released = true"
 		" FROM unnest($3) held WHERE slot = held AND agent_id = $1 AND ended_at IS NULL AND expires_at > $2"
 	" RETURNING resource_key"};
+	static StorePlan unseen = {.sql = "SELECT 1 FROM coord.lease_deadline d JOIN coord.lease_data l USING (slot)"
+	" WHERE l.agent_id = $1 AND l.ended_at IS NULL AND l.expires_at > $2 LIMIT 1"};
 	ArrayType  *slots;
 
 	coord_leases_touched();
@@ -227,6 +246,8 @@ store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now)
 	slots = store_int8_array();
 	store_run(&release, STORE_ARGS(arg_uuid(agent_id), arg_time(now), arg_array(INT8ARRAYOID, slots)));
 	announce_waiting(store_texts());
+	if (IsolationUsesXactSnapshot() && store_run_latest(&unseen, STORE_ARGS(arg_uuid(agent_id), arg_time(now))) > 0)
+		coord_error_serialization();
 }
 
 /* ---- what the sweep does ---- */

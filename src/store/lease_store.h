@@ -55,6 +55,7 @@ extern LeaseRow *store_lease_in_progress(const char *resource_key);
 extern bool store_lease_is_locked(const LeaseRow *lease);
 extern LeaseRow *store_lease_on_now(const char *resource_key);
 extern StoreRowState store_lease_try_lock(LeaseRow *lease, bool to_grant);
+extern LeaseRow *store_lease_at_now(int64 slot);
 extern LeaseRow *store_lease_at(int64 slot, StoreLock lock);
 extern void store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now);
 extern bool store_leases_release(const UuidList *agents, LeaseCursor *cursor, int limit, TimestampTz now);

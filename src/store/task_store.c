@@ -242,6 +242,20 @@ store_task_to_finish(const pg_uuid_t *id, StoreLock lock)
 	return find_task(id, lock, LockTupleExclusive);
 }
 
+/*
+ * The agent that has claimed a task with a token, whatever the transaction's snapshot is;
+ * NULL when that is not so, or has run out by itself.
+ */
+pg_uuid_t *
+store_claimant_now(const pg_uuid_t *id, int64 fencing_token, TimestampTz now)
+{
+	static StorePlan plan = {.sql = "SELECT agent_id FROM coord.task_live"
+	" WHERE id = $1 AND state = 'claimed' AND fencing_token = $2 AND lease_expires_at > $3"};
+
+	return store_run_latest(&plan, STORE_ARGS(arg_uuid(id), arg_int8(fencing_token), arg_time(now))) > 0 ?
+		store_uuid(0, 1) : NULL;
+}
+
 /* Whether a task is claimed with that lease, by now. */
 bool
 store_task_is_claimed_with(const pg_uuid_t *id, const pg_uuid_t *lease_id)

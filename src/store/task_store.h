@@ -68,6 +68,7 @@ extern bool store_task_is_buried(const pg_uuid_t *id);
 extern char *store_task_queue(const pg_uuid_t *id);
 extern TaskRow *store_task(const pg_uuid_t *id, StoreLock lock);
 extern TaskRow *store_task_to_finish(const pg_uuid_t *id, StoreLock lock);
+extern pg_uuid_t *store_claimant_now(const pg_uuid_t *id, int64 fencing_token, TimestampTz now);
 extern bool store_task_is_claimed_with(const pg_uuid_t *id, const pg_uuid_t *lease_id);
 extern bool store_task_completed_with(const pg_uuid_t *id, int64 fencing_token, char **queue,
 									  pg_uuid_t **agent_id);
