@@ -73,7 +73,7 @@ typedef struct OwnAttachment
 
 static Attachments *attachments = NULL;
 static List *own = NIL;			/* in TopMemoryContext */
-static SubTransactionId attached_in = InvalidSubTransactionId; /* the outermost of this transaction that has attached */
+static SubTransactionId attached_in = InvalidSubTransactionId; /* the outermost that has attached an agent */
 static List *claimed_for = NIL; /* AttachmentRefs of agents that this transaction has claimed for */
 
 static int64 attach(const pg_uuid_t *agent_id);
