@@ -44,6 +44,7 @@ coord_sweep(PG_FUNCTION_ARGS)
 	bool		limited = !coord_may_everything(GetUserId());
 	char	   *json;
 
+	PreventCommandIfParallelMode("a function of coord");
 	if (limited)
 		PreventCommandIfReadOnly("coord.sweep()");
 	if (limited && coord_worker_runs())

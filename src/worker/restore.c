@@ -29,7 +29,7 @@
 #include "worker/restore.h"
 #include "worker/wakeup.h"
 
-#define IDLE_LIMIT (5 * USECS_PER_MINUTE)
+#define IDLE_LIMIT (10 * USECS_PER_SEC)
 
 typedef struct RestoringSession
 {
