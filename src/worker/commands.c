@@ -240,8 +240,8 @@ lock_for_drop(Node *command)
 }
 
 /*
- * A query of a session that restores, or an INSERT by which it begins to (pg_dump
- * --inserts).  Not one of a function, as coord's own are: its text is not the client's.
+ * An INSERT into a stored relation by a session that restores (pg_dump --inserts).  Not
+ * one of a function, as coord's own are: its text is not the client's.
  */
 static void
 on_query(ParseState *pstate, Query *query, JumbleState *jstate)
@@ -250,15 +250,18 @@ on_query(ParseState *pstate, Query *query, JumbleState *jstate)
 		prev_post_parse_analyze(pstate, query, jstate);
 	if (query->commandType == CMD_INSERT && pstate->p_sourcetext == debug_query_string &&
 		coord_may_fill(rt_fetch(query->resultRelation, query->rtable)->relid))
+	{
 		coord_restore_begins();
-	coord_restore_at_work(true);
-	coord_restore_at_work(false);
+		coord_restore_at_work(true);
+		coord_restore_at_work(false);
+	}
 }
 
 /* What is to be done after a utility command, read off before it may be freed. */
 typedef struct AfterUtility
 {
 	char	   *database;		/* was created or changed; NULL: none */
+	bool		filled;			/* by COPY, whatever relation */
 	bool		filled_store;	/* a restore has written stored rows */
 	bool		ended_prepared;
 } AfterUtility;
@@ -276,6 +279,7 @@ plan_after_utility(Node *command)
 	{
 		CopyStmt   *copy = (CopyStmt *) command;
 
+		after.filled = copy->is_from;
 		after.filled_store = copy->is_from && copy->relation != NULL &&
 			copy->relation->schemaname != NULL && strcmp(copy->relation->schemaname, "coord") == 0;
 	}
@@ -315,19 +319,22 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		coord_commits_events(0);	/* until this command's own transaction ends */
 	if (after.filled_store && coord_may_fill(RangeVarGetRelid(((CopyStmt *) pstmt->utilityStmt)->relation, NoLock, true)))
 		coord_restore_begins();
-	coord_restore_at_work(true);
+	if (after.filled)
+		coord_restore_at_work(true);
 	PG_TRY();
 	{
 		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	}
 	PG_CATCH();
 	{
-		coord_restore_at_work(false);
+		if (after.filled)
+			coord_restore_at_work(false);
 		unhold_workers();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	coord_restore_at_work(false);
+	if (after.filled)
+		coord_restore_at_work(false);
 	do_after_utility(&after);
 }
 

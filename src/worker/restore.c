@@ -8,7 +8,7 @@
  * blocked task whose dependencies are still to come waits for nothing.  So a session that
  * writes a stored relation by itself, by COPY or INSERT, is entered here before it does,
  * and until it ends: psql restores in one session, and the sessions of pg_restore -j end
- * together.  One that stays, though it has not done anything for IDLE_LIMIT, does
+ * together.  One that stays, though it has filled nothing for IDLE_LIMIT, does
  * something else by now.
  *
  * Each backend has an entry, which only it writes.  The worker asks before each batch,
@@ -34,7 +34,7 @@
 typedef struct RestoringSession
 {
 	pg_atomic_uint64 dbid;		/* 0: it does not restore */
-	pg_atomic_uint64 idle_since;	/* DT_NOEND: it is at a command */
+	pg_atomic_uint64 idle_since;	/* DT_NOEND: it is at a COPY */
 } RestoringSession;
 
 typedef struct Restoring
@@ -46,7 +46,7 @@ typedef struct Restoring
 
 static Restoring *restoring = NULL;
 static bool entered = false;
-static int	commands = 0;		/* that this session is at, one within the other */
+static int	commands = 0;		/* to fill a relation, that this session is at, one within the other */
 
 Size
 coord_restoring_size(void)
@@ -144,7 +144,7 @@ coord_restore_begins(void)
 	pg_atomic_fetch_add_u32(&restoring->begun, 1);
 }
 
-/* This session begins a command, or is done with it. */
+/* This session begins to fill a relation, of whomever, or is done with it. */
 void
 coord_restore_at_work(bool begins)
 {
