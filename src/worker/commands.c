@@ -310,6 +310,7 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	AfterUtility after = plan_after_utility(pstmt->utilityStmt);
 	const char *name = exclusive_database(pstmt->utilityStmt);
 	Oid			dbid = name != NULL ? get_database_oid(name, true) : InvalidOid;
+	volatile bool fills = after.filled;
 
 	if (OidIsValid(dbid) && dbid != MyDatabaseId && may_have_database(pstmt->utilityStmt, dbid))
 		hold_worker(dbid);
@@ -319,7 +320,7 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		coord_commits_events(0);	/* until this command's own transaction ends */
 	if (after.filled_store && coord_may_fill(RangeVarGetRelid(((CopyStmt *) pstmt->utilityStmt)->relation, NoLock, true)))
 		coord_restore_begins();
-	if (after.filled)
+	if (fills)
 		coord_restore_at_work(true);
 	PG_TRY();
 	{
@@ -327,13 +328,13 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	}
 	PG_CATCH();
 	{
-		if (after.filled)
+		if (fills)
 			coord_restore_at_work(false);
 		unhold_workers();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	if (after.filled)
+	if (fills)
 		coord_restore_at_work(false);
 	do_after_utility(&after);
 }
