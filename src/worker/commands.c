@@ -302,24 +302,12 @@ do_after_utility(const AfterUtility *after)
 		coord_tell_now();		/* that transaction has ended, this one is only the command's */
 }
 
+/* The command itself.  When it fails, what was noted for its time is over. */
 static void
-on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
-		   ProcessUtilityContext context, ParamListInfo params,
-		   QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+run_command(bool fills, PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+			ProcessUtilityContext context, ParamListInfo params,
+			QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	AfterUtility after = plan_after_utility(pstmt->utilityStmt);
-	const char *name = exclusive_database(pstmt->utilityStmt);
-	Oid			dbid = name != NULL ? get_database_oid(name, true) : InvalidOid;
-	volatile bool fills = after.filled;
-
-	if (OidIsValid(dbid) && dbid != MyDatabaseId && may_have_database(pstmt->utilityStmt, dbid))
-		hold_worker(dbid);
-	hold_batches_of_update(pstmt->utilityStmt);
-	lock_for_drop(pstmt->utilityStmt);
-	if (after.ended_prepared)
-		coord_commits_events(0);	/* until this command's own transaction ends */
-	if (after.filled_store && coord_may_fill(RangeVarGetRelid(((CopyStmt *) pstmt->utilityStmt)->relation, NoLock, true)))
-		coord_restore_begins();
 	if (fills)
 		coord_restore_at_work(true);
 	PG_TRY();
@@ -336,6 +324,26 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	PG_END_TRY();
 	if (fills)
 		coord_restore_at_work(false);
+}
+
+static void
+on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+		   ProcessUtilityContext context, ParamListInfo params,
+		   QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	AfterUtility after = plan_after_utility(pstmt->utilityStmt);
+	const char *name = exclusive_database(pstmt->utilityStmt);
+	Oid			dbid = name != NULL ? get_database_oid(name, true) : InvalidOid;
+
+	if (OidIsValid(dbid) && dbid != MyDatabaseId && may_have_database(pstmt->utilityStmt, dbid))
+		hold_worker(dbid);
+	hold_batches_of_update(pstmt->utilityStmt);
+	lock_for_drop(pstmt->utilityStmt);
+	if (after.ended_prepared)
+		coord_commits_events(0);	/* until this command's own transaction ends */
+	if (after.filled_store && coord_may_fill(RangeVarGetRelid(((CopyStmt *) pstmt->utilityStmt)->relation, NoLock, true)))
+		coord_restore_begins();
+	run_command(after.filled, pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	do_after_utility(&after);
 }
 

@@ -175,13 +175,14 @@ $stays->quit;
 
 # A batch that the worker is in when a restore begins is undone.
 new_database('during');
-$node->safe_psql('during', 'CREATE EXTENSION coord');
+$node->safe_psql('during', q{CREATE EXTENSION coord; SELECT coord.event_send('t')});
+ok($node->poll_query_until('during', 'SELECT position IS NOT NULL FROM coord.event'), 'during: the worker is at work');
 my $holds = $node->background_psql('during');
 $holds->query_safe('BEGIN; LOCK TABLE coord.event_inbox IN ACCESS EXCLUSIVE MODE');
 $node->safe_psql('during', q{SELECT coord.agent_register('mortal', heartbeat_timeout => '100 ms')});
 ok($node->poll_query_until('during', q{SELECT EXISTS (SELECT FROM pg_stat_activity a JOIN pg_locks l USING (pid)
-	WHERE a.datname = 'during' AND a.backend_type = 'coord worker' AND l.relation = 'coord.event_inbox'::regclass AND NOT l.granted)}),
-	'during: the worker is in a batch');
+	WHERE a.datname = 'during' AND a.backend_type = 'coord worker' AND a.query ~ 'ending agents' AND l.relation = 'coord.event_inbox'::regclass AND NOT l.granted)}),
+	'during: it is in a batch');
 my $restores = $node->background_psql('during');
 $restores->query_safe(q{COPY coord.agent_beat FROM '/dev/null'});
 $holds->quit;
