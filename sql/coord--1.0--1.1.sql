@@ -83,6 +83,16 @@ CREATE TABLE coord.task_partition (
 INSERT INTO coord.task_partition VALUES (0, 99, '0', pg_catalog.clock_timestamp());
 COMMENT ON TABLE coord.task_partition IS 'Stored: which partitions of task_finished have something, or are written.';
 
+-- Finished tasks that had too many dependants for the transaction in which they finished:
+-- the sweep goes on with those after that one.
+CREATE TABLE coord.dependant_check (
+	depends_on uuid NOT NULL,
+	after_task uuid NOT NULL
+);
+CREATE INDEX dependant_check_depends_on ON coord.dependant_check (depends_on);
+COMMENT ON TABLE coord.dependant_check IS 'Stored: finished tasks whose dependants the sweep must look at.';
+SELECT pg_extension_config_dump('coord.dependant_check', '');
+
 -- The tasks of long queues, as they were counted last; see src/queue_count.c.  Not dumped.
 CREATE TABLE coord.queue_count (
 	queue text COLLATE "C" NOT NULL,
@@ -341,7 +351,7 @@ BEGIN
 		SELECT format('ALTER %s %s OWNER TO %I', o.kind, o.name, pg_get_userbyid(r.relowner))
 		FROM pg_class r, (
 			SELECT 'TABLE', oid::regclass::text FROM pg_class
-			WHERE relnamespace = 'coord'::regnamespace AND relname ~ '^(task_(finished|partition)|queue_count)' AND relkind IN ('r', 'p')
+			WHERE relnamespace = 'coord'::regnamespace AND relname ~ '^(task_(finished|partition)|queue_count|dependant_check)' AND relkind IN ('r', 'p')
 			UNION ALL
 			SELECT 'TYPE', oid::regtype::text FROM pg_type
 			WHERE typnamespace = 'coord'::regnamespace AND typname IN ('queue_stat', 'history_entry')
@@ -364,7 +374,7 @@ BEGIN
 	FOR command IN
 		WITH object (kind, name, owner, acl) AS (
 			SELECT 'TABLE', oid::regclass::text, relowner, coalesce(relacl, acldefault('r', relowner))
-			FROM pg_class WHERE relnamespace = 'coord'::regnamespace AND relname ~ '^(task_(finished|partition)|queue_count)'
+			FROM pg_class WHERE relnamespace = 'coord'::regnamespace AND relname ~ '^(task_(finished|partition)|queue_count|dependant_check)'
 				AND relkind IN ('r', 'p')
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text, proowner, coalesce(proacl, acldefault('f', proowner))

@@ -227,6 +227,14 @@ CREATE TABLE coord.dependency_check (
 );
 CREATE INDEX dependency_check_task_id ON coord.dependency_check (task_id);
 
+-- Finished tasks that had too many dependants for the transaction in which they finished:
+-- the sweep goes on with those after that one.
+CREATE TABLE coord.dependant_check (
+	depends_on uuid NOT NULL,
+	after_task uuid NOT NULL
+);
+CREATE INDEX dependant_check_depends_on ON coord.dependant_check (depends_on);
+
 -- Tasks that have finished: dead letters, which can be driven again, and those that
 -- nobody needs again.
 CREATE TABLE coord.task_dead (
@@ -1017,6 +1025,7 @@ COMMENT ON TABLE coord.claim_deadline IS 'Stored: for each claim, when the sweep
 COMMENT ON TABLE coord.claim_batch IS 'Stored: for the claims that one call has made together, when the sweep must look at them.';
 COMMENT ON TABLE coord.task_dependency IS 'Stored: what blocked tasks wait for.';
 COMMENT ON TABLE coord.dependency_check IS 'Stored: blocked tasks whose dependencies the sweep must look at.';
+COMMENT ON TABLE coord.dependant_check IS 'Stored: finished tasks whose dependants the sweep must look at.';
 COMMENT ON TABLE coord.task_finished IS 'Stored: completed and cancelled tasks. Read coord.task instead.';
 COMMENT ON TABLE coord.task_partition IS 'Stored: which partitions of task_finished have something, or are written.';
 COMMENT ON TABLE coord.task_dead IS 'Stored: dead letters. Read coord.dead_letter instead.';

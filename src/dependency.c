@@ -15,6 +15,9 @@
  * finishing in a transaction that cannot see it yet.  And who finishes a task
  * looks for its dependants with the latest snapshot, also in REPEATABLE READ.
  *
+ * A task may have any number of dependants.  Where there are many, those after the first
+ * ones are put off: a row in dependant_check has the sweep go on with them, in batches.
+ *
  * No task is stranded: of two transactions that race for a dependant the second
  * leaves a check, the sweep keeps the check until no transaction is finishing
  * one of the dependencies, and every transaction that finished a task, or had
@@ -33,7 +36,18 @@
 #include "store/dependency_store.h"
 #include "store/new_key.h"
 #include "uuid7.h"
+#include "worker/shared.h"
 #include "worker/wakeup.h"
+#include "worker/worker.h"
+
+/*
+ * So many dependants are dealt with by who finishes a task, and the rest by the sweep.  What
+ * the worker finishes, hundreds in a transaction, others wait for.
+ */
+#define LIMIT_OF_OTHERS 1000
+#define LIMIT_OF_WORKER 10
+
+static const pg_uuid_t no_task; /* before all others */
 
 /*
  * Error when a task has been created since the transaction's snapshot, or was cancelled or
@@ -72,13 +86,28 @@ coord_dependency_state(const pg_uuid_t *task_id)
 	return store_task_state(task_id);
 }
 
-/* A task was completed in this transaction: unblock what waited for it alone. */
-void
-coord_dependency_completed(const pg_uuid_t *task_id)
+/*
+ * How many dependants are dealt with here, by who finishes a task.  Who could not put off
+ * the rest deals with all.
+ */
+static int
+limit_here(void)
 {
-	UuidList	dependants = store_dependants(task_id);
+	if (!coord_worker_runs() || !store_can_put_off())
+		return PG_INT32_MAX;
+	return coord_is_worker() ? LIMIT_OF_WORKER : LIMIT_OF_OTHERS;
+}
 
-	coord_finished_task();
+/*
+ * Unblock what waited for a completed task alone: of its dependants after that one, so many
+ * at most; the rest is put off.  Returns how many it was.
+ */
+static int
+unblock_dependants(const pg_uuid_t *task_id, const pg_uuid_t *after, int limit)
+{
+	bool		more;
+	UuidList	dependants = store_dependants(task_id, after, limit, &more);
+
 	for (int i = 0; i < dependants.n; i++)
 	{
 		TaskRow    *task = store_task(&dependants.ids[i], STORE_LOCK_SKIP);
@@ -93,6 +122,17 @@ coord_dependency_completed(const pg_uuid_t *task_id)
 				store_task_unblock(task);
 		}
 	}
+	if (more)
+		store_put_off_dependants(task_id, &dependants.ids[dependants.n - 1]);	/* as the limit is not 0 */
+	return dependants.n;
+}
+
+/* A task was completed in this transaction. */
+void
+coord_dependency_completed(const pg_uuid_t *task_id)
+{
+	coord_finished_task();
+	(void) unblock_dependants(task_id, &no_task, limit_here());
 }
 
 /* Cancel a locked, blocked task whose dependency has failed. */
@@ -104,19 +144,22 @@ cancel_dependant(TaskRow *task, const pg_uuid_t *dependency, const char *state, 
 }
 
 /*
- * A task has become dead or cancelled in this transaction: cancel what waits
- * for it, and what waits for that.
+ * Cancel what waits for a dead or cancelled task, and what waits for that: of its
+ * dependants after that one, and of theirs, so many at most; the rest is put off.  Returns
+ * how many it was.
  */
-void
-coord_dependency_failed(const pg_uuid_t *task_id, const char *state, TimestampTz now)
+static int
+cancel_dependants(const pg_uuid_t *task_id, const char *state, const pg_uuid_t *after, int limit, TimestampTz now)
 {
 	List	   *failed = list_make1((void *) task_id);
+	int			done = 0;
 
-	coord_finished_task();
 	while (failed != NIL)
 	{
 		const pg_uuid_t *dependency = llast(failed);
-		UuidList	dependants = store_dependants(dependency);
+		const pg_uuid_t *last = dependency == task_id ? after : &no_task;
+		bool		more;
+		UuidList	dependants = store_dependants(dependency, last, limit - done, &more);
 
 		failed = list_delete_last(failed);
 		for (int i = 0; i < dependants.n; i++)
@@ -130,8 +173,42 @@ coord_dependency_failed(const pg_uuid_t *task_id, const char *state, TimestampTz
 				cancel_dependant(task, dependency, dependency == task_id ? state : "cancelled", now);
 				failed = lappend(failed, &task->id);
 			}
+			last = &dependants.ids[i];
 		}
+		if (more)
+			store_put_off_dependants(dependency, last);
+		done += dependants.n;
 	}
+	return done;
+}
+
+/* A task has become dead or cancelled in this transaction. */
+void
+coord_dependency_failed(const pg_uuid_t *task_id, const char *state, TimestampTz now)
+{
+	coord_finished_task();
+	(void) cancel_dependants(task_id, state, &no_task, limit_here(), now);
+}
+
+/*
+ * The sweep's look at dependants that were put off: "limit" at most, of a task that had
+ * finished; returns how many it was, or -1 when another transaction is at them.  A dead
+ * letter that has been driven again meanwhile is waited for again, by those that are left.
+ */
+int
+coord_dependants_look(const pg_uuid_t *task_id, int limit, TimestampTz now)
+{
+	pg_uuid_t	after;
+	char	   *state;
+
+	if (!store_take_put_off(task_id, &after))
+		return -1;
+	state = store_task_state(task_id);
+	if (state == NULL || strcmp(state, "completed") == 0)
+		return unblock_dependants(task_id, &after, limit);
+	if (strcmp(state, "cancelled") == 0 || (strcmp(state, "dead") == 0 && store_task_is_buried(task_id)))
+		return cancel_dependants(task_id, state, &after, limit, now);
+	return 0;
 }
 
 /* what a task's dependencies have become */

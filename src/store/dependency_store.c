@@ -4,6 +4,10 @@
  */
 #include "postgres.h"
 
+#include "access/stratnum.h"
+#include "catalog/namespace.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 #include "store/dependency_store.h"
@@ -20,21 +24,28 @@ store_dependency_insert(const pg_uuid_t *task_id, const pg_uuid_t *depends_on)
 }
 
 /*
- * What waits for a task.  A dependant that was created after the transaction's
- * snapshot must be among them: whoever created it could not see that the task
- * would be finished here.
+ * What waits for a task, in the order of ids, after that one; "limit" at most, and whether
+ * there is more.  A dependant that was created after the transaction's snapshot must be
+ * among them: whoever created it could not see that the task would be finished here.
  */
 UuidList
-store_dependants(const pg_uuid_t *depends_on)
+store_dependants(const pg_uuid_t *depends_on, const pg_uuid_t *after, int limit, bool *more)
 {
-	static StorePlan plan = {.sql = "SELECT task_id FROM coord.task_dependency WHERE depends_on = $1 ORDER BY task_id"};
-	ScanKeyData key;
+	static StorePlan plan = {.sql = "SELECT task_id FROM coord.task_dependency WHERE depends_on = $1 AND task_id > $2"
+	" ORDER BY task_id LIMIT $3"};
+	UuidList	found = {0, NULL};
+	ScanKeyData keys[2];
 
-	rows_key_uuid(&key, 1, depends_on);
-	if (!rows_exist("task_dependency", "task_dependency_pkey", 1, &key, GetLatestSnapshot()))
-		return (UuidList) {0, NULL};
-	store_run_latest(&plan, STORE_ARGS(arg_uuid(depends_on)));
-	return store_uuids();
+	rows_key_uuid(&keys[0], 1, depends_on);
+	ScanKeyInit(&keys[1], 2, BTGreaterStrategyNumber, F_UUID_GT, UUIDPGetDatum(after));
+	*more = rows_exist("task_dependency", "task_dependency_pkey", 2, keys, GetLatestSnapshot());
+	if (!*more || limit == 0)
+		return found;
+	store_run_latest(&plan, STORE_ARGS(arg_uuid(depends_on), arg_uuid(after), arg_int8((int64) limit + 1)));
+	found = store_uuids();
+	*more = found.n > limit;
+	found.n = Min(found.n, limit);
+	return found;
 }
 
 /* What a task waits for still, by now. */
@@ -110,4 +121,58 @@ store_check_done(const pg_uuid_t *task_id)
 	" SELECT ctid FROM coord.dependency_check WHERE task_id = $1 FOR UPDATE SKIP LOCKED))"};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(task_id)));
+}
+
+/* ---- dependants that are put off, for the sweep, by who has finished what they wait for ---- */
+
+/* Whether that can be: there is nowhere to keep it in schema 1.0. */
+bool
+store_can_put_off(void)
+{
+	return OidIsValid(get_relname_relid("dependant_check", get_namespace_oid("coord", false)));
+}
+
+/* Have the sweep deal with the dependants of a finished task, after that one. */
+void
+store_put_off_dependants(const pg_uuid_t *task_id, const pg_uuid_t *after)
+{
+	static StorePlan plan = {.sql = "INSERT INTO coord.dependant_check (depends_on, after_task) VALUES ($1, $2)"};
+
+	store_run(&plan, STORE_ARGS(arg_uuid(task_id), arg_uuid(after)));
+	coord_due_at(JOB_DEPENDANTS, COORD_DUE_NOW);
+}
+
+/* Finished tasks whose dependants are put off, in the order of their ids, after that one. */
+UuidList
+store_tasks_put_off(const pg_uuid_t *after, int limit)
+{
+	static StorePlan plan = {.sql = "SELECT DISTINCT depends_on FROM coord.dependant_check WHERE depends_on > $1"
+	" AND NOT (depends_on = ANY ($3)) ORDER BY depends_on LIMIT $2"};
+
+	if (!store_can_put_off())
+		return (UuidList) {0, NULL};
+	store_run(&plan, STORE_ARGS(arg_uuid(after), arg_int4(limit), arg_set_aside()));
+	return store_uuids();
+}
+
+/*
+ * The dependants of a finished task are dealt with now, by this transaction; in *after, from
+ * where on.  False when another transaction does it.
+ */
+bool
+store_take_put_off(const pg_uuid_t *task_id, pg_uuid_t *after)
+{
+	static StorePlan plan = {.sql = "DELETE FROM coord.dependant_check WHERE ctid = ANY (ARRAY("
+		" SELECT ctid FROM coord.dependant_check WHERE depends_on = $1 FOR UPDATE SKIP LOCKED))"
+	" RETURNING after_task"};
+	int			n = (int) store_run(&plan, STORE_ARGS(arg_uuid(task_id)));
+
+	for (int i = 0; i < n; i++)
+	{
+		const pg_uuid_t *from = store_uuid(i, 1);
+
+		if (i == 0 || memcmp(from, after, sizeof(pg_uuid_t)) < 0)
+			*after = *from;
+	}
+	return n > 0;
 }

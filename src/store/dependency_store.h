@@ -8,7 +8,7 @@
 #include "store/store.h"
 
 extern void store_dependency_insert(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);
-extern UuidList store_dependants(const pg_uuid_t *depends_on);
+extern UuidList store_dependants(const pg_uuid_t *depends_on, const pg_uuid_t *after, int limit, bool *more);
 extern UuidList store_dependencies(const pg_uuid_t *task_id);
 extern void store_dependency_drop(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);
 extern void store_dependencies_forget(const pg_uuid_t *task_id);
@@ -17,5 +17,9 @@ extern void store_check_keep(const pg_uuid_t *task_id);
 extern void store_check_insert(const pg_uuid_t *task_id);
 extern UuidList store_checks(const pg_uuid_t *after, int limit);
 extern void store_check_done(const pg_uuid_t *task_id);
+extern bool store_can_put_off(void);
+extern void store_put_off_dependants(const pg_uuid_t *task_id, const pg_uuid_t *after);
+extern UuidList store_tasks_put_off(const pg_uuid_t *after, int limit);
+extern bool store_take_put_off(const pg_uuid_t *task_id, pg_uuid_t *after);
 
 #endif							/* COORD_STORE_DEPENDENCY_STORE_H */

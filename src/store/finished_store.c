@@ -291,10 +291,11 @@ seal(UsedPartition *partition, TimestampTz now)
 
 /*
  * What is gone counts as completed, so a cancelled task is to stay until all that wait for it
- * have been cancelled as well.  Those of which the sweep has yet to decide that have a check.
+ * have been cancelled as well.  Those of which the sweep has yet to decide that have a check,
+ * or are put off.
  */
 #define IS_AWAITED \
-	"(state = 'cancelled' AND id IN (" \
+	"(state = 'cancelled' AND id IN (SELECT depends_on FROM coord.dependant_check UNION ALL" \
 	" SELECT depends_on FROM coord.dependency_check JOIN coord.task_dependency USING (task_id)))"
 
 static bool
@@ -307,7 +308,8 @@ has_awaited(const char *partition)
 static bool
 sees_checks(void)
 {
-	return !IsolationUsesXactSnapshot() && store_partition_is_unwritten("dependency_check");
+	return !IsolationUsesXactSnapshot() && store_partition_is_unwritten("dependency_check") &&
+		store_partition_is_unwritten("dependant_check");
 }
 
 /*
@@ -563,9 +565,13 @@ void
 store_finished_delete(TimestampTz before, RetentionCounts *counts)
 {
 	UsedPartition used[PARTITIONS];
-	int			n = is_partitioned() ? used_partitions(used) : 0;
-	const char *condition = sees_checks() ? "NOT " IS_AWAITED : "state <> 'cancelled'";
+	const char *condition;
+	int			n;
 
+	if (!is_partitioned())
+		return;
+	n = used_partitions(used);
+	condition = sees_checks() ? "NOT " IS_AWAITED : "state <> 'cancelled'";
 	for (int i = 0; i < n; i++)
 	{
 		if (used[i].sealed_at >= before)

@@ -114,6 +114,7 @@ static Job	jobs[COORD_NJOBS] = {
 	[JOB_RELEASES] = {.name = "releasing leases of ended agents", .batch = coord_sweep_releases, .next_due = NULL},
 	[JOB_RETIRED] = {.name = "releasing leases of retired agents", .batch = coord_sweep_retired, .next_due = NULL},
 	[JOB_CHECKS] = {.name = "looking at dependencies", .batch = coord_sweep_checks, .next_due = NULL},
+	[JOB_DEPENDANTS] = {.name = "looking at dependants", .batch = coord_sweep_dependants, .next_due = NULL},
 	[JOB_EVENTS] = {.name = "delivering events", .batch = coord_deliver_events, .next_due = NULL},
 	[JOB_NOTICES] = {.name = "notifying of events", .batch = coord_notify_events, .next_due = coord_notices_next_due},
 	[JOB_RETENTION] = {.name = "dropping old events", .batch = coord_expire_events, .next_due = store_log_next_due},
@@ -516,6 +517,8 @@ begin_anew(CoordJob job)
 		coord_sweep_retired_anew();
 	if (job == JOB_CHECKS)
 		coord_sweep_checks_anew();
+	if (job == JOB_DEPENDANTS)
+		coord_sweep_dependants_anew();
 	if (job == JOB_ENDED)
 		coord_expire_agents_anew();
 	if (job == JOB_COUNTS)

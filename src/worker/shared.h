@@ -35,6 +35,7 @@ typedef enum CoordJob
 	JOB_RELEASES,				/* release the leases of agents that were attached */
 	JOB_RETIRED,				/* and those that were committed after their agent was retired */
 	JOB_CHECKS,					/* look at the dependencies that have a check */
+	JOB_DEPENDANTS,				/* and at dependants that were put off */
 	JOB_EVENTS,					/* deliver events */
 	JOB_NOTICES,				/* notify who listens for them */
 	JOB_RETENTION,				/* drop old ones */
@@ -47,7 +48,7 @@ typedef enum CoordJob
 
 /* those that deal with what comes due, and may make tasks claimable */
 #define JOB_SWEEP_FIRST JOB_AGENTS
-#define JOB_SWEEP_LAST JOB_CHECKS
+#define JOB_SWEEP_LAST JOB_DEPENDANTS
 
 /* a job that is due now, or to be done as soon as possible */
 #define COORD_DUE_NOW DT_NOBEGIN

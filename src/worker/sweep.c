@@ -22,6 +22,7 @@
 #include "store/dependency_store.h"
 #include "store/lease_store.h"
 #include "store/store.h"
+#include "uuid7.h"
 #include "worker/sweep.h"
 #include "worker/wakeup.h"
 #include "worker/worker.h"
@@ -37,7 +38,10 @@
 
 static pg_uuid_t swept_last;	/* zero: nothing in particular */
 
+static const pg_uuid_t nothing; /* zero */
+
 static pg_uuid_t checked_last;	/* in the round of checks that goes on; zero: it has yet to begin */
+static pg_uuid_t dependants_last;	/* the same, of tasks whose dependants were put off */
 
 /* a walk over all leases that are held, by deadline, for those of some agents */
 static struct
@@ -380,6 +384,45 @@ coord_sweep_checks_anew(void)
 	memset(&checked_last, 0, sizeof(checked_last));
 }
 
+/*
+ * Dependants that were put off.  One task may have any number of them; it has its turn
+ * with the others.
+ */
+SweepOutcome
+coord_sweep_dependants(SweepCounts *counts pg_attribute_unused())
+{
+	TimestampTz now = coord_now();
+	bool		from_first = coord_uuid_equal(&dependants_last, &nothing);
+	UuidList	finished = store_tasks_put_off(&dependants_last, CHECK_BATCH);
+	int			looked_at = 0;
+	int			done = 0;
+	int			i;
+
+	for (i = 0; i < finished.n && looked_at < LOOKED_AT_BATCH; i++)
+	{
+		int			n;
+
+		CHECK_FOR_INTERRUPTS();
+		coord_sweeping(&finished.ids[i]);
+		n = coord_dependants_look(&finished.ids[i], LOOKED_AT_BATCH - looked_at, now);
+		if (n >= 0)
+			done++;
+		looked_at += 1 + Max(n, 0);
+		dependants_last = finished.ids[i];
+	}
+	if (i < finished.n || finished.n == CHECK_BATCH)
+		return SWEEP_MORE;
+	coord_sweep_dependants_anew();
+	return outcome_of(done, done < finished.n, done > 0 || !from_first);
+}
+
+/* Begin with the first one: the round has come to its end, or a batch of it was undone. */
+void
+coord_sweep_dependants_anew(void)
+{
+	memset(&dependants_last, 0, sizeof(dependants_last));
+}
+
 void
 coord_sweep_counts_add(SweepCounts *to, const SweepCounts *from)
 {
@@ -407,7 +450,5 @@ coord_sweeping(const pg_uuid_t *item)
 const pg_uuid_t *
 coord_swept_last(void)
 {
-	static const pg_uuid_t nothing;
-
-	return memcmp(&swept_last, &nothing, sizeof(nothing)) == 0 ? NULL : &swept_last;
+	return coord_uuid_equal(&swept_last, &nothing) ? NULL : &swept_last;
 }

@@ -39,6 +39,8 @@ extern SweepOutcome coord_sweep_retired(SweepCounts *counts);
 extern void coord_sweep_retired_anew(void);
 extern SweepOutcome coord_sweep_checks(SweepCounts *counts);
 extern void coord_sweep_checks_anew(void);
+extern SweepOutcome coord_sweep_dependants(SweepCounts *counts);
+extern void coord_sweep_dependants_anew(void);
 extern void coord_sweep_counts_add(SweepCounts *to, const SweepCounts *from);
 
 /* what is being looked at, in case of an error */

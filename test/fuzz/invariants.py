@@ -28,6 +28,10 @@ INVARIANTS = {
             AND NOT EXISTS (SELECT FROM coord.dependency_check c WHERE c.task_id = t.id)""",
     "a dependency of what is not blocked": """
         SELECT d.* FROM coord.task_dependency d LEFT JOIN coord.task_live t ON t.id = d.task_id WHERE t.state IS DISTINCT FROM 'blocked'""",
+    "a task that waits for what has finished": """
+        SELECT d.* FROM coord.task_dependency d WHERE NOT EXISTS (SELECT FROM coord.task_live t WHERE t.id = d.depends_on)
+            AND NOT EXISTS (SELECT FROM coord.dependency_check c WHERE c.task_id = d.task_id)
+            AND NOT EXISTS (SELECT FROM coord.dependant_check c WHERE c.depends_on = d.depends_on AND c.after_task < d.task_id)""",
     "a blocked task out of its place": "SELECT id, state, ready_at FROM coord.task_live WHERE state = 'blocked' AND ready_at <> 'infinity'",
     "a pending task out of its place": "SELECT id, run_at, ready_at FROM coord.task_live WHERE state = 'pending' AND ready_at <> run_at",
     "a task that is there twice": "SELECT id FROM coord.task GROUP BY 1 HAVING count(*) > 1",

@@ -151,7 +151,7 @@ SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'coord':
 	'no stored relation is open to an agent''s role');
 SET ROLE pgtap_agent;
 SELECT throws_ok(format('SELECT count(*) FROM coord.%I', r), '42501', NULL, 'an agent''s role cannot read coord.' || r)
-FROM unnest('{agent_data, lease_data, task_live, claim_deadline, claim_batch, task_dependency, dependency_check, task_finished, task_dead, queue_data, queue_slot, queue_count, event_inbox, event_log, event_log_0, event_partition, event_subscription, event_cursor, queue_grant, monitor_grant, installation, agent_all, lease_all, task_all, task_unfinished, event_all, queue_all, worker}'::text[]) r;
+FROM unnest('{agent_data, lease_data, task_live, claim_deadline, claim_batch, task_dependency, dependency_check, dependant_check, task_finished, task_dead, queue_data, queue_slot, queue_count, event_inbox, event_log, event_log_0, event_partition, event_subscription, event_cursor, queue_grant, monitor_grant, installation, agent_all, lease_all, task_all, task_unfinished, event_all, queue_all, worker}'::text[]) r;
 SELECT throws_ok(format('DELETE FROM coord.%I', r), '42501', NULL, 'an agent''s role cannot write coord.' || r)
 FROM unnest('{agent_data, lease_data, task_live, task_finished, task_dead, queue_data, event_inbox, event_log, event_log_0, event_partition, event_subscription, event_cursor, queue_grant, monitor_grant}'::text[]) r;
 SELECT throws_ok($$SELECT nextval('coord.fencing_token')$$, '42501', NULL, 'an agent''s role cannot use up tokens');
