@@ -27,6 +27,10 @@ enum
 /* a scan stops after so many entries of the index, since it may hold others up */
 #define SCAN_LIMIT 200
 
+/* so many priorities are asked for what is to come, and when there are more, when to ask again */
+#define PRIORITIES_LIMIT 200
+#define PRIORITIES_RETRY USECS_PER_SEC
+
 /* Open what a look along the order of tasks needs, so that the look waits for no lock. */
 void
 store_prepare_scan(void)
@@ -263,7 +267,8 @@ store_announce_waiting(const char *resource_key)
 
 /*
  * The earliest instant after that one at which a task of the queue becomes claimable;
- * DT_NOEND when there is none.
+ * DT_NOEND when there is none.  It may be earlier where there are too many priorities to
+ * look at each: who looks again then sees what has become claimable below.
  */
 TimestampTz
 store_queue_next_ready(const char *queue, TimestampTz after)
@@ -274,8 +279,10 @@ store_queue_next_ready(const char *queue, TimestampTz after)
 	int64		below = (int64) PG_INT32_MAX + 1;
 	int			priority;
 
-	while (store_next_priority(queue, below, &priority))
+	for (int i = 0; store_next_priority(queue, below, &priority); i++)
 	{
+		if (i == PRIORITIES_LIMIT)
+			return Min(next, after + PRIORITIES_RETRY);
 		if (store_run(&plan, STORE_ARGS(arg_text(queue), arg_int4(priority), arg_time(after))) > 0)
 			next = Min(next, store_time(0, 1, DT_NOEND));
 		below = priority;

@@ -8,6 +8,7 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use CoordCluster;
 use PostgreSQL::Test::Utils;
+use QueueListener;
 use Test::More;
 
 my $node = CoordCluster::new_node('listen');
@@ -23,38 +24,11 @@ CoordCluster::has_worker($node, 'postgres');
 my $a = q{(SELECT id FROM coord.agent WHERE name = 'a')};
 my $claim = "SELECT id, fencing_token FROM coord.task_claim($a, 'q')";
 
-my $listener = $node->background_psql('postgres');
-my $heard = '';
+my $listener = QueueListener->new($node);
+sub notifications { return $listener->notifications; }
+sub is_told { return $listener->is_told($_[0]); }
 
-# What the listener has heard of "q" since the last call: how many notifications.  Two
-# tasks of another queue, one after the other, end the list: what the worker had to tell
-# before the second one, it tells no later than with the first.
-sub notifications
-{
-	for (1 .. 2)
-	{
-		my $marks = () = $heard =~ /coord:queue:mark/g;
-
-		sql(q{SELECT coord.task_create('mark', queue => 'mark')});
-		$heard .= $listener->query('SELECT 1') . "\n" while $marks == (() = $heard =~ /coord:queue:mark/g);
-	}
-	my $n = () = $heard =~ /coord:queue:q"/g;
-	$heard = '';
-	return $n;
-}
-
-# Waits until the listener is told of the queue.
-sub is_told
-{
-	my ($what) = @_;
-
-	$heard .= $listener->query('SELECT 1') until $heard =~ /coord:queue:q"/;
-	like($heard, qr/\{"queue": "q"\}/, $what);
-	$heard = '';
-}
-
-like($listener->query_safe(q{SELECT coord.queue_listen('q')}), qr/^coord:queue:q$/m, 'a session listens to a queue');
-$listener->query_safe(q{SELECT coord.queue_listen('mark')});
+like($listener->listen, qr/^coord:queue:q$/m, 'a session listens to a queue');
 notifications();
 
 sql(q{SELECT coord.task_create('t', queue => 'q')});

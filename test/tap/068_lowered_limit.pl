@@ -9,6 +9,7 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use CoordCluster;
 use PostgreSQL::Test::Utils;
+use QueueListener;
 use Test::More;
 
 my $node = CoordCluster::new_node('lowered_limit');
@@ -28,33 +29,9 @@ my $complete = q{SELECT count(coord.task_complete(id, fencing_token)) FROM coord
 my $claimer = $node->background_psql('postgres');
 my $waiter = $node->background_psql('postgres');
 my $waiter_pid = $waiter->query_safe('SELECT pg_backend_pid()');
-my $listener = $node->background_psql('postgres');
-my $heard = '';
-
-# The notifications of 'q' since the last call, when those of a queue that is told later have come.
-sub notifications
-{
-	for (1 .. 2)
-	{
-		my $marks = () = $heard =~ /coord:queue:mark/g;
-
-		sql(q{SELECT coord.task_create('mark', queue => 'mark')});
-		$heard .= $listener->query('SELECT 1') . "\n" while $marks == (() = $heard =~ /coord:queue:mark/g);
-	}
-	my $n = () = $heard =~ /coord:queue:q"/g;
-	$heard = '';
-	return $n;
-}
-
-sub is_told
-{
-	my ($what) = @_;
-	my $give_up = time + $PostgreSQL::Test::Utils::timeout_default;
-
-	$heard .= $listener->query('SELECT 1') . "\n" until $heard =~ /coord:queue:q"/ || time > $give_up;
-	like($heard, qr/coord:queue:q"/, $what);
-	$heard = '';
-}
+my $listener = QueueListener->new($node);
+sub notifications { return $listener->notifications; }
+sub is_told { return $listener->is_told($_[0]); }
 
 # The wait of the waiter ends, and was not for long.
 sub is_woken
@@ -79,8 +56,7 @@ sub begin_wait
 sql($claim) for 1 .. 4;
 sql(q{SELECT coord.queue_set('q', max_claimed => 3)});
 is(sql(sprintf $complete, 20), '3', 'one claim is left, in the slot above the limit');
-$listener->query_safe(q{SELECT coord.queue_listen('q')});
-$listener->query_safe(q{SELECT coord.queue_listen('mark')});
+$listener->listen;
 
 for my $end ('COMMIT', 'ROLLBACK', 'ROLLBACK TO s')
 {
