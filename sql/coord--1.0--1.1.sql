@@ -255,6 +255,12 @@ recipient_id: the agent. channel: the channel. Not both at once.
 Returns the name of the NOTIFY channel. A notification's payload is a JSON object, in ASCII, with id, position, type, severity, recipient_id and channel.
 Errors: 22023 both given; P0002 no such agent; 42501 it belongs to another role.$$;
 
+COMMENT ON FUNCTION coord.grant_agent(name, text, boolean, boolean) IS
+$$Lets a role call the functions of agents (all but those that grant and revoke), with rights to one queue or to every queue. It sees the tasks of those queues, agents, and events that are not to agents of other roles.
+role: the role. queue: the queue that it gets rights to, which need not exist yet; NULL is every queue, those to come too, with which it may also change the settings of queues and see all leases. can_create: whether it may create, cancel and redrive tasks there. can_claim: whether it may claim tasks, listen and wait there.
+Returns nothing. A grant for the same queue is replaced, and taken away when can_create and can_claim are both false; grants for several queues add up. A role whose last grant is taken away like that is still an agent's: it has leases and events, and no tasks; revoke_all takes everything.
+Errors: 42704 no such role; 22023 bad argument; 42501 the caller is not the extension's owner.$$;
+
 COMMENT ON FUNCTION coord.purge(interval) IS
 $$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole; and agents past coord.agent_retention, the inactive of which are retired, and the retired deleted. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.
 older_than: NULL, or drop also whatever task finished, and whatever event was sent, that long ago or longer, row by row where a partition has younger ones too; agents go by coord.agent_retention all the same.

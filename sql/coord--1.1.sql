@@ -1359,7 +1359,7 @@ Returns, for example, 1.1.$$;
 COMMENT ON FUNCTION coord.grant_agent(name, text, boolean, boolean) IS
 $$Lets a role call the functions of agents (all but those that grant and revoke), with rights to one queue or to every queue. It sees the tasks of those queues, agents, and events that are not to agents of other roles.
 role: the role. queue: the queue that it gets rights to, which need not exist yet; NULL is every queue, those to come too, with which it may also change the settings of queues and see all leases. can_create: whether it may create, cancel and redrive tasks there. can_claim: whether it may claim tasks, listen and wait there.
-Returns nothing. A grant for the same queue is replaced, and taken away when can_create and can_claim are both false; grants for several queues add up.
+Returns nothing. A grant for the same queue is replaced, and taken away when can_create and can_claim are both false; grants for several queues add up. A role whose last grant is taken away like that is still an agent's: it has leases and events, and no tasks; revoke_all takes everything.
 Errors: 42704 no such role; 22023 bad argument; 42501 the caller is not the extension's owner.$$;
 
 COMMENT ON FUNCTION coord.grant_monitor(name, boolean) IS

@@ -134,6 +134,7 @@ SELECT * FROM coord.queue_grant WHERE role::text ~ 'regress_rights' ORDER BY rol
 SET ROLE regress_rights_billing;
 CALL pg_temp.attempt($$SELECT coord.task_create('x', queue => 'rights-billing')$$);
 SELECT count(*) FROM coord.task;
+SELECT type FROM coord.event_send('rights.left'); -- it is an agent's all the same
 RESET ROLE;
 -- also within a transaction that reads by an older snapshot
 BEGIN ISOLATION LEVEL REPEATABLE READ;
