@@ -43,6 +43,12 @@ ALWAYS = {"22004", "22023", "57014"}
 
 NOT_FUZZED = ("rpc", "mcp")     # they never raise: test/clients has a fuzzer of their own
 
+# A function that anybody could make, and that is wrongly marked: where the planner is to use parallel
+# workers whatever they cost, one of them makes the call.
+PARALLEL_MODE = "force_parallel_mode"
+IN_PARALLEL = """CREATE FUNCTION public.fuzz_in_parallel(call text) RETURNS void LANGUAGE plpgsql PARALLEL SAFE AS
+    $$BEGIN EXECUTE call; END$$"""
+
 SETTINGS = {
     "client_encoding": ["UTF8", "LATIN1", "WIN1252", "SJIS", "EUC_JP", "GB18030", "SQL_ASCII"],
     "DateStyle": ["ISO, MDY", "German", "'SQL, DMY'", "Postgres"],
@@ -54,7 +60,7 @@ SETTINGS = {
     "array_nulls": ["off"],
     "bytea_output": ["escape"],
     "extra_float_digits": ["-15", "3"],
-    "force_parallel_mode": ["on"],
+    PARALLEL_MODE: ["on"],
     "jit": ["off"],
     "enable_indexscan": ["off"],
     "enable_seqscan": ["off"],
@@ -135,6 +141,8 @@ class Session(threading.Thread):
         self.say("SET statement_timeout = 400")
         self.say("SET lock_timeout = 100")
         for name, value in self.settings.items():
+            if name == PARALLEL_MODE and self.db.server_version >= 160000:
+                name = "debug_parallel_query"
             self.say(f"SET {name} = {value}")
 
     def python_encoding(self):
@@ -249,6 +257,8 @@ class Session(threading.Thread):
         form = self.random.random()
         if function.kind == "p":
             sql = f"CALL {call}"
+        elif PARALLEL_MODE in self.settings and form < 0.5 and "$fuzz$" not in call:
+            sql = f"SELECT public.fuzz_in_parallel($fuzz$SELECT {call}$fuzz$)"
         elif form < 0.6:
             sql = f"SELECT * FROM {call}"
         elif form < 0.68:
@@ -285,8 +295,10 @@ class Session(threading.Thread):
         message = message or ""
         if self.read_only:
             allowed |= {"25006"}
-        if "parallel operation" in message:     # by force_parallel_mode; the subquery of our own argument
+        if "parallel operation" in message:     # by fuzz_in_parallel(), or the subquery of our own argument
             allowed |= {"25000"}
+        if "needs a client's session" in message:   # which a parallel worker is not
+            allowed |= {"55000"}
         if self.snapshot:
             allowed |= {"40001"}
         if in_block:                            # after an error
@@ -334,6 +346,7 @@ def main():
     print(f"seed {seed}", flush=True)
 
     server.set_up()
+    server.ask(IN_PARALLEL)
     log_from = server.log_length()
     findings = Findings()
     connection = connect(SUPERUSER)
