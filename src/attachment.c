@@ -74,7 +74,6 @@ typedef struct OwnAttachment
 static Attachments *attachments = NULL;
 static List *own = NIL;			/* in TopMemoryContext */
 static SubTransactionId attached_in = InvalidSubTransactionId; /* the outermost that has attached an agent */
-static List *claimed_for = NIL; /* AttachmentRefs of agents that this transaction has claimed for */
 
 static int64 attach(const pg_uuid_t *agent_id);
 static int64 take_place(const pg_uuid_t *agent_id, Oid role, int share);
@@ -214,26 +213,6 @@ coord_attachments_forget(Oid dbid)
 	LWLockRelease(coord_shared->attachment_lock);
 }
 
-/*
- * Claims have been made for an agent.  If its connection ends before they are
- * committed, they are not among those that are given back then.
- */
-void
-coord_attachment_claims(const AgentRow *agent)
-{
-	MemoryContext old;
-	AttachmentRef *ref;
-
-	if (agent->attachment == 0 || attachments == NULL)
-		return;
-	old = MemoryContextSwitchTo(TopTransactionContext);
-	ref = palloc(sizeof(AttachmentRef));
-	ref->id = agent->attachment;
-	ref->agent_id = agent->id;
-	claimed_for = lappend(claimed_for, ref);
-	MemoryContextSwitchTo(old);
-}
-
 /* Before a transaction is prepared: this session may be gone when it is committed. */
 void
 coord_attachments_before_prepare(void)
@@ -244,24 +223,12 @@ coord_attachments_before_prepare(void)
 				 errmsg("cannot PREPARE a transaction that has attached an agent")));
 }
 
-/*
- * At the end of a transaction: what it attached is attached, or is not; and what
- * it claimed for an agent that has ended meanwhile is the sweep's.
- */
+/* At the end of a transaction: what it attached is attached, or is not. */
 void
 coord_attachments_at_xact_end(bool commit)
 {
 	ListCell   *cell;
 
-	foreach(cell, claimed_for)
-	{
-		AttachmentRef *ref = lfirst(cell);
-		CoordDatabase *db = coord_find_database(MyDatabaseId);
-
-		if (commit && db != NULL && coord_attachment_ends_at(&ref->agent_id, ref->id, 0) != DT_NOEND)
-			coord_tell_worker(db, JOB_ORPHANS, COORD_DUE_NOW);
-	}
-	claimed_for = NIL;
 	if (!commit)
 		coord_attachments_at_subxact_abort(TopSubTransactionId);
 	attached_in = InvalidSubTransactionId;

@@ -20,7 +20,6 @@ extern int	coord_attachments_ended(AttachmentRef *ended, int max, int *place_no)
 extern int	coord_attachment_place(int64 id);
 extern void coord_attachment_settled(int64 id);
 extern void coord_attachments_forget(Oid dbid);
-extern void coord_attachment_claims(const AgentRow *agent);
 extern void coord_attachments_before_prepare(void);
 extern void coord_attachments_at_xact_end(bool commit);
 extern void coord_attachments_at_subxact_abort(SubTransactionId since);

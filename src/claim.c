@@ -17,7 +17,6 @@
 
 #include "agent.h"
 #include "args.h"
-#include "attachment.h"
 #include "claim.h"
 #include "claim/ready.h"
 #include "clock.h"
@@ -128,8 +127,6 @@ coord_task_claim(PG_FUNCTION_ARGS)
 		store_add_result(fcinfo, claimed.tasks[i].row);
 	if (claimed.batch.n > 0)
 		store_deadline_insert_batch(agent_id, &claimed.batch, claimed.check_at);
-	if (claimed.n > 0)
-		coord_attachment_claims(request.agent);
 	store_close(&scope);
 	return (Datum) 0;
 }
