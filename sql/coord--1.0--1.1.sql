@@ -261,6 +261,18 @@ role: the role. queue: the queue that it gets rights to, which need not exist ye
 Returns nothing. A grant for the same queue is replaced, and taken away when can_create and can_claim are both false; grants for several queues add up. A role whose last grant is taken away like that is still an agent's: it has leases and events, and no tasks; revoke_all takes everything.
 Errors: 42704 no such role; 22023 bad argument; 42501 the caller is not the extension's owner.$$;
 
+COMMENT ON FUNCTION coord.task_complete(uuid, bigint, jsonb) IS
+$$Completes a task, releases the lease that its claim took, and unblocks what depends on it; beyond 1,000 such tasks the worker does, right afterwards.
+task_id: the id of the task. fencing_token: that of the claim. result: any JSON up to 1 MiB.
+Returns the task. Repeating a completion that succeeded changes nothing and is no error.
+Errors: P0002 no such task; 55000 the token does not hold it; 42501 its agent belongs to another role; 54000 result too large.$$;
+
+COMMENT ON FUNCTION coord.task_cancel(uuid) IS
+$$Cancels a task that has not finished, claimed or not, and what depends on it; beyond 1,000 such tasks the worker does, right afterwards.
+task_id: the id of the task.
+Returns the task; cancelling it again changes nothing.
+Errors: P0002 no such task; 55000 it is completed or dead; 42501 an agent of another role has claimed it; 55P03 an open transaction is changing it.$$;
+
 COMMENT ON FUNCTION coord.purge(interval) IS
 $$Drops what is past its retention now, as the background worker does: finished tasks past their queue's retention or coord.task_retention, events past coord.event_retention, in partitions that are emptied whole; and agents past coord.agent_retention, the inactive of which are retired, and the retired deleted. Dead letters stay. For the extension's owner, and roles to which that grants EXECUTE.
 older_than: NULL, or drop also whatever task finished, and whatever event was sent, that long ago or longer, row by row where a partition has younger ones too; agents go by coord.agent_retention all the same.

@@ -1134,7 +1134,7 @@ Returns the task.
 Errors: P0002 no such task; 55000 the token does not hold it; 22023 lease_ttl out of bounds; 42501 its agent belongs to another role; 54000 progress too large.$$;
 
 COMMENT ON FUNCTION coord.task_complete(uuid, bigint, jsonb) IS
-$$Completes a task, releases the lease that its claim took, and unblocks what depends on it.
+$$Completes a task, releases the lease that its claim took, and unblocks what depends on it; beyond 1,000 such tasks the worker does, right afterwards.
 task_id: the id of the task. fencing_token: that of the claim. result: any JSON up to 1 MiB.
 Returns the task. Repeating a completion that succeeded changes nothing and is no error.
 Errors: P0002 no such task; 55000 the token does not hold it; 42501 its agent belongs to another role; 54000 result too large.$$;
@@ -1158,7 +1158,7 @@ Returns the task.
 Errors: P0002 no such task; 55000 the token does not hold it; 42501 its agent belongs to another role.$$;
 
 COMMENT ON FUNCTION coord.task_cancel(uuid) IS
-$$Cancels a task that has not finished, claimed or not, and what depends on it.
+$$Cancels a task that has not finished, claimed or not, and what depends on it; beyond 1,000 such tasks the worker does, right afterwards.
 task_id: the id of the task.
 Returns the task; cancelling it again changes nothing.
 Errors: P0002 no such task; 55000 it is completed or dead; 42501 an agent of another role has claimed it; 55P03 an open transaction is changing it.$$;
