@@ -78,7 +78,7 @@ coord_agent_register(PG_FUNCTION_ARGS)
 	char	   *type = coord_arg_name_or_null(fcinfo, 1, "type");
 	int64		timeout = coord_arg_heartbeat_timeout(fcinfo, 2, "heartbeat_timeout");
 	Jsonb	   *metadata = coord_arg_payload(fcinfo, 3, "metadata");
-	pg_uuid_t  *id = coord_arg_uuid_or_null(fcinfo, 4);
+	const pg_uuid_t *id = coord_check_new_id(coord_arg_uuid_or_null(fcinfo, 4));
 	StoreScope	scope;
 	StoreReservation new_name;
 	AgentRow   *agent;

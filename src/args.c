@@ -12,6 +12,7 @@
 #include "clock.h"
 #include "errors.h"
 #include "settings.h"
+#include "uuid7.h"
 
 #define MAX_NAME_BYTES 512
 #define MAX_PAYLOAD_BYTES (1024 * 1024)
@@ -89,6 +90,20 @@ pg_uuid_t *
 coord_arg_uuid_or_null(FunctionCallInfo fcinfo, int n)
 {
 	return PG_ARGISNULL(n) ? NULL : PG_GETARG_UUID_P(n);
+}
+
+/* The id that a caller has chosen for something new; NULL is none.  The nil UUID stands for none inside. */
+const pg_uuid_t *
+coord_check_new_id(const pg_uuid_t *id)
+{
+	static const pg_uuid_t nil;
+
+	if (id != NULL && coord_uuid_equal(id, &nil))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 coord_errargument("id"),
+				 errmsg("argument \"id\" must not be the nil UUID")));
+	return id;
 }
 
 pg_uuid_t *

@@ -19,6 +19,7 @@ extern char *coord_arg_name_or_null(FunctionCallInfo fcinfo, int n, const char *
 extern char *coord_arg_text_or_null(FunctionCallInfo fcinfo, int n, const char *name);
 extern pg_uuid_t *coord_arg_uuid(FunctionCallInfo fcinfo, int n, const char *name);
 extern pg_uuid_t *coord_arg_uuid_or_null(FunctionCallInfo fcinfo, int n);
+extern const pg_uuid_t *coord_check_new_id(const pg_uuid_t *id);
 extern int64 coord_arg_int64(FunctionCallInfo fcinfo, int n, const char *name);
 extern int	coord_arg_int_between(FunctionCallInfo fcinfo, int n, const char *name,
 								  int dflt, int min, int max);

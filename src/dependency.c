@@ -37,6 +37,7 @@
 #include "store/new_key.h"
 #include "uuid7.h"
 #include "worker/shared.h"
+#include "worker/sweep.h"
 #include "worker/wakeup.h"
 #include "worker/worker.h"
 
@@ -98,41 +99,74 @@ limit_here(void)
 	return coord_is_worker() ? LIMIT_OF_WORKER : LIMIT_OF_OTHERS;
 }
 
-/*
- * Unblock what waited for a completed task alone: of its dependants after that one, so many
- * at most; the rest is put off.  Returns how many it was.
- */
-static int
-unblock_dependants(const pg_uuid_t *task_id, const pg_uuid_t *after, int limit)
+/* dependants of a task, in order */
+typedef struct Dependants
 {
-	bool		more;
-	UuidList	dependants = store_dependants(task_id, after, limit, &more);
+	const pg_uuid_t *of;
+	UuidList	list;
+	const pg_uuid_t *last;		/* or the one that they come after */
+	bool		more;			/* there are others after that */
+} Dependants;
 
-	for (int i = 0; i < dependants.n; i++)
+static Dependants
+find_dependants(const pg_uuid_t *of, const pg_uuid_t *after, int limit)
+{
+	Dependants	found = {.of = of, .last = after};
+
+	found.list = store_dependants(of, after, limit, &found.more);
+	if (found.list.n > 0)
+		found.last = &found.list.ids[found.list.n - 1];
+	return found;
+}
+
+/* A dependant, locked by "lock"; NULL when that is not to be had now, and it is left for the sweep. */
+static TaskRow *
+take_dependant(const pg_uuid_t *task_id, TaskRow *(*lock) (const pg_uuid_t *id, StoreLock lock))
+{
+	TaskRow    *task = NULL;
+
+	if (!store_is_set_aside(task_id))
 	{
-		TaskRow    *task = store_task(&dependants.ids[i], STORE_LOCK_SKIP);
+		coord_sweeping(task_id);
+		task = lock(task_id, STORE_LOCK_SKIP);
+	}
+	if (task == NULL)
+		store_check_insert(task_id);
+	return task;
+}
 
+/* Unblock, of some dependants of a completed task, those that waited for it alone. */
+static void
+unblock_dependants(const Dependants *dependants)
+{
+	for (int i = 0; i < dependants->list.n; i++)
+	{
+		TaskRow    *task = take_dependant(&dependants->list.ids[i], store_task);
+
+		if (task == NULL)
+			continue;
 		/* with an older snapshot, what others have removed cannot be seen */
-		if (task == NULL || IsolationUsesXactSnapshot())
-			store_check_insert(&dependants.ids[i]);
+		if (IsolationUsesXactSnapshot())
+			store_check_insert(&task->id);
 		else
 		{
-			store_dependency_drop(&task->id, task_id);
+			store_dependency_drop(&task->id, dependants->of);
 			if (store_dependencies(&task->id).n == 0)
 				store_task_unblock(task);
 		}
 	}
-	if (more)
-		store_put_off_dependants(task_id, &dependants.ids[dependants.n - 1]);	/* as the limit is not 0 */
-	return dependants.n;
+	if (dependants->more)
+		store_put_off_dependants(dependants->of, dependants->last);
 }
 
-/* A task was completed in this transaction. */
+/* A task was completed in this transaction: unblock what waited for it alone. */
 void
 coord_dependency_completed(const pg_uuid_t *task_id)
 {
+	Dependants	dependants = find_dependants(task_id, &no_task, limit_here());
+
 	coord_finished_task();
-	(void) unblock_dependants(task_id, &no_task, limit_here());
+	unblock_dependants(&dependants);
 }
 
 /* Cancel a locked, blocked task whose dependency has failed. */
@@ -144,71 +178,79 @@ cancel_dependant(TaskRow *task, const pg_uuid_t *dependency, const char *state, 
 }
 
 /*
- * Cancel what waits for a dead or cancelled task, and what waits for that: of its
- * dependants after that one, and of theirs, so many at most; the rest is put off.  Returns
- * how many it was.
+ * Cancel some dependants of a dead or cancelled task, and what waits for these, "limit" at
+ * most; the rest is put off.  Returns how many it was.
  */
 static int
-cancel_dependants(const pg_uuid_t *task_id, const char *state, const pg_uuid_t *after, int limit, TimestampTz now)
+cancel_dependants(const Dependants *some, const char *state, int limit, TimestampTz now)
 {
-	List	   *failed = list_make1((void *) task_id);
+	Dependants	dependants = *some;
+	List	   *failed = NIL;
 	int			done = 0;
 
-	while (failed != NIL)
+	for (;;)
 	{
-		const pg_uuid_t *dependency = llast(failed);
-		const pg_uuid_t *last = dependency == task_id ? after : &no_task;
-		bool		more;
-		UuidList	dependants = store_dependants(dependency, last, limit - done, &more);
-
-		failed = list_delete_last(failed);
-		for (int i = 0; i < dependants.n; i++)
+		for (int i = 0; i < dependants.list.n; i++)
 		{
-			TaskRow    *task = store_task_to_finish(&dependants.ids[i], STORE_LOCK_SKIP);
+			TaskRow    *task = take_dependant(&dependants.list.ids[i], store_task_to_finish);
 
-			if (task == NULL)
-				store_check_insert(&dependants.ids[i]);
-			else if (strcmp(task->state, "blocked") == 0)
-			{
-				cancel_dependant(task, dependency, dependency == task_id ? state : "cancelled", now);
-				failed = lappend(failed, &task->id);
-			}
-			last = &dependants.ids[i];
+			/* one that has failed before may have been completed since this one was found */
+			if (task == NULL || strcmp(task->state, "blocked") != 0 || !store_waits_for(&task->id, dependants.of))
+				continue;
+			cancel_dependant(task, dependants.of, state, now);
+			failed = lappend(failed, &task->id);
 		}
-		if (more)
-			store_put_off_dependants(dependency, last);
-		done += dependants.n;
+		if (dependants.more)
+			store_put_off_dependants(dependants.of, dependants.last);
+		done += dependants.list.n;
+		if (failed == NIL)
+			return done;
+		dependants = find_dependants(llast(failed), &no_task, limit - done);
+		failed = list_delete_last(failed);
+		state = "cancelled";
 	}
-	return done;
 }
 
-/* A task has become dead or cancelled in this transaction. */
-void
+/*
+ * A task has become dead or cancelled in this transaction: cancel what waits for it, and
+ * what waits for that.  Returns how many it was.
+ */
+int
 coord_dependency_failed(const pg_uuid_t *task_id, const char *state, TimestampTz now)
 {
+	int			limit = limit_here();
+	Dependants	dependants = find_dependants(task_id, &no_task, limit);
+
 	coord_finished_task();
-	(void) cancel_dependants(task_id, state, &no_task, limit_here(), now);
+	return cancel_dependants(&dependants, state, limit, now);
 }
 
 /*
  * The sweep's look at dependants that were put off: "limit" at most, of a task that had
- * finished; returns how many it was, or -1 when another transaction is at them.  A dead
- * letter that has been driven again meanwhile is waited for again, by those that are left.
+ * finished; returns how many it was, or -1 when another transaction is at them.
+ *
+ * A dead letter may have been driven again meanwhile, and those that are left wait for it
+ * again.  So its state is looked at after its dependants are found: what is dead then was
+ * so before each of them began to wait for what comes next.
  */
 int
 coord_dependants_look(const pg_uuid_t *task_id, int limit, TimestampTz now)
 {
 	pg_uuid_t	after;
+	Dependants	dependants;
 	char	   *state;
 
 	if (!store_take_put_off(task_id, &after))
 		return -1;
-	state = store_task_state(task_id);
+	dependants = find_dependants(task_id, &after, limit);
+	state = store_task_state_at_a_glance(task_id);
 	if (state == NULL || strcmp(state, "completed") == 0)
-		return unblock_dependants(task_id, &after, limit);
-	if (strcmp(state, "cancelled") == 0 || (strcmp(state, "dead") == 0 && store_task_is_buried(task_id)))
-		return cancel_dependants(task_id, state, &after, limit, now);
-	return 0;
+		unblock_dependants(&dependants);
+	else if (strcmp(state, "cancelled") == 0 || (strcmp(state, "dead") == 0 && store_task_is_buried(task_id)))
+		return cancel_dependants(&dependants, state, limit, now);
+	else
+		return 0;
+	return dependants.list.n;
 }
 
 /* what a task's dependencies have become */
@@ -227,7 +269,7 @@ static Judgement
 judge(const pg_uuid_t *task_id, int *looked_at)
 {
 	Judgement	found = {0};
-	char	   *state = store_task_state(task_id);
+	char	   *state = store_task_state_at_a_glance(task_id);
 	UuidList	dependencies;
 
 	*looked_at += 1;
@@ -244,7 +286,7 @@ judge(const pg_uuid_t *task_id, int *looked_at)
 		CHECK_FOR_INTERRUPTS();
 		*looked_at += 1;
 		Assert(dependency != NULL); /* as found.failed is not set; the analysers do not see it */
-		state = store_task_state(dependency);
+		state = store_task_state_at_a_glance(dependency);
 		if (state == NULL || strcmp(state, "completed") == 0)
 			found.met[found.nmet++] = *dependency;
 		else if (store_task_is_still(dependency))
@@ -263,7 +305,7 @@ judge(const pg_uuid_t *task_id, int *looked_at)
 
 /* Do what follows; false when it cannot be done yet, and the task must be looked at again. */
 static bool
-settle(const pg_uuid_t *task_id, const Judgement *found, TimestampTz now)
+settle(const pg_uuid_t *task_id, const Judgement *found, TimestampTz now, int *looked_at)
 {
 	TaskRow    *task;
 
@@ -279,8 +321,10 @@ settle(const pg_uuid_t *task_id, const Judgement *found, TimestampTz now)
 		return true;
 	if (found->failed != NULL)
 	{
+		if (!store_waits_for(task_id, found->failed))
+			return false;		/* it was driven again, and completed */
 		cancel_dependant(task, found->failed, found->failed_state, now);
-		coord_dependency_failed(task_id, "cancelled", now);
+		*looked_at += coord_dependency_failed(task_id, "cancelled", now);
 		return true;
 	}
 	for (int i = 0; i < found->nmet; i++)
@@ -308,7 +352,7 @@ coord_dependencies_look(const pg_uuid_t *task_id, TimestampTz now, int *looked_a
 		return false;
 	store_check_done(task_id);
 	found = judge(task_id, looked_at);
-	if (settle(task_id, &found, now))
+	if (settle(task_id, &found, now, looked_at))
 		return true;
 	store_check_keep(task_id);
 	return false;

@@ -57,6 +57,7 @@ typedef struct ListenedQueue
 typedef struct OwnQueue
 {
 	QueueKey	key;
+	bool		entered;		/* counted among the queue's listeners */
 	SubTransactionId subid;		/* in which its listening began; invalid: that is committed */
 	bool		listened;		/* in this transaction, perhaps again */
 	bool		leaves;			/* at the commit */
@@ -125,7 +126,8 @@ coord_queue_listen(PG_FUNCTION_ARGS)
 		mine->subid = GetCurrentSubTransactionId();
 		own = lappend(own, mine);
 		MemoryContextSwitchTo(old);
-		if (!enter(&key))
+		mine->entered = enter(&key);
+		if (!mine->entered)
 		{
 			own = list_delete_last(own);
 			pfree(mine);
@@ -157,7 +159,8 @@ coord_queue_unlisten(PG_FUNCTION_ARGS)
 static void
 forget_own(OwnQueue *mine)
 {
-	leave(&mine->key);
+	if (mine->entered)
+		leave(&mine->key);
 	pfree(mine);
 }
 
@@ -432,6 +435,11 @@ leave_all(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 	ListCell   *cell;
 
 	foreach(cell, own)
-		leave(&((OwnQueue *) lfirst(cell))->key);
+	{
+		OwnQueue   *mine = lfirst(cell);
+
+		if (mine->entered)
+			leave(&mine->key);
+	}
 	own = NIL;
 }

@@ -86,7 +86,7 @@ coord_task_create(PG_FUNCTION_ARGS)
 		}
 	}
 	if (spec.has_id)
-		spec.id = *PG_GETARG_UUID_P(9);
+		spec.id = *coord_check_new_id(PG_GETARG_UUID_P(9));
 
 	if (spec.queue == NULL)
 		spec.queue = "default";

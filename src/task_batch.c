@@ -283,6 +283,7 @@ read_member(void *element, const char *key, JsonbValue *value, int number)
 	else if (strcmp(key, "id") == 0)
 	{
 		spec->id = uuid_member(value, key, number);
+		(void) coord_check_new_id(&spec->id);
 		spec->has_id = true;
 	}
 	else

@@ -48,6 +48,17 @@ store_dependants(const pg_uuid_t *depends_on, const pg_uuid_t *after, int limit,
 	return found;
 }
 
+/* Whether a task waits for another one still, by now. */
+bool
+store_waits_for(const pg_uuid_t *task_id, const pg_uuid_t *depends_on)
+{
+	ScanKeyData keys[2];
+
+	rows_key_uuid(&keys[0], 1, depends_on);
+	rows_key_uuid(&keys[1], 2, task_id);
+	return rows_exist("task_dependency", "task_dependency_pkey", 2, keys, GetLatestSnapshot());
+}
+
 /* What a task waits for still, by now. */
 UuidList
 store_dependencies(const pg_uuid_t *task_id)

@@ -9,6 +9,7 @@
 
 extern void store_dependency_insert(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);
 extern UuidList store_dependants(const pg_uuid_t *depends_on, const pg_uuid_t *after, int limit, bool *more);
+extern bool store_waits_for(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);
 extern UuidList store_dependencies(const pg_uuid_t *task_id);
 extern void store_dependency_drop(const pg_uuid_t *task_id, const pg_uuid_t *depends_on);
 extern void store_dependencies_forget(const pg_uuid_t *task_id);

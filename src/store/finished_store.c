@@ -291,17 +291,20 @@ seal(UsedPartition *partition, TimestampTz now)
 
 /*
  * What is gone counts as completed, so a cancelled task is to stay until all that wait for it
- * have been cancelled as well.  Those of which the sweep has yet to decide that have a check,
- * or are put off.
+ * have been cancelled as well.  Those of which the sweep has yet to decide that have a check.
+ * And none of which dependants are put off is to go: its id might be used again.
  */
+#define IS_PUT_OFF "id IN (SELECT depends_on FROM coord.dependant_check)"
 #define IS_AWAITED \
-	"(state = 'cancelled' AND id IN (SELECT depends_on FROM coord.dependant_check UNION ALL" \
-	" SELECT depends_on FROM coord.dependency_check JOIN coord.task_dependency USING (task_id)))"
+	"(" IS_PUT_OFF " OR (state = 'cancelled' AND id IN (" \
+	" SELECT depends_on FROM coord.dependency_check JOIN coord.task_dependency USING (task_id))))"
 
+/* It is not known by who has an older snapshot. */
 static bool
 has_awaited(const char *partition)
 {
-	return store_run_once(psprintf("SELECT FROM coord.%s WHERE " IS_AWAITED " LIMIT 1", partition), 0, NULL) > 0;
+	return IsolationUsesXactSnapshot() ||
+		store_run_once(psprintf("SELECT FROM coord.%s WHERE " IS_AWAITED " LIMIT 1", partition), 0, NULL) > 0;
 }
 
 /* Whether all checks of what has been cancelled by now can be seen. */
@@ -571,7 +574,7 @@ store_finished_delete(TimestampTz before, RetentionCounts *counts)
 	if (!is_partitioned())
 		return;
 	n = used_partitions(used);
-	condition = sees_checks() ? "NOT " IS_AWAITED : "state <> 'cancelled'";
+	condition = sees_checks() ? "NOT " IS_AWAITED : "state <> 'cancelled' AND NOT " IS_PUT_OFF;
 	for (int i = 0; i < n; i++)
 	{
 		if (used[i].sealed_at >= before)

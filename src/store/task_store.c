@@ -151,30 +151,35 @@ store_task_id_is_used(const pg_uuid_t *id)
 
 #define STATE_OF_TASK "SELECT state FROM coord.task_all WHERE id = $1"
 
-/* Whether a task is stored with a state that users see, too, whatever the time is. */
-static bool
-has_lasting_state(const pg_uuid_t *id, char **state)
+/*
+ * A task's state as users see it; NULL when there is no such task.  Until the end of the
+ * transaction no partition of finished tasks is emptied: who goes by the state of a task may
+ * write what waits for it.
+ */
+char *
+store_task_state(const pg_uuid_t *id)
+{
+	static StorePlan plan = {.sql = STATE_OF_TASK};
+
+	return store_run(&plan, STORE_ARGS(arg_uuid(id))) ? store_text(0, 1) : NULL;
+}
+
+/* The same for who writes nothing of that kind; it is quicker for what is pending or blocked. */
+char *
+store_task_state_at_a_glance(const pg_uuid_t *id)
 {
 	ScanKeyData key;
 	StoredRow	row;
 
 	rows_key_uuid(&key, 1, id);
-	if (!rows_find(rows_open("task_live", AccessShareLock), "task_live_pkey", 1, &key, NULL, &row))
-		return false;
-	*state = rows_text(&row, LIVE_STATE);
-	return strcmp(*state, "claimed") != 0;
-}
+	if (rows_find(rows_open("task_live", AccessShareLock), "task_live_pkey", 1, &key, NULL, &row))
+	{
+		char	   *state = rows_text(&row, LIVE_STATE);
 
-/* A task's state as users see it; NULL when there is no such task. */
-char *
-store_task_state(const pg_uuid_t *id)
-{
-	static StorePlan plan = {.sql = STATE_OF_TASK};
-	char	   *state;
-
-	if (has_lasting_state(id, &state))
-		return state;
-	return store_run(&plan, STORE_ARGS(arg_uuid(id))) ? store_text(0, 1) : NULL;
+		if (strcmp(state, "claimed") != 0)	/* which may be over by now */
+			return state;
+	}
+	return store_task_state(id);
 }
 
 /* The same as it is now, whatever the transaction's snapshot is. */

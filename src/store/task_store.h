@@ -63,6 +63,7 @@ extern Datum store_task_insert(const TaskSpec *spec, bool blocked, TimestampTz n
 extern pg_uuid_t *store_task_with_unique_key(const char *queue, const char *unique_key);
 extern bool store_task_id_is_used(const pg_uuid_t *id);
 extern char *store_task_state(const pg_uuid_t *id);
+extern char *store_task_state_at_a_glance(const pg_uuid_t *id);
 extern char *store_task_state_now(const pg_uuid_t *id);
 extern bool store_task_is_buried(const pg_uuid_t *id);
 extern char *store_task_queue(const pg_uuid_t *id);

@@ -141,10 +141,10 @@ sweep_here(SweepCounts *counts)
 	sweep_kind(counts, coord_sweep_releases);
 	coord_sweep_retired_anew();
 	sweep_kind(counts, coord_sweep_retired);
+	coord_sweep_dependants_anew();
+	sweep_kind(counts, coord_sweep_dependants); /* which may leave checks */
 	coord_sweep_checks_anew();
 	sweep_kind(counts, coord_sweep_checks);
-	coord_sweep_dependants_anew();
-	sweep_kind(counts, coord_sweep_dependants);
 	if (coord_worker_runs())
 		coord_await_delivery(); /* the worker's, since this transaction may stay open for long */
 	else

@@ -41,7 +41,14 @@ static pg_uuid_t swept_last;	/* zero: nothing in particular */
 static const pg_uuid_t nothing; /* zero */
 
 static pg_uuid_t checked_last;	/* in the round of checks that goes on; zero: it has yet to begin */
-static pg_uuid_t dependants_last;	/* the same, of tasks whose dependants were put off */
+
+/* the same, of tasks whose dependants were put off */
+static struct
+{
+	pg_uuid_t	last;
+	bool		passed_over;	/* some, in this round */
+	bool		done;
+}			dependants_round;
 
 /* a walk over all leases that are held, by deadline, for those of some agents */
 static struct
@@ -392,10 +399,10 @@ SweepOutcome
 coord_sweep_dependants(SweepCounts *counts pg_attribute_unused())
 {
 	TimestampTz now = coord_now();
-	bool		from_first = coord_uuid_equal(&dependants_last, &nothing);
-	UuidList	finished = store_tasks_put_off(&dependants_last, CHECK_BATCH);
+	UuidList	finished = store_tasks_put_off(&dependants_round.last, CHECK_BATCH);
+	bool		passed_over;
+	bool		done;
 	int			looked_at = 0;
-	int			done = 0;
 	int			i;
 
 	for (i = 0; i < finished.n && looked_at < LOOKED_AT_BATCH; i++)
@@ -405,22 +412,26 @@ coord_sweep_dependants(SweepCounts *counts pg_attribute_unused())
 		CHECK_FOR_INTERRUPTS();
 		coord_sweeping(&finished.ids[i]);
 		n = coord_dependants_look(&finished.ids[i], LOOKED_AT_BATCH - looked_at, now);
-		if (n >= 0)
-			done++;
+		if (n < 0)
+			dependants_round.passed_over = true;
+		else
+			dependants_round.done = true;
 		looked_at += 1 + Max(n, 0);
-		dependants_last = finished.ids[i];
+		dependants_round.last = finished.ids[i];
 	}
 	if (i < finished.n || finished.n == CHECK_BATCH)
 		return SWEEP_MORE;
+	passed_over = dependants_round.passed_over;
+	done = dependants_round.done;
 	coord_sweep_dependants_anew();
-	return outcome_of(done, done < finished.n, done > 0 || !from_first);
+	return outcome_of(0, passed_over, done);
 }
 
 /* Begin with the first one: the round has come to its end, or a batch of it was undone. */
 void
 coord_sweep_dependants_anew(void)
 {
-	memset(&dependants_last, 0, sizeof(dependants_last));
+	memset(&dependants_round, 0, sizeof(dependants_round));
 }
 
 void

@@ -32,6 +32,9 @@ FROM coord.task_create(type => 'review', payload => '[1, {"a": null}]', queue =>
 -- An id that exists is refused, even after the task has finished.
 CALL pg_temp.attempt($$SELECT coord.task_create('review', id => '7a580000-0000-4000-8000-000000000002')$$);
 CALL pg_temp.attempt($$SELECT coord.task_create('review', id => '7a580000-0000-4000-8000-000000000001')$$);
+CALL pg_temp.attempt($$SELECT coord.task_create('review', id => '00000000-0000-0000-0000-000000000000')$$);
+CALL pg_temp.attempt($$SELECT coord.task_create_many('[{"type": "review", "id": "00000000-0000-0000-0000-000000000000"}]')$$);
+CALL pg_temp.attempt($$SELECT coord.agent_register('task-nil', id => '00000000-0000-0000-0000-000000000000')$$);
 
 -- A task, and the queue that it brings, are undone with their transaction.
 BEGIN;

@@ -77,6 +77,20 @@ is(sql("SELECT state FROM coord.task_cancel('$task')"), 'cancelled', 'a task is 
 is(purged(), '0', 'purge() leaves that, too');
 ends_cancelled($dependant, 'COMMIT', 'being created');
 
+# ---- the same, and its partition is over
+
+$task = create('over');
+$other->query_safe('BEGIN');
+$dependant = $other->query_safe(dependant($task));
+sql("SELECT coord.task_cancel('$task')");
+$partition = sql("SELECT tableoid::regclass FROM coord.task_finished WHERE id = '$task'");
+ok($node->poll_query_until('postgres', qq{
+	SELECT sealed_at + '2 s' < clock_timestamp() FROM coord.task_partition WHERE 'coord.task_finished_' || partition = '$partition'}),
+	'the retention of such a task is over');
+is(purged(), '0', 'it stays as well');
+is(sql("SELECT state FROM coord.task WHERE id = '$task'"), 'cancelled', 'as it is');
+ends_cancelled($dependant, 'COMMIT', 'being created, partition');
+
 $other->quit;
 $node->stop;
 done_testing();

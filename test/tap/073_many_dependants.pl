@@ -58,13 +58,27 @@ sub at_most
 		GROUP BY xmin) x});
 }
 
-# while_stopped($do): while the worker is, which has nothing to do; then it goes on, and all is settled.
+# stop_worker(): in no transaction, and with no lock; returns its pid.
+sub stop_worker
+{
+	my $pid = sql('SELECT pid FROM coord.worker');
+
+	for (;;)
+	{
+		$node->poll_query_until('postgres', "SELECT wait_event_type = 'Extension' AND xact_start IS NULL FROM pg_stat_activity WHERE pid = $pid");
+		kill 'STOP', $pid;
+		last if sql("SELECT wait_event_type = 'Extension' AND xact_start IS NULL FROM pg_stat_activity WHERE pid = $pid") eq 't';
+		kill 'CONT', $pid;
+	}
+	return $pid;
+}
+
+# while_stopped($do): while the worker is; then it goes on, and all is settled.
 sub while_stopped
 {
 	my ($do) = @_;
-	my $pid = sql('SELECT pid FROM coord.worker');
+	my $pid = stop_worker();
 
-	kill 'STOP', $pid;
 	$do->();
 	kill 'CONT', $pid;
 	return settled();
@@ -150,6 +164,23 @@ sql(q{SELECT FROM coord.task_cancel((SELECT id FROM coord.task_create('last'))) 
 settled();
 is(dependants('locked'), "pending $n", 'and is unblocked afterwards');
 
+# ---- many that another transaction is at
+
+$task = sql(q{SELECT id FROM coord.task_create('first', queue => 'held')});
+sql(qq{
+	CREATE TABLE child AS SELECT gen_random_uuid() AS id FROM generate_series(1, 1100);
+	SELECT FROM coord.task_create_many((SELECT jsonb_agg(jsonb_build_object('type', 'dependant', 'queue', 'held', 'id', id, 'depends_on', ARRAY[after]))
+		FROM (SELECT id, '$task' AS after FROM child UNION ALL SELECT gen_random_uuid(), id FROM child) c))});
+settled();
+while_stopped(sub {
+	sql("SELECT coord.task_cancel('$task')");
+	is(sql('SELECT count(*) FROM coord.dependant_check'), '1001', 'a thousand cancelled tasks have dependants, which are put off');
+	$other->query_safe('BEGIN; SELECT coord.sweep()');
+	is(sql('SELECT coord.sweep() IS NOT NULL'), 't', 'one sweep does not wait for another one, which is at them');
+	$other->query_safe('ROLLBACK');
+});
+is(dependants('held'), 'cancelled 2200', 'all are cancelled');
+
 # ---- with an old snapshot
 
 $task = fan('old');
@@ -164,8 +195,7 @@ $other->quit;
 
 $task = fan('crash');
 $claim = claimed('crash');
-my $pid = sql('SELECT pid FROM coord.worker');
-kill 'STOP', $pid;
+my $pid = stop_worker();
 sql("SELECT coord.task_complete($claim)");
 kill 'KILL', $pid;
 $node->stop('immediate', fail_ok => 1);
