@@ -2,7 +2,7 @@
 -- only as its own agents, a monitor only look; and nobody touches the stored
 -- rows.
 BEGIN;
-SELECT plan(167);
+SELECT plan(168);
 
 CREATE ROLE pgtap_fresh;
 CREATE ROLE pgtap_agent;
