@@ -377,8 +377,9 @@ class Watched(unittest.TestCase):
         self.assertEqual(self.stuck("stuck", "locked", "stuck", None), 1)
 
     def test_what_was_locked_long_ago(self):
-        self.assertEqual(self.stuck("locked", *["stuck"] * 12), 1)
-        self.assertEqual(self.stuck("locked", *[None] * 11, "stuck"), 1)
+        long = churn.STUCK_AFTER * 10 + 2
+        self.assertEqual(self.stuck("locked", *["stuck"] * long), 1)
+        self.assertEqual(self.stuck("locked", *[None] * long, "stuck"), 1)
 
 
 class Simulated:
