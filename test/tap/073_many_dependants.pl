@@ -17,12 +17,14 @@ $node->safe_psql('postgres', 'CREATE EXTENSION coord');
 CoordCluster::has_worker($node, 'postgres');
 
 my $n = 5000;
+my $has_worker = 1;
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 
 # settled(): nothing is left for the sweep to decide.
 sub settled
 {
+	sql('SELECT coord.sweep()') unless $has_worker;
 	return $node->poll_query_until('postgres', 'SELECT NOT EXISTS (SELECT FROM coord.dependant_check) AND NOT EXISTS (SELECT FROM coord.dependency_check)');
 }
 
@@ -34,7 +36,7 @@ sub fan
 
 	sql(qq{SELECT FROM coord.task_create_many((SELECT jsonb_agg(jsonb_build_object('type', 'dependant', 'queue', '$name',
 		'depends_on', ARRAY['$task'])) FROM generate_series(1, $n)))});
-	settled();
+	die 'the checks of new tasks are not done' unless settled();
 	return $task;
 }
 
@@ -220,6 +222,7 @@ ok($node->poll_query_until('restored', q{SELECT count(*) = 5000 AND bool_and(sta
 
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
 $node->restart;
+$has_worker = 0;
 $task = fan('alone');
 $claim = claimed('alone');
 sql("SELECT coord.task_complete($claim)");
