@@ -64,7 +64,7 @@ for my $node (@restored)
 	$node->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
 	ok($node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()'), "$is: it takes writes");
 	is($node->safe_psql('postgres', q{SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)}), '00000002', "$is: on timeline 2");
-	my $first = $node->safe_psql('postgres', q{SELECT fencing_token FROM coord.agent a, coord.lease_acquire('first', a.id) WHERE name = 'alive'});
+	my $first = $node->safe_psql('postgres', q{SELECT fencing_token FROM coord.agent a, coord.lease_acquire('first', a.id, '1 h') WHERE name = 'alive'});
 	cmp_ok($first, '>', $last, "$is: its first token is higher than all before");
 	my $next = announce($node);
 	cmp_ok($next, '>', $position, "$is: so is its first position");
