@@ -37,7 +37,6 @@
 #include "store/new_key.h"
 #include "uuid7.h"
 #include "worker/shared.h"
-#include "worker/sweep.h"
 #include "worker/wakeup.h"
 #include "worker/worker.h"
 
@@ -119,35 +118,18 @@ find_dependants(const pg_uuid_t *of, const pg_uuid_t *after, int limit)
 	return found;
 }
 
-/* A dependant, locked by "lock"; NULL when that is not to be had now, and it is left for the sweep. */
-static TaskRow *
-take_dependant(const pg_uuid_t *task_id, TaskRow *(*lock) (const pg_uuid_t *id, StoreLock lock))
-{
-	TaskRow    *task = NULL;
-
-	if (!store_is_set_aside(task_id))
-	{
-		coord_sweeping(task_id);
-		task = lock(task_id, STORE_LOCK_SKIP);
-	}
-	if (task == NULL)
-		store_check_insert(task_id);
-	return task;
-}
-
 /* Unblock, of some dependants of a completed task, those that waited for it alone. */
 static void
 unblock_dependants(const Dependants *dependants)
 {
 	for (int i = 0; i < dependants->list.n; i++)
 	{
-		TaskRow    *task = take_dependant(&dependants->list.ids[i], store_task);
+		const pg_uuid_t *task_id = &dependants->list.ids[i];
+		TaskRow    *task = store_task(task_id, STORE_LOCK_SKIP);
 
-		if (task == NULL)
-			continue;
 		/* with an older snapshot, what others have removed cannot be seen */
-		if (IsolationUsesXactSnapshot())
-			store_check_insert(&task->id);
+		if (task == NULL || IsolationUsesXactSnapshot())
+			store_check_insert(task_id);
 		else
 		{
 			store_dependency_drop(&task->id, dependants->of);
@@ -192,13 +174,17 @@ cancel_dependants(const Dependants *some, const char *state, int limit, Timestam
 	{
 		for (int i = 0; i < dependants.list.n; i++)
 		{
-			TaskRow    *task = take_dependant(&dependants.list.ids[i], store_task_to_finish);
+			const pg_uuid_t *task_id = &dependants.list.ids[i];
+			TaskRow    *task = store_task_to_finish(task_id, STORE_LOCK_SKIP);
 
-			/* one that has failed before may have been completed since this one was found */
-			if (task == NULL || strcmp(task->state, "blocked") != 0 || !store_waits_for(&task->id, dependants.of))
-				continue;
-			cancel_dependant(task, dependants.of, state, now);
-			failed = lappend(failed, &task->id);
+			if (task == NULL)
+				store_check_insert(task_id);
+			/* what has failed may have been driven again, and completed, since this one was found */
+			else if (strcmp(task->state, "blocked") == 0 && store_waits_for(task_id, dependants.of))
+			{
+				cancel_dependant(task, dependants.of, state, now);
+				failed = lappend(failed, &task->id);
+			}
 		}
 		if (dependants.more)
 			store_put_off_dependants(dependants.of, dependants.last);

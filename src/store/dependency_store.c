@@ -5,12 +5,14 @@
 #include "postgres.h"
 
 #include "access/stratnum.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 #include "store/dependency_store.h"
+#include "store/partition.h"
 #include "store/rows.h"
 #include "worker/wakeup.h"
 
@@ -186,4 +188,49 @@ store_take_put_off(const pg_uuid_t *task_id, pg_uuid_t *after)
 			*after = *from;
 	}
 	return n > 0;
+}
+
+/* ---- finished tasks that are to stay ---- */
+
+/*
+ * What is gone counts as completed, so a cancelled task is to stay until all that wait for it
+ * have been cancelled as well.  Those of which the sweep has yet to decide that have a check,
+ * or are put off.  Nor is any task to go whose dependants are put off: its id might be used
+ * again.
+ */
+#define IS_PUT_OFF "id IN (SELECT depends_on FROM coord.dependant_check)"
+#define IS_AWAITED \
+	"(" IS_PUT_OFF " OR (state = 'cancelled' AND id IN (" \
+	" SELECT depends_on FROM coord.dependency_check JOIN coord.task_dependency USING (task_id))))"
+
+/*
+ * Whether there is one in a partition, which nobody else can use any more: it is looked for
+ * from what is put off and checked, mostly nothing.
+ */
+bool
+store_has_awaited(const char *partition)
+{
+	/* one by one from these, whatever the planner believes of their number */
+	return store_run_once_latest(psprintf(
+		"SELECT FROM coord.dependant_check c"
+		" CROSS JOIN LATERAL (SELECT FROM coord.%s WHERE id = c.depends_on OFFSET 0) f UNION ALL"
+		" SELECT FROM coord.dependency_check c"
+		" CROSS JOIN LATERAL (SELECT depends_on FROM coord.task_dependency WHERE task_id = c.task_id OFFSET 0) d"
+		" CROSS JOIN LATERAL (SELECT FROM coord.%s WHERE id = d.depends_on AND state = 'cancelled' OFFSET 0) f"
+		" LIMIT 1", partition, partition)) > 0;
+}
+
+/* Whether all checks of what has been cancelled by now can be seen. */
+bool
+store_sees_checks(void)
+{
+	return !IsolationUsesXactSnapshot() && store_partition_is_unwritten("dependency_check") &&
+		store_partition_is_unwritten("dependant_check");
+}
+
+/* The condition of those of task_finished that may go, as far as can be seen. */
+const char *
+store_not_awaited(void)
+{
+	return store_sees_checks() ? "NOT " IS_AWAITED : "state <> 'cancelled' AND NOT " IS_PUT_OFF;
 }

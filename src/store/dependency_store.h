@@ -22,5 +22,8 @@ extern bool store_can_put_off(void);
 extern void store_put_off_dependants(const pg_uuid_t *task_id, const pg_uuid_t *after);
 extern UuidList store_tasks_put_off(const pg_uuid_t *after, int limit);
 extern bool store_take_put_off(const pg_uuid_t *task_id, pg_uuid_t *after);
+extern bool store_has_awaited(const char *partition);
+extern bool store_sees_checks(void);
+extern const char *store_not_awaited(void);
 
 #endif							/* COORD_STORE_DEPENDENCY_STORE_H */

@@ -33,6 +33,7 @@
 
 #include "settings.h"
 #include "errors.h"
+#include "store/dependency_store.h"
 #include "store/finished_store.h"
 #include "store/partition.h"
 #include "store/queue_store.h"
@@ -290,32 +291,6 @@ seal(UsedPartition *partition, TimestampTz now)
 }
 
 /*
- * What is gone counts as completed, so a cancelled task is to stay until all that wait for it
- * have been cancelled as well.  Those of which the sweep has yet to decide that have a check.
- * And none of which dependants are put off is to go: its id might be used again.
- */
-#define IS_PUT_OFF "id IN (SELECT depends_on FROM coord.dependant_check)"
-#define IS_AWAITED \
-	"(" IS_PUT_OFF " OR (state = 'cancelled' AND id IN (" \
-	" SELECT depends_on FROM coord.dependency_check JOIN coord.task_dependency USING (task_id))))"
-
-/* It is not known by who has an older snapshot. */
-static bool
-has_awaited(const char *partition)
-{
-	return IsolationUsesXactSnapshot() ||
-		store_run_once(psprintf("SELECT FROM coord.%s WHERE " IS_AWAITED " LIMIT 1", partition), 0, NULL) > 0;
-}
-
-/* Whether all checks of what has been cancelled by now can be seen. */
-static bool
-sees_checks(void)
-{
-	return !IsolationUsesXactSnapshot() && store_partition_is_unwritten("dependency_check") &&
-		store_partition_is_unwritten("dependant_check");
-}
-
-/*
  * Empty a sealed partition, unless somebody is reading it; nor in a transaction block,
  * as whoever comes to read it waits until that ends.
  */
@@ -324,7 +299,7 @@ empty(const UsedPartition *partition)
 {
 	static StorePlan plan = {.sql = "DELETE FROM coord.task_partition WHERE partition = $1 AND sealed_at = $2"};
 
-	if (IsTransactionBlock() || !store_partition_truncate(partitions[partition->number], has_awaited))
+	if (IsTransactionBlock() || !store_partition_truncate(partitions[partition->number], store_has_awaited))
 		return false;
 	change(&plan, partition, arg_time(partition->sealed_at));
 	return true;
@@ -546,7 +521,7 @@ store_finished_keep(TimestampTz now, TimestampTz before, RetentionCounts *counts
 			seal(partition, now);
 		if (partition->sealed_at == DT_NOEND)
 			busy_until = now + PARTITION_BUSY_RETRY;
-		else if (expires_at(&retentions, partition) <= now || (partition->sealed_at < before && sees_checks()))
+		else if (expires_at(&retentions, partition) <= now || (partition->sealed_at < before && store_sees_checks()))
 		{
 			if (empty(partition))
 				counts->emptied++;
@@ -574,7 +549,7 @@ store_finished_delete(TimestampTz before, RetentionCounts *counts)
 	if (!is_partitioned())
 		return;
 	n = used_partitions(used);
-	condition = sees_checks() ? "NOT " IS_AWAITED : "state <> 'cancelled' AND NOT " IS_PUT_OFF;
+	condition = store_not_awaited();
 	for (int i = 0; i < n; i++)
 	{
 		if (used[i].sealed_at >= before)

@@ -319,6 +319,23 @@ store_run_once(const char *sql, int nargs, const StoreArg *args)
 	return count_of(sql, SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0));
 }
 
+/* The same, for one without arguments that only reads and must see what has been committed by now. */
+uint64
+store_run_once_latest(const char *sql)
+{
+	SPIPlanPtr	plan;
+	uint64		n;
+
+	store_pin_settings();
+	free_last_result();
+	plan = SPI_prepare(sql, 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+	n = count_of(sql, SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(), InvalidSnapshot, true, false, 0));
+	SPI_freeplan(plan);
+	return n;
+}
+
 /* A column of the last result; columns count from 1, rows from 0. */
 Datum
 store_value(uint64 row, int column, bool *isnull)

@@ -86,6 +86,7 @@ extern uint64 store_run(StorePlan *plan, int nargs, const StoreArg *args);
 extern uint64 store_run_latest(StorePlan *plan, int nargs, const StoreArg *args);
 extern uint64 store_run_within(StorePlan *plan, int nargs, const StoreArg *args);
 extern uint64 store_run_once(const char *sql, int nargs, const StoreArg *args);
+extern uint64 store_run_once_latest(const char *sql);
 
 /* reading the last result */
 extern Datum store_value(uint64 row, int column, bool *isnull);

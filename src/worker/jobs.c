@@ -575,7 +575,7 @@ leave_asides_out(CoordJob job, TimestampTz now)
 		if (asides[i].failures == 0 || asides[i].retry_at <= now)
 			continue;
 		items[list.n++] = asides[i].item;
-		if (asides[i].job == job || job == JOB_CHECKS)	/* a dependant has a check, whatever failed with it */
+		if (asides[i].job == job)
 			end = Min(end, asides[i].retry_at);
 	}
 	store_set_aside(&list);
