@@ -56,9 +56,9 @@ SELECT count(*) FROM coord.agent WHERE name = 'agent-undone';
 -- An agent is inactive from the very instant at which its timeout has passed.
 -- The open transaction keeps the sweep away: nobody but the reader notices.
 BEGIN;
-SELECT * FROM coord.agent_register('agent-brief', heartbeat_timeout => '100 ms') \gset b_
+SELECT * FROM coord.agent_register('agent-brief', heartbeat_timeout => '2 s') \gset b_
 SELECT :'b_status' AS status_when_registered;
-CALL pg_temp.wait_for(:'b_last_heartbeat_at'::timestamptz + '100 ms');
+CALL pg_temp.wait_for(:'b_last_heartbeat_at'::timestamptz + '2 s');
 SELECT status, inactive_since - last_heartbeat_at AS after FROM coord.agent WHERE id = :'b_id';
 -- An inactive agent can neither lease nor claim.
 CALL pg_temp.attempt(format('SELECT coord.lease_acquire(%L, %L)', 'agent-key', :'b_id'));
