@@ -75,7 +75,7 @@ SELECT jsonb_array_length(coord.rpc((SELECT jsonb_agg('{"jsonrpc": "2.0", "id": 
 -- The main job
 SELECT pg_temp.call('agent.register', '{"name": "rpc-1", "id": "00000000-0000-7000-8000-00000000a001", "metadata": {"m": [1]}, "heartbeat_timeout": 0.5}',
 	'id', 'name', 'status', 'metadata', 'heartbeat_timeout', 'inactive_since');
-SELECT pg_temp.call('agent.register', '{"name": "rpc-1", "heartbeat_timeout": 60}', 'id', 'heartbeat_timeout');
+SELECT pg_temp.call('agent.register', '{"name": "rpc-1", "heartbeat_timeout": 600}', 'id', 'heartbeat_timeout');
 SELECT pg_temp.call('agent.register', '{"name": "rpc-2", "id": "00000000-0000-7000-8000-00000000a002"}', 'id', 'type');
 SELECT pg_temp.call('task.create', '{"type": "t", "id": "00000000-0000-7000-8000-00000000b001", "payload": {"a": {"b": null}}, "resource_key": "rpc-r", "run_at": "2026-01-01T00:00:00+02:00"}',
 	'id', 'state', 'payload', 'run_at', 'resource_key', 'fencing_token');
@@ -189,7 +189,7 @@ SELECT jsonb_path_query_array(coord.rpc('[
 RESET statement_timeout;
 SELECT unique_key FROM coord.task WHERE unique_key LIKE 'rpc-%';
 -- and one that calls again ends
-SET statement_timeout = '200ms';
+SET statement_timeout = '2s';
 SELECT count(coord.rpc('{"jsonrpc": "2.0", "id": 2, "method": "lock.acquire", "params": {"resource_key": "rpc-held", "agent_id": "00000000-0000-7000-8000-00000000a001", "wait": 600}}'))
 FROM generate_series(1, 100);
 RESET statement_timeout;

@@ -9,7 +9,7 @@ SELECT count(*) FROM coord.task_create_many((SELECT jsonb_agg(jsonb_build_object
 
 -- As many as a claim gives, in the order of the array, with their results.
 SELECT jsonb_agg(jsonb_build_object('task_id', id, 'fencing_token', fencing_token, 'result', payload) ORDER BY payload DESC) AS all_of_them
-FROM coord.task_claim(:'ann', 'many', max_tasks => 10000) \gset
+FROM coord.task_claim(:'ann', 'many', max_tasks => 10000, lease_ttl => '1 h') \gset
 SELECT count(*), bool_and(state = 'completed' AND payload = result) AS completed, bool_and(10001 - n = payload::int) AS in_order
 FROM coord.task_complete_many(:'all_of_them') WITH ORDINALITY c (id, queue, type, payload, priority, state, run_at, attempts, max_attempts, agent_id, lease_id, fencing_token, lease_expires_at, resource_key, unique_key, depends_on, progress, result, error, created_at, claimed_at, finished_at, n);
 SELECT state, count(*) FROM coord.task WHERE queue = 'many' GROUP BY state;
@@ -20,15 +20,15 @@ SELECT count(*), bool_and(payload = result) AS same FROM coord.task_complete_man
 -- A token may be a string, as JavaScript has it; a result may be null or left out, and so may be all.
 SELECT count(*) FROM coord.task_create_many('[{"type": "a", "queue": "many"}, {"type": "b", "queue": "many", "resource_key": "many-key"}]');
 SELECT jsonb_agg(jsonb_build_object('task_id', id, 'fencing_token', fencing_token::text) || CASE type WHEN 'a' THEN '{"result": null}'::jsonb ELSE '{}' END ORDER BY type) AS both
-FROM coord.task_claim(:'ann', 'many', max_tasks => 2) \gset
+FROM coord.task_claim(:'ann', 'many', max_tasks => 2, lease_ttl => '1 h') \gset
 SELECT type, state, result FROM coord.task_complete_many(:'both');
 SELECT state FROM coord.lease WHERE resource_key = 'many-key';
 SELECT count(*) FROM coord.task_complete_many('[]');
 
 -- All or none.
 SELECT count(*) FROM coord.task_create_many('[{"type": "a", "queue": "many"}, {"type": "b", "queue": "many"}]');
-SELECT id AS a, fencing_token AS a_token FROM coord.task_claim(:'ann', 'many') \gset
-SELECT id AS b, fencing_token AS b_token FROM coord.task_claim(:'ann', 'many') \gset
+SELECT id AS a, fencing_token AS a_token FROM coord.task_claim(:'ann', 'many', lease_ttl => '1 h') \gset
+SELECT id AS b, fencing_token AS b_token FROM coord.task_claim(:'ann', 'many', lease_ttl => '1 h') \gset
 \set VERBOSITY sqlstate
 SELECT coord.task_complete_many(jsonb_build_array(
 	jsonb_build_object('task_id', :'a', 'fencing_token', :a_token),
