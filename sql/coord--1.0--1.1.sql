@@ -144,6 +144,13 @@ FROM queue_name n
 	LEFT JOIN coord.queue_data q USING (name)
 	CROSS JOIN LATERAL coord.count_tasks(n.name) t;
 
+-- The id of an agent that was deleted may have been given to another one since.
+CREATE OR REPLACE VIEW coord.lease WITH (security_barrier) AS
+SELECT * FROM coord.lease_all l
+WHERE (SELECT coord.sees_all_queues())
+	OR EXISTS (SELECT FROM coord.agent_data a WHERE a.id = l.agent_id AND a.registered_at <= l.acquired_at
+		AND pg_catalog.pg_has_role(a.owner, 'USAGE'));
+
 CREATE OR REPLACE VIEW coord.queue WITH (security_barrier) AS
 SELECT * FROM coord.queue_all
 WHERE (SELECT coord.sees_all_queues()) OR name = ANY ((SELECT coord.seen_queues())::text[]);

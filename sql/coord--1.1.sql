@@ -544,10 +544,12 @@ FROM queue_name n
 CREATE VIEW coord.agent WITH (security_barrier) AS
 SELECT * FROM coord.agent_all WHERE (SELECT coord.is_granted());
 
+-- The id of an agent that was deleted may have been given to another one since.
 CREATE VIEW coord.lease WITH (security_barrier) AS
 SELECT * FROM coord.lease_all l
 WHERE (SELECT coord.sees_all_queues())
-	OR EXISTS (SELECT FROM coord.agent_data a WHERE a.id = l.agent_id AND pg_catalog.pg_has_role(a.owner, 'USAGE'));
+	OR EXISTS (SELECT FROM coord.agent_data a WHERE a.id = l.agent_id AND a.registered_at <= l.acquired_at
+		AND pg_catalog.pg_has_role(a.owner, 'USAGE'));
 
 CREATE VIEW coord.task WITH (security_barrier) AS
 SELECT * FROM coord.task_all

@@ -76,6 +76,7 @@ typedef enum TakeOutcome
 static TaskRow *claim_named(const ClaimRequest *request, const pg_uuid_t *task_id, TimestampTz now);
 static void claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now, ClaimedTasks *claimed);
 static QueueRow *queue_to_claim_from(const char *name);
+static bool a_resource_has_come_free(const char *queue, TimestampTz now);
 static bool in_batch(const ClaimRequest *request);
 static TimestampTz first_look_at(const TaskRow *task, const ClaimRequest *request);
 static int	compare_claimed(const void *a, const void *b);
@@ -322,9 +323,9 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
 /*
  * Claim up to max_tasks of a queue.
  *
- * Who finds too few ends leases and gives back claims in the queue that have run out, if
- * the worker has not, and tries again: this is what makes a queue go on where no worker
- * runs.  Who finds none while the sweep is at a batch tries again when that has ended: a
+ * Who finds too few looks whether leases that the queue waits for have run out, and gives
+ * back claims in it that have, if the worker has not, and tries again: this is what makes a
+ * queue go on where no worker runs.  Who finds none while the sweep is at a batch tries again when that has ended: a
  * task that it was giving back was shown as pending before.
  *
  * In REPEATABLE READ a task that has changed since the snapshot is passed over like one
@@ -339,7 +340,7 @@ claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now,
 	if (queue->paused)
 		return;
 	claim_pass(request, queue, false, now, claimed);
-	if (claimed->n < request->max_tasks && coord_leases_end_due(now))
+	if (claimed->n < request->max_tasks && a_resource_has_come_free(queue_name, now))
 		claim_pass(request, queue, true, now, claimed);
 	if (claimed->n < request->max_tasks && coord_claims_give_back_due(queue_name, now))
 		claim_pass(request, queue, false, now, claimed);
@@ -375,14 +376,28 @@ queue_to_claim_from(const char *name)
 	return now;
 }
 
-/* End leases that have run out, if the worker has not; true when there were some. */
-bool
-coord_leases_end_due(TimestampTz now)
+/*
+ * How many of what is due a claimant looks at, the earliest first: it may be for other queues,
+ * or locked, and is the worker's, if there is one.
+ */
+static int
+help_reach(void)
 {
-	return coord_leases_may_be_due(now) && store_leases_look(now, HELP_BATCH).ended > 0;
+	return coord_worker_runs() ? HELP_BATCH : PG_INT32_MAX;
 }
 
-/* The same of claims in a queue: give their tasks back. */
+/*
+ * Whether the lease on a resource that a task of the queue waits for has run out, and the
+ * worker has not ended it.  Nor is it ended here, where it and whatever else is due would stay
+ * locked for as long as the caller's transaction likes: the claim takes the resource over.
+ */
+static bool
+a_resource_has_come_free(const char *queue, TimestampTz now)
+{
+	return coord_leases_may_be_due(now) && store_lease_ran_out_for(queue, now, help_reach());
+}
+
+/* Give back claims in a queue that have run out, if the worker has not; true when there were some. */
 bool
 coord_claims_give_back_due(const char *queue, TimestampTz now)
 {
@@ -390,7 +405,7 @@ coord_claims_give_back_due(const char *queue, TimestampTz now)
 	bool		lost = false;
 
 	if (coord_claims_may_be_due(now) || coord_is_due_here(JOB_CLAIMS, now))
-		due = store_claims_due(queue, now, HELP_BATCH);
+		due = store_claims_due(queue, now, HELP_BATCH, help_reach());
 	for (int i = 0; i < due.n; i++)
 		lost |= coord_claim_look(&due.ids[i], now) == CLAIM_LOST;
 	return lost;

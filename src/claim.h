@@ -24,7 +24,6 @@ typedef enum ClaimOutcome
 extern ClaimOutcome coord_claim_look(const pg_uuid_t *task_id, TimestampTz now);
 extern bool coord_claim_settle(TaskRow *task, TimestampTz now);
 extern void coord_claim_end(TaskRow *task, TimestampTz now);
-extern bool coord_leases_end_due(TimestampTz now);
 extern bool coord_claims_give_back_due(const char *queue, TimestampTz now);
 extern int	coord_claims_lose_of(const pg_uuid_t *agent_id, int max, TimestampTz now, bool *all);
 extern void coord_claims_give_back(const pg_uuid_t *agent_id, TimestampTz now);

@@ -430,7 +430,7 @@ completed_before(const pg_uuid_t *id, int64 token)
 
 	if (!store_task_completed_with(id, token, &queue, &agent_id))
 		return false;
-	agent = store_agent(agent_id, STORE_NO_LOCK);
+	agent = agent_id != NULL ? store_agent(agent_id, STORE_NO_LOCK) : NULL;
 	if (agent != NULL ? !coord_owns_agent(agent) : !coord_may(store_caller(), queue, COORD_CLAIM))
 		refuse_token(NULL, id, token, coord_now());
 	return true;

@@ -51,6 +51,15 @@
 	((void) (only_summarizing), (void) ExecInsertIndexTuples((relinfo), (slot), (estate), (update), false, NULL, NIL))
 #endif
 
+/* Up to PostgreSQL 17 the executor is told whether a statement is run once only. */
+#if PG_VERSION_NUM >= 180000
+#define COORD_RUN_ONCE_PARAM
+#define COORD_RUN_ONCE_ARG
+#else
+#define COORD_RUN_ONCE_PARAM , bool once
+#define COORD_RUN_ONCE_ARG , once
+#endif
+
 /* PostgreSQL 18 counts an index scan's searches for EXPLAIN, if told where. */
 #if PG_VERSION_NUM >= 180000
 #define coord_index_beginscan(rel, index, snapshot, nkeys) \

@@ -12,6 +12,7 @@
 #include "compat.h"
 #include "coord.h"
 #include "settings.h"
+#include "worker/by_hand.h"
 #include "worker/commands.h"
 #include "worker/shared.h"
 #include "worker/wakeup.h"
@@ -28,6 +29,7 @@ _PG_init(void)
 {
 	coord_settings_define(process_shared_preload_libraries_in_progress);
 	coord_wakeup_init();
+	coord_by_hand_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		coord_shared_init();

@@ -48,6 +48,9 @@
 #define BATCH 1000
 #define BACKLOG 50000
 
+/* and no more than so many bytes of payloads */
+#define BATCH_BYTES (8 * 1024 * 1024)
+
 /* a reader without a worker moves so many at a time */
 #define READER_BATCH 10000
 
@@ -132,7 +135,7 @@ take(Backlog *backlog, int limit)
 
 	if (n == 0)
 		return 0;
-	taken = store_inbox_take(&backlog->entries[backlog->next], n, &first);
+	taken = store_inbox_take(&backlog->entries[backlog->next], &n, coord_is_worker() ? BATCH_BYTES : PG_INT64_MAX, &first);
 	backlog->next += n;
 	if (taken > 0)
 	{

@@ -40,6 +40,9 @@
 /* without a worker, when to look again at what is due and locked */
 #define LOCKED_RETRY (50 * INT64CONST(1000))
 
+/* without a worker, so many leases are looked at */
+#define LEASE_BATCH 100
+
 PG_FUNCTION_INFO_V1(coord_queue_wait);
 
 static void wait_for_task(const char *queue, bool waits, TimestampTz give_up_at);
@@ -130,7 +133,8 @@ has_room(const QueueRow *queue)
 static TimestampTz
 do_without_worker(const char *queue, TimestampTz now)
 {
-	(void) coord_leases_end_due(now);
+	if (coord_leases_may_be_due(now))
+		(void) store_leases_look(now, LEASE_BATCH);
 	(void) coord_claims_give_back_due(queue, now);
 	return Max(Min(store_leases_next_due(), store_claims_next_due()), now + LOCKED_RETRY);
 }

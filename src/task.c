@@ -267,7 +267,7 @@ redrive_dead(const pg_uuid_t *id, const char *queue, TimestampTz now)
 static int64
 redrive_queue(const char *queue, TimestampTz now)
 {
-	UuidList	due = store_claims_due(queue, now, SETTLE_BATCH);
+	UuidList	due = store_claims_due(queue, now, SETTLE_BATCH, PG_INT32_MAX);
 
 	for (int i = 0; i < due.n; i++)
 		(void) coord_claim_look(&due.ids[i], now);
@@ -289,6 +289,7 @@ create(TaskSpec *spec, TimestampTz now, Datum *created)
 	char	   *failed_state = NULL;
 	pg_uuid_t  *waits_for = palloc(sizeof(pg_uuid_t) * Max(spec->depends_on.n, 1));
 	int			nwaits = 0;
+	bool		sees_all;
 
 	*created = (Datum) 0;
 	queue = store_queue(spec->queue);
@@ -312,13 +313,17 @@ create(TaskSpec *spec, TimestampTz now, Datum *created)
 				 errdetail("It has %d; %d are allowed.", spec->depends_on.n, MAX_DEPENDENCIES)));
 	if (spec->depends_on.n > 0)
 		store_check_begin();
+	sees_all = spec->depends_on.n == 0 || coord_sees_every_queue(store_caller());
 	for (int i = 0; i < spec->depends_on.n; i++)
 	{
 		pg_uuid_t  *dependency = &spec->depends_on.ids[i];
+		char	   *queue_of;
 		char	   *state;
 
 		if (coord_uuid_equal(dependency, &spec->id))
 			coord_error_dependency_cycle(&spec->id);
+		if (!sees_all && (queue_of = store_task_queue(dependency)) != NULL && !coord_sees_queue(store_caller(), queue_of))
+			coord_error_no_task(dependency);
 		state = coord_dependency_state(dependency);
 		if (state == NULL)
 			coord_error_no_task(dependency);

@@ -158,7 +158,7 @@ store_leases_ending(Oid reader, TimestampTz until, int max_seen, int max)
 		" WHERE NOT (l.auto_renew AND a.status = 'active' AND coalesce(d.acquired_at + d.max_hold > "
 		"d.expires_at, true))"
 		" AND ($4 IS NULL OR EXISTS (SELECT FROM coord.agent_data o WHERE o.id = l.agent_id AND "
-		"pg_has_role($4, o.owner, 'USAGE')))"
+		"o.registered_at <= l.acquired_at AND pg_has_role($4, o.owner, 'USAGE')))"
 	" ORDER BY l.expires_at, l.resource_key LIMIT $3"};
 	StoreArg	owner = arg_oid(reader);
 	List	   *leases = NIL;

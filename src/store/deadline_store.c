@@ -146,18 +146,20 @@ delete_batches_due(TimestampTz now)
 }
 
 /*
- * Claimed tasks that must be looked at, locked, of one queue or of all; those
- * that are locked already are not among them.
+ * Claimed tasks that must be looked at, locked, of one queue or of all; those that are
+ * locked already are not among them.  "reach" is how many of those that have a deadline of
+ * their own, and of those in batches, are read at most, of whatever queue.
  */
 UuidList
-store_claims_due(const char *queue, TimestampTz now, int limit)
+store_claims_due(const char *queue, TimestampTz now, int limit, int reach)
 {
 #define CLAIMS_DUE(filter) \
 	"SELECT t.id FROM (SELECT task_id FROM coord.claim_deadline WHERE check_at <= $1 AND NOT (task_id = ANY ($4))" \
-	"  ORDER BY check_at, task_id OFFSET 0) c" LOOK_UP_AND_LOCK("c.task_id", " AND " filter) " LIMIT $3"
+	"  ORDER BY check_at, task_id LIMIT $5) c" LOOK_UP_AND_LOCK("c.task_id", " AND " filter) " LIMIT $3"
 #define BATCHES_DUE(filter) \
-	"SELECT t.id FROM (SELECT task_ids FROM coord.claim_batch WHERE check_at <= $1 ORDER BY check_at OFFSET 0) b, " \
-	MEMBERS("b") LOOK_UP_AND_LOCK("m.id", CLAIMED " AND NOT (t.id = ANY ($4)) AND " filter) " LIMIT $3"
+	"SELECT t.id FROM (SELECT m.id FROM" \
+	"  (SELECT task_ids FROM coord.claim_batch WHERE check_at <= $1 ORDER BY check_at OFFSET 0) b, " MEMBERS("b") \
+	"  LIMIT $5) m" LOOK_UP_AND_LOCK("m.id", CLAIMED " AND NOT (t.id = ANY ($4)) AND " filter) " LIMIT $3"
 	static StorePlan in_queue = {.sql = CLAIMS_DUE("t.queue = $2")};
 	static StorePlan in_all = {.sql = CLAIMS_DUE("$2 IS NULL")};
 	static StorePlan batches_in_queue = {.sql = BATCHES_DUE("t.queue = $2")};
@@ -167,7 +169,7 @@ store_claims_due(const char *queue, TimestampTz now, int limit)
 	UuidList	of_batches;
 
 	store_run(queue != NULL ? &in_queue : &in_all,
-			  STORE_ARGS(arg_time(now), arg_text(queue), arg_int4(limit), arg_set_aside()));
+			  STORE_ARGS(arg_time(now), arg_text(queue), arg_int4(limit), arg_set_aside(), arg_int4(reach)));
 	due = store_uuids();
 
 	ScanKeyInit(&key, BATCH_CHECK_AT, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(now));
@@ -177,7 +179,7 @@ store_claims_due(const char *queue, TimestampTz now, int limit)
 	if (queue == NULL || (!coord_is_preloaded() && !IsolationUsesXactSnapshot()))
 		delete_batches_due(now);
 	store_run(queue != NULL ? &batches_in_queue : &batches_in_all,
-			  STORE_ARGS(arg_time(now), arg_text(queue), arg_int4(limit - due.n), arg_set_aside()));
+			  STORE_ARGS(arg_time(now), arg_text(queue), arg_int4(limit - due.n), arg_set_aside(), arg_int4(reach)));
 	of_batches = store_uuids();
 	if (due.n == 0)
 		return of_batches;

@@ -13,7 +13,7 @@ extern void store_deadline_move(TaskRow *task, TimestampTz check_at);
 extern void store_deadline_delete(const TaskRow *task);
 extern void store_deadline_of_claim(TaskRow *task, TimestampTz check_at);
 
-extern UuidList store_claims_due(const char *queue, TimestampTz now, int limit);
+extern UuidList store_claims_due(const char *queue, TimestampTz now, int limit, int reach);
 extern UuidList store_claims_of(const pg_uuid_t *agent_id, int limit);
 extern UuidList store_claims_of_now(const pg_uuid_t *agent_id);
 extern UuidList store_orphaned_claims(TimestampTz until, int limit);

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/tableam.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -187,14 +188,15 @@ store_inbox_look(Snapshot snapshot, BlockNumber from, InboxEntry *entries, int m
 /*
  * Move events from the inbox to the log, and give them positions; those that somebody
  * else has moved since they were seen are passed over.  The caller has the delivery lock.
- * Returns how many, and their positions, which follow each other.
+ * Returns how many, and their positions, which follow each other.  Ends early when their
+ * payloads have come to "budget" bytes, and says in *n how many of the entries are done.
  */
 int
-store_inbox_take(const InboxEntry *entries, int n, int64 *first_position)
+store_inbox_take(const InboxEntry *entries, int *n, int64 budget, int64 *first_position)
 {
 	RowsTable  *inbox = rows_open("event_inbox", RowExclusiveLock);
 	int64		position;
-	int			partition = store_log_partition(coord_now(), n, &position);
+	int			partition = store_log_partition(coord_now(), *n, &position);
 	RowsTable  *log = store_log_open(partition, RowExclusiveLock);
 	StoredRow  *rows = palloc(sizeof(StoredRow) * LOG_ROWS);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "coord delivery", ALLOCSET_DEFAULT_SIZES);
@@ -203,15 +205,19 @@ store_inbox_take(const InboxEntry *entries, int n, int64 *first_position)
 	int			nrows = 0;
 
 	*first_position = position;
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < *n; i++)
 	{
 		StoredRow	row;
 
 		if (rows_fetch_live(inbox, &entries[i].place, &row) == STORE_ROW_LOCKED &&
 			memcmp(rows_uuid(&row, INBOX_ID), &entries[i].id, sizeof(pg_uuid_t)) == 0 &&
 			rows_delete(inbox, &entries[i].place, false) == STORE_ROW_LOCKED)
+		{
 			store_log_form(&rows[nrows++], position + taken++, row.values, row.nulls, INBOX_NCOLUMNS, partition);
-		if (nrows == LOG_ROWS || (i == n - 1 && nrows > 0))
+			if ((budget -= toast_datum_size(row.values[INBOX_PAYLOAD - 1])) <= 0)
+				*n = i + 1;
+		}
+		if (nrows == LOG_ROWS || (i == *n - 1 && nrows > 0))
 		{
 			rows_insert_many(log, rows, nrows);
 			nrows = 0;

@@ -39,6 +39,6 @@ typedef struct InboxEntry
 
 extern uint32 store_inbox_file(void);
 extern int	store_inbox_look(Snapshot snapshot, BlockNumber from, InboxEntry *entries, int max, bool *more);
-extern int	store_inbox_take(const InboxEntry *entries, int n, int64 *first_position);
+extern int	store_inbox_take(const InboxEntry *entries, int *n, int64 budget, int64 *first_position);
 
 #endif							/* COORD_STORE_EVENT_STORE_H */

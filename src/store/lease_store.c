@@ -385,6 +385,23 @@ store_leases_look(TimestampTz now, int limit)
 	return look;
 }
 
+/*
+ * Whether among the leases that come due first, "reach" at most, there is one that has run out
+ * and that a pending task of the queue waits for.
+ */
+bool
+store_lease_ran_out_for(const char *queue, TimestampTz now, int reach)
+{
+	static StorePlan plan = {.sql = "SELECT FROM (SELECT slot FROM coord.lease_deadline WHERE check_at <= $1"
+		"  ORDER BY check_at, slot LIMIT $3) d"
+		" CROSS JOIN LATERAL (SELECT resource_key FROM coord.lease_data"
+		"  WHERE slot = d.slot AND ended_at IS NULL AND expires_at <= $1 OFFSET 0) l"
+		" CROSS JOIN LATERAL (SELECT FROM coord.task_live t WHERE t.resource_key = l.resource_key"
+	"  AND t.queue = $2 AND t.state = 'pending' LIMIT 1) t LIMIT 1"};
+
+	return store_run(&plan, STORE_ARGS(arg_time(now), arg_text(queue), arg_int4(reach))) > 0;
+}
+
 #define FIRST_DEADLINE(column, condition) \
 	"SELECT " column " FROM coord.lease_deadline d JOIN coord.lease_data l USING (slot)" \
 	" WHERE NOT (id = ANY ($1)) AND " condition " ORDER BY d.check_at, slot LIMIT 1"

@@ -62,6 +62,7 @@ extern bool store_leases_release(const UuidList *agents, LeaseCursor *cursor, in
 extern bool store_leases_holders(const UuidList *agents, LeaseCursor *cursor, int limit, TimestampTz now,
 								 UuidList *holders);
 extern LeaseLook store_leases_look(TimestampTz now, int limit);
+extern bool store_lease_ran_out_for(const char *queue, TimestampTz now, int reach);
 extern pg_uuid_t *store_lease_due_first(TimestampTz now);
 extern TimestampTz store_leases_next_due(void);
 extern void store_lease_hold_still(int64 slot);

@@ -112,6 +112,7 @@ store_open(StoreScope *scope)
 
 	PreventCommandIfParallelMode("a function of coord");
 	owner = store_owner();
+	scope->outer_caller = caller;
 	caller = GetUserId();
 	scope->connected = false;
 	scope->outer = current_scope;
@@ -156,6 +157,7 @@ store_close(StoreScope *scope)
 	}
 	SetUserIdAndSecContext(scope->userid, scope->sec_context);
 	current_scope = scope->outer;
+	caller = scope->outer_caller;
 }
 
 /* The innermost scope that is open. */

@@ -30,6 +30,7 @@ typedef struct StoreScope
 {
 	Oid			userid;
 	int			sec_context;
+	Oid			outer_caller;	/* store_caller() in the scope around it */
 	bool		connected;		/* to SPI, from its first statement on */
 	int			guc_level;		/* then */
 	MemoryContext context;

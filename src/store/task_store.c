@@ -294,12 +294,13 @@ store_task_is_claimed_with(const pg_uuid_t *id, const pg_uuid_t *lease_id)
 	return claimed_with != NULL && memcmp(claimed_with, lease_id, sizeof(pg_uuid_t)) == 0;
 }
 
-/* Whether a task was completed by the holder of that token; if so, in which queue and who that was. */
+/* Whether a task was completed by the holder of that token; if so, in which queue and who that was, NULL if it is gone. */
 bool
 store_task_completed_with(const pg_uuid_t *id, int64 fencing_token, char **queue, pg_uuid_t **agent_id)
 {
-	static StorePlan plan = {.sql = "SELECT queue, agent_id FROM coord.task_finished"
-	" WHERE id = $1 AND state = 'completed' AND fencing_token = $2"};
+	static StorePlan plan = {.sql = "SELECT queue,"
+		" (SELECT a.id FROM coord.agent_data a WHERE a.id = agent_id AND a.registered_at <= claimed_at)"
+	" FROM coord.task_finished WHERE id = $1 AND state = 'completed' AND fencing_token = $2"};
 
 	if (store_run(&plan, STORE_ARGS(arg_uuid(id), arg_int8(fencing_token))) == 0)
 		return false;

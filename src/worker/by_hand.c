@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "executor/executor.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/plannodes.h"
@@ -21,16 +22,22 @@
 #include "utils/portal.h"
 
 #include "clock.h"
+#include "compat.h"
 #include "delivery.h"
 #include "queue_count.h"
 #include "retention.h"
 #include "rights.h"
 #include "store/store.h"
+#include "worker/by_hand.h"
 #include "worker/restore.h"
 #include "worker/shared.h"
 #include "worker/sweep.h"
 
 PG_FUNCTION_INFO_V1(coord_sweep);
+
+static ExecutorRun_hook_type prev_ExecutorRun = NULL;
+static const QueryDesc *executed = NULL;	/* the client's statement, in its portal */
+static uint64 rows_wanted = 0;		/* of it; 0: all */
 
 static void require_own_statement(FmgrInfo *call);
 static void sweep_here(SweepCounts *counts);
@@ -65,7 +72,30 @@ coord_sweep(PG_FUNCTION_ARGS)
 }
 
 /*
- * Whether a call is all that the client's statement does.  The statement's portal has the
+ * A client may ask for some of a statement's rows at a time, by the limit of an Execute.  The
+ * statement has not ended then, nor its transaction, whatever becomes of the client.
+ */
+static void
+on_run(QueryDesc *query, ScanDirection direction, uint64 count COORD_RUN_ONCE_PARAM)
+{
+	if (ActivePortal != NULL && ActivePortal->queryDesc == query)
+	{
+		executed = query;
+		rows_wanted = count;
+	}
+	prev_ExecutorRun(query, direction, count COORD_RUN_ONCE_ARG);
+}
+
+/* While the library is being loaded. */
+void
+coord_by_hand_init(void)
+{
+	prev_ExecutorRun = ExecutorRun_hook != NULL ? ExecutorRun_hook : standard_ExecutorRun;
+	ExecutorRun_hook = on_run;
+}
+
+/*
+ * Whether a call is all that the client's statement does, and is run to its end.  The statement's portal has the
  * very text that the client has sent, which a cursor of a function has not; who executes
  * statements that no client has sent, as pg_cron's background workers do, says no text.
  */
@@ -76,7 +106,8 @@ is_own_statement(FmgrInfo *call)
 	Plan	   *plan;
 
 	if (ActivePortal == NULL || list_length(ActivePortal->stmts) != 1 ||
-		(debug_query_string != NULL && debug_query_string != ActivePortal->sourceText))
+		(debug_query_string != NULL && debug_query_string != ActivePortal->sourceText) ||
+		ActivePortal->queryDesc != executed || rows_wanted != 0)
 		return false;
 	statement = linitial_node(PlannedStmt, ActivePortal->stmts);
 	plan = statement->planTree;

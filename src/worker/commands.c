@@ -78,12 +78,22 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 		unhold_workers();
 }
 
+/* Whether an extension that is being created or dropped is another one: no matter to us. */
+static bool
+is_other_extension(Oid extension)
+{
+	Oid			coord = get_extension_oid("coord", true);
+
+	return OidIsValid(coord) && coord != extension;
+}
+
 static void
 on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
 {
 	if (prev_object_access)
 		prev_object_access(access, classId, objectId, subId, arg);
-	if (classId == ExtensionRelationId && (access == OAT_POST_CREATE || access == OAT_DROP))
+	if (classId == ExtensionRelationId && (access == OAT_POST_CREATE || access == OAT_DROP) &&
+		!is_other_extension(objectId))
 		coord_look_into(MyDatabaseId);
 }
 

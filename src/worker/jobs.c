@@ -51,7 +51,7 @@
 #define EVENTS_PER_MS 4
 #define EVENTS_PAUSE (20 * INT64CONST(1000))
 
-/* how soon to come back to what is due and locked */
+/* how soon to come back to what is due and locked; later when there is so much of it that a look takes longer */
 #define LOCKED_RETRY (50 * INT64CONST(1000))
 
 #define MAX_ASIDE 16
@@ -286,7 +286,7 @@ run(CoordDatabase *db, CoordJob job)
 	if (batch.outcome == SWEEP_MORE)
 		batch.next_due = COORD_DUE_NOW;
 	else if (batch.outcome == SWEEP_LOCKED || (batch.outcome == SWEEP_IDLE && batch.next_due <= now))
-		batch.next_due = now + LOCKED_RETRY;
+		batch.next_due = coord_now() + Max(LOCKED_RETRY, coord_now() - now);
 	coord_set_due(db, job, Min(batch.next_due, asides_end));
 	if (job == JOB_CLAIMS && settled)
 		claims_are_settled(db, claims_due_from);

@@ -27,6 +27,7 @@
 
 #include "clock.h"
 #include "worker/restore.h"
+#include "worker/shared.h"
 #include "worker/wakeup.h"
 
 #define IDLE_LIMIT (10 * USECS_PER_SEC)
@@ -40,7 +41,6 @@ typedef struct RestoringSession
 typedef struct Restoring
 {
 	pg_atomic_uint32 nsessions;
-	pg_atomic_uint32 begun;		/* grows with each that is entered */
 	RestoringSession sessions[FLEXIBLE_ARRAY_MEMBER];	/* of each backend */
 } Restoring;
 
@@ -63,7 +63,6 @@ coord_restoring_init(void)
 	if (found)
 		return;
 	pg_atomic_init_u32(&restoring->nsessions, 0);
-	pg_atomic_init_u32(&restoring->begun, 0);
 	for (int i = 0; i < MaxBackends; i++)
 	{
 		pg_atomic_init_u64(&restoring->sessions[i].dbid, 0);
@@ -128,6 +127,7 @@ coord_restore_begins(void)
 {
 	static bool registered = false;
 	TimestampTz now = coord_now();
+	CoordDatabase *db;
 
 	if (restores(now))
 		return;
@@ -141,7 +141,9 @@ coord_restore_begins(void)
 	pg_atomic_write_u64(&my_session()->idle_since, (uint64) now);
 	pg_atomic_write_u64(&my_session()->dbid, MyDatabaseId);
 	pg_atomic_fetch_add_u32(&restoring->nsessions, 1);
-	pg_atomic_fetch_add_u32(&restoring->begun, 1);
+	/* a worker that is only about to start sees the session */
+	if ((db = coord_find_database(MyDatabaseId)) != NULL)
+		pg_atomic_fetch_add_u32(&db->restores_begun, 1);
 }
 
 /* This session begins to fill a relation, of whomever, or is done with it. */
@@ -190,11 +192,12 @@ coord_restored_at(TimestampTz now)
 	return until > now ? until : COORD_DUE_NOW;
 }
 
-/* How many sessions have been entered so far, of any database: one that is not among them has written nothing yet. */
+/* How many sessions of this database have been entered so far: one that is not among them has written nothing yet. */
 uint32
 coord_restores_begun(void)
 {
-	uint32		begun = restoring != NULL ? pg_atomic_read_u32(&restoring->begun) : 0;
+	CoordDatabase *db = restoring != NULL ? coord_find_database(MyDatabaseId) : NULL;
+	uint32		begun = db != NULL ? pg_atomic_read_u32(&db->restores_begun) : 0;
 
 	pg_memory_barrier();
 	return begun;

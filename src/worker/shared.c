@@ -120,6 +120,7 @@ startup_shmem(void)
 			pg_atomic_init_u64(&db->rounds_asked, 0);
 			pg_atomic_init_u64(&db->rounds_done, 0);
 			ConditionVariableInit(&db->round_cv);
+			pg_atomic_init_u32(&db->restores_begun, 0);
 		}
 	}
 	coord_attachments_init();

@@ -127,6 +127,8 @@ typedef struct CoordDatabase
 	pg_atomic_uint64 rounds_done;
 	ConditionVariable round_cv;
 
+	pg_atomic_uint32 restores_begun;	/* grows with each session that begins to restore a dump, see restore.c */
+
 	WorkerStatus status;
 } CoordDatabase;
 

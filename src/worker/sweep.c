@@ -32,6 +32,7 @@
 #define FREED_BATCH 1000
 #define LEASE_BATCH 1000
 #define CLAIM_BATCH 500
+#define CLAIM_BATCH_TIME (200 * INT64CONST(1000))	/* and no more than that takes: a dead letter may be large */
 #define RELEASE_BATCH 5000		/* leases that are read */
 #define CHECK_BATCH 1000
 #define LOOKED_AT_BATCH 2000	/* dependencies, of which a task may have thousands */
@@ -220,14 +221,20 @@ coord_sweep_leases(SweepCounts *counts, bool one_by_one)
 	return outcome_of(look.n, false, look.n == limit);
 }
 
+/* Returns how many were not locked, and cuts the list off where there is no time for more of it. */
 static int
-look_at_claims(const UuidList *claims, TimestampTz now, SweepCounts *counts)
+look_at_claims(UuidList *claims, TimestampTz now, SweepCounts *counts)
 {
 	int			done = 0;
 
 	for (int i = 0; i < claims->n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (done > 0 && coord_is_worker() && coord_now() - now > CLAIM_BATCH_TIME)
+		{
+			claims->n = i;
+			break;
+		}
 		coord_sweeping(&claims->ids[i]);
 		switch (coord_claim_look(&claims->ids[i], now))
 		{
@@ -250,9 +257,11 @@ SweepOutcome
 coord_sweep_claims(SweepCounts *counts)
 {
 	TimestampTz now = coord_now();
-	UuidList	due = store_claims_due(NULL, now, CLAIM_BATCH);
+	UuidList	due = store_claims_due(NULL, now, CLAIM_BATCH, PG_INT32_MAX);
+	int			found = due.n;
+	int			done = look_at_claims(&due, now, counts);
 
-	return outcome_of(look_at_claims(&due, now, counts), false, due.n == CLAIM_BATCH);
+	return outcome_of(done, false, found == CLAIM_BATCH || due.n < found);
 }
 
 /*
@@ -265,9 +274,10 @@ coord_sweep_orphans(SweepCounts *counts)
 	TimestampTz now = coord_now();
 	TimestampTz comes_back_until = coord_is_worker() ? now + AGENT_LOCKED_RETRY_MAX : DT_NOBEGIN;
 	UuidList	orphans = store_orphaned_claims(comes_back_until, CLAIM_BATCH);
+	int			found = orphans.n;
 	int			done = look_at_claims(&orphans, now, counts);
 
-	return outcome_of(done, done < orphans.n, done > 0 && orphans.n == CLAIM_BATCH);
+	return outcome_of(done, done < orphans.n, (done > 0 && found == CLAIM_BATCH) || orphans.n < found);
 }
 
 /* There are no more agents whose leases are to be released: begin with the first ones when some were locked. */

@@ -23,7 +23,7 @@ sql(q{
 	SELECT coord.queue_set('q', backoff_base => '50 ms');
 	SELECT coord.task_create('t', queue => 'q');
 	-- in one statement, as the timeout may pass between two
-	SELECT FROM coord.agent_register('mortal', heartbeat_timeout => '200 ms') a, LATERAL coord.lease_acquire('short', a.id, '200 ms'),
+	SELECT FROM coord.agent_register('mortal', heartbeat_timeout => '2 s') a, LATERAL coord.lease_acquire('short', a.id, '2 s'),
 		LATERAL coord.task_claim(a.id, 'q', lease_ttl => '1 h');
 });
 ok($node->poll_query_until('postgres', q{SELECT status = 'inactive' FROM coord.agent WHERE name = 'mortal'}), 'an agent shows as inactive when its timeout has passed');
