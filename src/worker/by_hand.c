@@ -16,7 +16,6 @@
 #include "miscadmin.h"
 #include "nodes/plannodes.h"
 #include "tcop/pquery.h"
-#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/portal.h"
@@ -95,9 +94,9 @@ coord_by_hand_init(void)
 }
 
 /*
- * Whether a call is all that the client's statement does, and is run to its end.  The statement's portal has the
- * very text that the client has sent, which a cursor of a function has not; who executes
- * statements that no client has sent, as pg_cron's background workers do, says no text.
+ * Whether a call is all that the client's statement does, and is run to its end.  That has the
+ * portal without a name, which no cursor has, nor one of a function; who executes statements
+ * that no client has sent, as pg_cron's background workers do, names none either.
  */
 static bool
 is_own_statement(FmgrInfo *call)
@@ -105,8 +104,7 @@ is_own_statement(FmgrInfo *call)
 	PlannedStmt *statement;
 	Plan	   *plan;
 
-	if (ActivePortal == NULL || list_length(ActivePortal->stmts) != 1 ||
-		(debug_query_string != NULL && debug_query_string != ActivePortal->sourceText) ||
+	if (ActivePortal == NULL || ActivePortal->name[0] != '\0' || list_length(ActivePortal->stmts) != 1 ||
 		ActivePortal->queryDesc != executed || rows_wanted != 0)
 		return false;
 	statement = linitial_node(PlannedStmt, ActivePortal->stmts);

@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use CoordCluster;
+use IO::Socket::UNIX;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -103,13 +104,50 @@ like(refused($_), qr/25001: .*coord\.sweep\(\).*HINT/s, "nor in: $_") foreach (
 	'DO $$ DECLARE s jsonb; BEGIN FOR s IN SELECT coord.sweep() LOOP PERFORM pg_sleep(0); END LOOP; END $$',
 	'CREATE TEMP TABLE swept AS SELECT coord.sweep()',
 	'EXPLAIN ANALYZE SELECT coord.sweep()');
+
+# What the server answers first, by its protocol's letters, to a role's statement of which a client
+# wants so many rows (0: all), and says nothing more: it has not synchronised.
+sub answered
+{
+	my ($statement, $rows) = @_;
+	my $socket = IO::Socket::UNIX->new(Peer => $node->host . '/.s.PGSQL.' . $node->port) or die $!;
+	my $answers = '';
+	my $read = sub {
+		my ($letters) = @_;
+		do
+		{
+			read($socket, my $head, 5) == 5 or die 'the connection is lost';
+			my ($letter, $length) = unpack('aN', $head);
+			read($socket, my $body, $length - 4) == $length - 4 or die 'the connection is lost';
+			$answers .= $letter;
+		} until (substr($answers, -1) =~ /[$letters]/);
+	};
+	my $message = sub { my ($letter, $body) = @_; return $letter . pack('N', length($body) + 4) . $body; };
+
+	syswrite($socket, $message->('', pack('N', 196608) . "user\0hostile\0database\0postgres\0\0"));
+	$read->('Z');
+	$answers = '';
+	syswrite($socket, $message->('P', "\0$statement\0\0\0") . $message->('B', "\0\0\0\0\0\0\0\0") .
+			$message->('E', "\0" . pack('N', $rows)) . $message->('H', ''));
+	$read->('sCE');
+	syswrite($socket, $message->('X', ''));
+	close($socket);
+	return $answers;
+}
+is(answered('SELECT generate_series(1, 3)', 1), '12Ds', 'a client may take a row of a statement, and leave it open');
+is(answered('SELECT coord.sweep()', 1), '12E', 'but not of a sweep, which would stay open with it');
+
 sql('CREATE TABLE public.late (); GRANT ALL ON public.late TO hostile; GRANT ALL ON SCHEMA public TO hostile');
 like(refused('WITH late AS (DELETE FROM late RETURNING pg_sleep(0)) SELECT coord.sweep()'), qr/25001: .*HINT/s, 'nor beside something else that is done');
 like(refused(q{CREATE FUNCTION public.sweep() RETURNS jsonb LANGUAGE plpgsql SET search_path = coord AS $$
 	DECLARE s jsonb; BEGIN FOR s IN SELECT sweep() LOOP PERFORM pg_sleep(0); END LOOP; RETURN s; END $$;
 	SELECT sweep()}), qr/25001: .*HINT/s, 'nor in a function whose cursor looks like the statement');
+like(refused(q{CREATE OR REPLACE FUNCTION public.sweep() RETURNS jsonb LANGUAGE plpgsql IMMUTABLE SET search_path = coord AS $$
+	DECLARE c CURSOR FOR SELECT sweep(); BEGIN OPEN c; MOVE ALL FROM c; RETURN NULL; END $$;
+	SELECT sweep()}), qr/25001: .*HINT/s, 'nor while a statement that looks like it is planned');
 is(sql(q{SELECT count(*) FROM coord.lease_data WHERE resource_key = 'alone' AND ended_at IS NOT NULL}), '0', 'so far nothing was swept');
 like(as('hostile', 'SELECT coord.sweep()'), qr/"leases_expired": 1, .*"tasks_requeued": 1/, 'but does in a statement of its own');
+is(answered('SELECT coord.sweep()', 0), '12DC', 'by whatever protocol');
 like(as('hostile', 'PREPARE p AS SELECT 1; SELECT coord.sweep()'), qr/"leases_expired": 0/, 'or several');
 is(taken('alone'), '1|1', 'what it has given back is to be had');
 
