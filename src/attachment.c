@@ -184,14 +184,19 @@ coord_attachment_place(int64 id)
 	return PLACE_OF(id);
 }
 
-/* Its agent has ended, or has another attachment now. */
+/*
+ * Its agent has ended, or has another attachment now.  The id may be one that was stored under
+ * another server, or in another database of this one.
+ */
 void
 coord_attachment_settled(int64 id)
 {
 	Attachment *place = &attachments->places[PLACE_OF(id)];
 
+	if (PLACE_OF(id) >= attachments->nplaces)
+		return;
 	LWLockAcquire(coord_shared->attachment_lock, LW_EXCLUSIVE);
-	if (place->id == id)
+	if (place->id == id && place->dbid == MyDatabaseId)
 	{
 		if (place->state == ATTACHMENT_LIVE)
 			place->ended_at = coord_now();

@@ -89,6 +89,8 @@ coord_lease_acquire(PG_FUNCTION_ARGS)
 	int64		wait = coord_arg_duration(fcinfo, 4, "wait", 0);
 	TimestampTz give_up_at = coord_now() + wait;
 	TimestampTz look_at;
+	MemoryContext per_look;
+	MemoryContext outer;
 	bool		acquired;
 	bool		in_vain;
 
@@ -102,10 +104,14 @@ coord_lease_acquire(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 
 	coord_wait_begin(&request);
+	per_look = AllocSetContextCreate(CurrentMemoryContext, "coord wait", ALLOCSET_DEFAULT_SIZES);
 	do
 	{
 		look_at = DT_NOEND;
+		outer = MemoryContextSwitchTo(per_look);
 		acquired = coord_wait_is_first() && acquire(fcinfo, &request, &look_at);
+		MemoryContextSwitchTo(outer);
+		MemoryContextReset(per_look);
 		in_vain = !acquired && coord_now() >= give_up_at;
 		if (!acquired && !in_vain)
 			coord_wait_sleep(Min(look_at, give_up_at));

@@ -130,6 +130,7 @@ coord_task_create_many(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		MemoryContextSwitchTo(per_task);	/* which a statement may have left */
 		ids[order[i]] = create(&specs[order[i]], now, &created);
 		MemoryContextReset(per_task);
 	}

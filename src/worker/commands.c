@@ -345,7 +345,8 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	const char *name = exclusive_database(pstmt->utilityStmt);
 	Oid			dbid = name != NULL ? get_database_oid(name, true) : InvalidOid;
 
-	if (OidIsValid(dbid) && dbid != MyDatabaseId && may_have_database(pstmt->utilityStmt, dbid))
+	if (OidIsValid(dbid) && (dbid != MyDatabaseId || IsA(pstmt->utilityStmt, CreatedbStmt)) &&
+		may_have_database(pstmt->utilityStmt, dbid))
 		hold_worker(dbid);
 	hold_batches_of_update(pstmt->utilityStmt);
 	lock_for_drop(pstmt->utilityStmt);

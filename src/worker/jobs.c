@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/guc.h"
@@ -392,6 +393,7 @@ coord_write_beats(void)
 	PG_TRY();
 	{
 		StartTransactionCommand();
+		coord_set_synchronous_commit("local");	/* the standby may have been stopped before */
 		PushActiveSnapshot(GetTransactionSnapshot());
 		if (store_hold_extension())
 		{
@@ -466,10 +468,12 @@ backoff(int failures)
 static void
 report(CoordDatabase *db, Job *job, const ErrorData *error, TimestampTz now)
 {
+	int			shown = pg_mbcliplen(error->message, strlen(error->message), COORD_ERROR_LEN - 1);
+
 	LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
 	db->status.errors++;
 	db->status.last_error_at = now;
-	strlcpy(db->status.last_error, error->message, COORD_ERROR_LEN);
+	strlcpy(db->status.last_error, error->message, shown + 1);
 	LWLockRelease(coord_shared->lock);
 
 	job->unlogged++;

@@ -124,6 +124,13 @@ coord_launcher_main(Datum arg pg_attribute_unused())
 	}
 }
 
+/* Whether a worker may connect to it, which a DROP DATABASE that was interrupted has marked as invalid by its limit. */
+static bool
+is_open(Form_pg_database database)
+{
+	return database->datallowconn && database->datconnlimit != -2;
+}
+
 /*
  * Have a worker look into each database that can be connected to, as far as there are
  * slots.  One that finds no extension leaves its slot to the next.
@@ -146,7 +153,7 @@ want_databases(void)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (database->datallowconn && database->oid > looked_up_to)
+		if (is_open(database) && database->oid > looked_up_to)
 			databases = lappend_oid(databases, database->oid);
 	}
 	table_endscan(scan);
@@ -179,7 +186,7 @@ can_connect(Oid dbid)
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dbid));
 	if (HeapTupleIsValid(tuple))
 	{
-		result = ((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
+		result = is_open((Form_pg_database) GETSTRUCT(tuple));
 		ReleaseSysCache(tuple);
 	}
 	CommitTransactionCommand();

@@ -222,10 +222,12 @@ coord_task_ready(const char *queue, const ReadyTask *task)
 	}
 	if (left.ntasks == left.tasks_size)
 	{
-		left.tasks_size = Max(16, left.tasks_size * 2);
+		int			size = Max(16, left.tasks_size * 2);
+
 		left.tasks = left.tasks == NULL ?
-			MemoryContextAlloc(TopTransactionContext, sizeof(NotedTask) * left.tasks_size) :
-			repalloc_huge(left.tasks, sizeof(NotedTask) * left.tasks_size);
+			MemoryContextAlloc(TopTransactionContext, sizeof(NotedTask) * size) :
+			repalloc_huge(left.tasks, sizeof(NotedTask) * size);
+		left.tasks_size = size;
 	}
 	left.tasks[left.ntasks++] = (NotedTask) {key, *task, false};
 }

@@ -190,6 +190,9 @@ sleep_until_due(void)
 	my_database->status.next_deadline_at = due_at;
 	if (due_at != DT_NOEND)
 		timeout = due_at <= now ? 0 : (long) Min(TimestampDifferenceMilliseconds(now, due_at), MAX_SLEEP_MS);
+	/* a commit or a lock that a batch has waited for may have taken the latch for its own */
+	if (ShutdownRequestPending || ConfigReloadPending || my_database->holds > 0)
+		timeout = 0;
 	if (timeout != 0)
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout < 0 ? 0 : WL_TIMEOUT),

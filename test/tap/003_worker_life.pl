@@ -65,12 +65,15 @@ sql('postgres', 'CREATE DATABASE two TEMPLATE one');
 pass('a database with a worker can be the template of another');
 ok($node->poll_query_until('two', $has_worker), 'the copy has a worker');
 ok(works($_), "the worker of database $_ works") for ('one', 'two', 'postgres');
+sql('one', 'CREATE DATABASE own TEMPLATE one');
+pass('also for who is connected to it');
+ok($node->poll_query_until('one', $has_worker), 'which has its worker again');
 sql('postgres', 'ALTER DATABASE two RENAME TO three');
 ok($node->poll_query_until('three', $has_worker), 'a renamed database has its worker again');
 is(sql('three', 'SELECT database FROM coord.worker'), 'three', 'under the new name');
 sql('postgres', 'DROP DATABASE three');
 sql('postgres', 'DROP DATABASE one');
-is(sql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'coord worker'}), '1',
+is(sql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'coord worker' AND datname <> 'own'}), '1',
 	'databases with workers can be dropped');
 my ($ret, $out, $err) = $node->psql('postgres', 'DROP DATABASE nosuch');
 like($err, qr/does not exist/, 'what fails says so');
@@ -131,7 +134,21 @@ kill('KILL', $pid);
 ok($node->poll_query_until('postgres', "SELECT pid <> $pid FROM coord.worker"), 'a killed worker is followed by another');
 ok(works('postgres'), 'which works');
 
+# A DROP DATABASE that was interrupted leaves this.
+ok($node->poll_query_until('own', $has_worker), 'a database has a worker');
+$pid = sql('own', 'SELECT pid FROM coord.worker');
+my $other = sql('postgres', 'SELECT pid FROM coord.worker');
+sql('postgres', "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'own'; SELECT pg_terminate_backend($pid), pg_terminate_backend($other)");
+ok($node->poll_query_until('postgres', "SELECT pid <> $other FROM coord.worker"), 'other workers are followed by others');
+is(sql('postgres', "$workers 'own'"), '0', 'but not that of a database that is invalid');
+unlike(slurp_file($node->logfile), qr/cannot connect to invalid database/, 'nor is it tried');
+
+# The worker writes heartbeats that are only in memory.
+sql('postgres', q{SELECT coord.agent_heartbeat(id) FROM coord.agent WHERE name = 'life'});
+sql('postgres', q{ALTER SYSTEM SET synchronous_standby_names = 'gone'; SELECT pg_reload_conf()});
+ok($node->poll_query_until('postgres', q{SELECT setting = 'gone' FROM pg_settings WHERE name = 'synchronous_standby_names'}), 'a standby is gone');
 $node->stop('fast');
+pass('the server stops all the same');
 unlike(slurp_file($node->logfile), qr/(PANIC|does not exist at character|coord worker.*exited with exit code)/,
 	'the log is free of errors');
 

@@ -108,6 +108,31 @@ like($complaint, qr/in use/, 'so nobody else can take its id and read them');
 sql(q{SELECT coord.purge('0 s')});
 ok(is_soon('addressed', 'gone'), 'it goes when they are gone');
 
+# ---- an id that is given again
+
+# what its agent has held and done is not the new one's, of another role; who may claim from the
+# queue may still repeat a completion
+$id = crash('past');
+sql(qq{
+	SELECT coord.agent_register('past', heartbeat_timeout => '1 h');
+	SELECT coord.task_create('t', queue => 'past', payload => '"secret"', resource_key => 'past');
+	SELECT coord.task_complete(id, fencing_token) FROM coord.task_claim('$id', 'past', lease_ttl => '1 h')});
+my ($task, $token) = split /\|/, sql(q{SELECT id, fencing_token FROM coord.task WHERE queue = 'past'});
+crash('past');
+ok(is_soon('past', 'gone'), 'an agent that has held a lease and completed a task goes');
+my $as_stranger = sub { return $node->psql('postgres', "SET ROLE stranger; $_[0]"); };
+sql(q{CREATE ROLE stranger; SELECT coord.grant_agent('stranger', queue => 'elsewhere')});
+is(sql("SET ROLE stranger; SELECT id FROM coord.agent_register('future', id => '$id', heartbeat_timeout => '1 h')"), $id, 'its id is taken by another role');
+is(sql(q{SET ROLE stranger; SELECT (SELECT count(*) FROM coord.lease WHERE resource_key = 'past') + (SELECT count(*) FROM coord.lease_list(resource_key => 'past'))}), '0',
+	'which does not see the lease');
+($status, undef, $complaint) = $as_stranger->("SELECT payload FROM coord.task_complete('$task', $token)");
+like($complaint, qr/does not exist/, 'nor the task');
+is(sql(qq{SELECT coord.grant_agent('stranger', queue => 'past'); SET ROLE stranger; SELECT payload FROM coord.task_complete('$task', $token)}), "\n\"secret\"",
+	'unless it may claim from its queue');
+is(sql(q{SET ROLE stranger; SELECT count(*) FROM coord.agent a, coord.lease_acquire('future', a.id, '1 h') WHERE a.name = 'future'}), '1',
+	'what it leases itself');
+is(sql(q{SET ROLE stranger; SELECT count(*) FROM coord.lease}), '1', 'it sees');
+
 # ---- what is in other transactions' hands
 
 my $other = $node->background_psql('postgres', on_error_stop => 1);

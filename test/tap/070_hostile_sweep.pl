@@ -58,9 +58,8 @@ as('victim', q{
 
 # ---- beside a worker, which is stopped, so that it is not there first
 
-my $worker = sql('SELECT pid FROM coord.worker');
 my $hostile = session('hostile');
-kill 'STOP', $worker;
+my $worker = CoordCluster::stop_worker($node, 'postgres');
 ok(run_out('stopped'), 'a lease and a claim run out while the worker stands still');
 $hostile->query_safe('BEGIN');
 is($hostile->query_safe(q{SELECT coord.sweep() ->> 'leases_expired'}), '0', 'sweep() does not wait for it for ever');
@@ -68,7 +67,7 @@ is(taken('stopped'), '1|1', 'what ran out is to be had while the transaction tha
 kill 'CONT', $worker;
 $hostile->query_safe('ROLLBACK');
 
-kill 'STOP', $worker;
+$worker = CoordCluster::stop_worker($node, 'postgres');
 ok(run_out('asked'), 'others run out');
 $hostile->query_safe('BEGIN');
 my $event = CoordCluster::wait_event($node, 'CoordSweep');

@@ -60,26 +60,11 @@ sub at_most
 		GROUP BY xmin) x});
 }
 
-# stop_worker(): in no transaction, and with no lock; returns its pid.
-sub stop_worker
-{
-	my $pid = sql('SELECT pid FROM coord.worker');
-
-	for (;;)
-	{
-		$node->poll_query_until('postgres', "SELECT wait_event_type = 'Extension' AND xact_start IS NULL FROM pg_stat_activity WHERE pid = $pid");
-		kill 'STOP', $pid;
-		last if sql("SELECT wait_event_type = 'Extension' AND xact_start IS NULL FROM pg_stat_activity WHERE pid = $pid") eq 't';
-		kill 'CONT', $pid;
-	}
-	return $pid;
-}
-
 # while_stopped($do): while the worker is; then it goes on, and all is settled.
 sub while_stopped
 {
 	my ($do) = @_;
-	my $pid = stop_worker();
+	my $pid = CoordCluster::stop_worker($node, 'postgres');
 
 	$do->();
 	kill 'CONT', $pid;
@@ -197,7 +182,7 @@ $other->quit;
 
 $task = fan('crash');
 $claim = claimed('crash');
-my $pid = stop_worker();
+my $pid = CoordCluster::stop_worker($node, 'postgres');
 sql("SELECT coord.task_complete($claim)");
 kill 'KILL', $pid;
 $node->stop('immediate', fail_ok => 1);

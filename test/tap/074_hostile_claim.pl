@@ -1,7 +1,6 @@
 # A claim of one role locks nothing of another's beside what it gets: leases that have come due
 # meanwhile, to be ended, renewed, or only looked at again, are left to the worker, also when
-# that is not there yet.  And what has run out and is locked costs those who claim from other
-# queues nothing.
+# that is late.
 
 use strict;
 use warnings;
@@ -34,17 +33,6 @@ CoordCluster::has_worker($node, 'postgres');
 as('hostile', q{SELECT coord.agent_register('hostile', heartbeat_timeout => '1 h')});
 as('victim', q{SELECT coord.agent_register(n, heartbeat_timeout => '1 h') FROM unnest('{victim, heir}'::text[]) n});
 
-# The worker sleeps, and is stopped, so that it is not there first.
-sub stop_worker
-{
-	my $pid = sql('SELECT pid FROM coord.worker');
-
-	ok($node->poll_query_until('postgres', "SELECT wait_event_type = 'Extension' OR wait_event_type = 'Activity' FROM pg_stat_activity WHERE pid = $pid"),
-		'the worker sleeps');
-	kill 'STOP', $pid;
-	return $pid;
-}
-
 # ---- leases that have come due, beside a worker that is late, and without one
 
 for my $situation ('beside a worker', 'without a worker')
@@ -58,7 +46,7 @@ for my $situation ('beside a worker', 'without a worker')
 		$node->restart;
 		is(sql('SELECT count(*) FROM coord.worker WHERE pid IS NULL'), '1', 'there is no worker');
 	}
-	$worker = stop_worker() if $situation eq 'beside a worker';
+	$worker = CoordCluster::stop_worker($node, 'postgres') if $situation eq 'beside a worker';
 	# "kept" is renewed by hand, so that the deadline by which it is found is not its own any more
 	as('victim', qq{
 		SELECT coord.lease_acquire('ended $situation', id, '1 s') FROM coord.agent WHERE name = 'victim';

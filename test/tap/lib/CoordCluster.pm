@@ -56,6 +56,24 @@ sub wait_event
 	return $node->pg_version >= 17 ? $name : 'Extension';
 }
 
+# stop_worker($node, $db): stops the database's worker where it sleeps, in no transaction and with
+# no lock; returns its pid.
+sub stop_worker
+{
+	my ($node, $db) = @_;
+	my $pid = $node->safe_psql($db, 'SELECT pid FROM coord.worker');
+	my $sleeps = "SELECT wait_event_type = 'Extension' AND xact_start IS NULL FROM pg_stat_activity WHERE pid = $pid";
+
+	for (;;)
+	{
+		$node->poll_query_until($db, $sleeps);
+		kill 'STOP', $pid;
+		last if $node->safe_psql($db, $sleeps) eq 't';
+		kill 'CONT', $pid;
+	}
+	return $pid;
+}
+
 # short_lease($node, $db, $ttl, $key): a lease that will run out; returns its id.
 sub short_lease
 {
