@@ -111,6 +111,12 @@ CREATE FUNCTION coord.count_tasks(queue text, OUT pending bigint, OUT scheduled 
 	OUT claimed bigint, OUT dead bigint, OUT oldest_pending_age interval, OUT counted_at timestamptz)
 AS 'MODULE_PATHNAME', 'coord_count_tasks' LANGUAGE C STABLE STRICT;
 
+COMMENT ON FUNCTION coord.task_create(text, jsonb, text, integer, timestamptz, integer, text, uuid[], text, uuid) IS
+$$Creates a task, in this transaction.
+type: the kind of work, 1 to 512 bytes. payload: any JSON up to 1 MiB. queue: the queue to put it into, 1 to 512 bytes, which comes into being with its first task. priority: higher ones are claimed first. run_at: the instant before which it is not claimable; NULL is now. max_attempts: how often it may be claimed, 1 to 1,000,000; NULL is the queue's. unique_key: while a task of the queue with this key has not finished, that one is returned, unchanged. depends_on: the ids of tasks, in queues that the role sees, that must be completed first; if one ends dead or cancelled, so does this one, cancelled. resource_key: a lease that each claim of it takes too, so that no two tasks with the key are worked on at once. id: an id of the caller's choice; NULL makes one.
+Returns the task.
+Errors: 22004, 22023 bad argument, an id that exists, a task that depends on itself; P0002 a dependency does not exist, or is in a queue that the role does not see; 55P03 an open transaction is creating a task with the unique_key or id; 54000 payload too large; 53400 the queue would be one more than coord.max_queues_per_role.$$;
+
 COMMENT ON FUNCTION coord.count_tasks(text) IS
 $$Internal: how many tasks a queue has in which state.
 queue: the queue.

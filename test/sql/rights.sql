@@ -72,6 +72,9 @@ SET ROLE regress_rights_maker;
 SELECT id AS letter FROM coord.task_create('letter', queue => 'rights-post') \gset
 SELECT id AS dropped FROM coord.task_create('dropped', queue => 'rights-post') \gset
 SELECT state FROM coord.task_cancel(:'dropped');
+-- what is in a queue that it does not see cannot be waited for either
+CALL pg_temp.attempt(format($$SELECT coord.task_create('x', queue => 'rights-post', depends_on => ARRAY[%L]::uuid[])$$, :'paid'));
+CALL pg_temp.attempt(format($$SELECT coord.task_create_many('[{"type": "x", "queue": "rights-post", "depends_on": [%I]}]')$$, :'paid'));
 SELECT id AS maker FROM coord.agent_register('rights-maker', heartbeat_timeout => '10 min') \gset
 CALL pg_temp.attempt(format('SELECT coord.task_claim(%L, %L)', :'maker', 'rights-post'));
 CALL pg_temp.attempt(format('SELECT coord.task_claim(%L, task_id => %L)', :'maker', :'letter'));
