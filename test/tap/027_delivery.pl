@@ -121,6 +121,15 @@ for my $round (1 .. 3)
 		SELECT type FROM coord.event_list(type => 'own $round')}), "$backlog\nown $round\nown $round", "a reader of its own event, round $round");
 }
 
+# What is large is moved a few megabytes at a time, as others wait for the worker meanwhile.
+sql(q{
+	SELECT count(coord.event_send('large', payload, channel => 'other'))
+	FROM generate_series(1, 30), (SELECT to_jsonb(string_agg(md5(n::text), '')) FROM generate_series(1, 30000) n) p (payload)});
+ok(becomes_true(q{count(*) = 30 FROM coord.event WHERE type = 'large' AND position IS NOT NULL}), 'large events are delivered');
+is(sql(q{SELECT max(bytes) BETWEEN 1 AND 9 * 1024 * 1024, count(*) > 1
+	FROM (SELECT sum(pg_column_size(payload)) AS bytes FROM coord.event_log WHERE type = 'large' GROUP BY xmin::text) x}), 't|t',
+	'in more than one transaction');
+
 # Nobody asks for what was sent between two of its batches.
 sql(q{
 	SELECT count(coord.event_send('long backlog')) FROM generate_series(1, 5000);
