@@ -325,8 +325,8 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
  *
  * Who finds too few looks whether leases that the queue waits for have run out, and gives
  * back claims in it that have, if the worker has not, and tries again: this is what makes a
- * queue go on where no worker runs.  Who finds none while the sweep is at a batch tries again when that has ended: a
- * task that it was giving back was shown as pending before.
+ * queue go on where no worker runs.  Who finds none while the sweep is at a batch tries again
+ * when that has ended: a task that it was giving back was shown as pending before.
  *
  * In REPEATABLE READ a task that has changed since the snapshot is passed over like one
  * that is locked; only when that leaves nothing it is the conflict that it is anywhere.

@@ -116,6 +116,7 @@ coord_lease_acquire(PG_FUNCTION_ARGS)
 		if (!acquired && !in_vain)
 			coord_wait_sleep(Min(look_at, give_up_at));
 	} while (!acquired && !in_vain);
+	MemoryContextDelete(per_look);
 	coord_wait_end(in_vain);
 	return (Datum) 0;
 }

@@ -153,7 +153,8 @@ store_lease_list(FunctionCallInfo fcinfo, const LeaseFilter *filter)
 	add_with(&query, " AND d.resource_key > $%d", add_arg(&query, arg_text(filter->after)));
 	if (!coord_sees_every_queue(filter->reader))
 		add_with(&query, " AND EXISTS (SELECT FROM coord.agent_data a WHERE a.id = d.agent_id"
-				 " AND a.registered_at <= d.acquired_at AND pg_has_role($%d, a.owner, 'USAGE'))", add_arg(&query, arg_oid(filter->reader)));
+				 " AND a.registered_at <= d.acquired_at AND pg_has_role($%d, a.owner, 'USAGE'))",
+				 add_arg(&query, arg_oid(filter->reader)));
 	add(&query, " ORDER BY d.resource_key OFFSET 0) d"
 		" CROSS JOIN LATERAL (SELECT * FROM coord.lease_all l WHERE l.resource_key = d.resource_key OFFSET 0) l");
 	add_with(&query, " WHERE l.state = $%d", state);

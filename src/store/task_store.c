@@ -294,7 +294,7 @@ store_task_is_claimed_with(const pg_uuid_t *id, const pg_uuid_t *lease_id)
 	return claimed_with != NULL && memcmp(claimed_with, lease_id, sizeof(pg_uuid_t)) == 0;
 }
 
-/* Whether a task was completed by the holder of that token; if so, in which queue and who that was, NULL if it is gone. */
+/* Whether a task was completed by the holder of that token; if so, in which queue, and by whom (NULL: it is gone). */
 bool
 store_task_completed_with(const pg_uuid_t *id, int64 fencing_token, char **queue, pg_uuid_t **agent_id)
 {
