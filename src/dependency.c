@@ -110,12 +110,10 @@ typedef struct Dependants
 static Dependants
 find_dependants(const pg_uuid_t *of, const pg_uuid_t *after, int limit)
 {
-	Dependants	found = {.of = of, .last = after};
+	bool		more = false;
+	UuidList	list = store_dependants(of, after, limit, &more);
 
-	found.list = store_dependants(of, after, limit, &found.more);
-	if (found.list.n > 0)
-		found.last = &found.list.ids[found.list.n - 1];
-	return found;
+	return (Dependants) {of, list, list.n > 0 ? &list.ids[list.n - 1] : after, more};
 }
 
 /* Unblock, of some dependants of a completed task, those that waited for it alone. */
