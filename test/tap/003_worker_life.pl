@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = CoordCluster::new_node('life');
-$node->append_conf('postgresql.conf', "max_worker_processes = 20\nrestart_after_crash = on\n");
+$node->append_conf('postgresql.conf', "max_worker_processes = 20\nrestart_after_crash = on\nwal_level = replica\nmax_wal_senders = 1\n");
 $node->start;
 
 my $has_worker = 'SELECT pid IS NOT NULL FROM coord.worker';
