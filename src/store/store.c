@@ -31,6 +31,7 @@
 
 #include "store/rows.h"
 #include "store/store.h"
+#include "worker/prepared.h"
 
 #define MAX_ARGS 32
 
@@ -112,6 +113,7 @@ store_open(StoreScope *scope)
 
 	PreventCommandIfParallelMode("a function of coord");
 	owner = store_owner();
+	coord_prepared_concerns_us();
 	scope->outer_caller = caller;
 	caller = GetUserId();
 	scope->connected = false;

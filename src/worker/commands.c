@@ -39,6 +39,7 @@
 #include "compat.h"
 #include "committing.h"
 #include "worker/commands.h"
+#include "worker/prepared.h"
 #include "worker/restore.h"
 #include "worker/shared.h"
 #include "worker/wakeup.h"
@@ -74,8 +75,10 @@ unhold_workers(void)
 static void
 at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 {
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		unhold_workers();
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	unhold_workers();
+	coord_prepared_at_xact_end(event == XACT_EVENT_PREPARE);
 }
 
 /* Whether an extension that is being created or dropped is another one: no matter to us. */
@@ -94,7 +97,10 @@ on_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, 
 		prev_object_access(access, classId, objectId, subId, arg);
 	if (classId == ExtensionRelationId && (access == OAT_POST_CREATE || access == OAT_DROP) &&
 		!is_other_extension(objectId))
+	{
+		coord_prepared_concerns_us();
 		coord_look_into(MyDatabaseId);
+	}
 }
 
 static DefElem *
@@ -273,7 +279,8 @@ typedef struct AfterUtility
 	char	   *database;		/* was created or changed; NULL: none */
 	bool		filled;			/* by COPY, whatever relation */
 	bool		filled_store;	/* a restore has written stored rows */
-	bool		ended_prepared;
+	char	   *ended_gid;		/* of a prepared transaction; NULL: none */
+	bool		ended_prepared;	/* one that may have used coord */
 } AfterUtility;
 
 static AfterUtility
@@ -294,8 +301,17 @@ plan_after_utility(Node *command)
 			copy->relation->schemaname != NULL && strcmp(copy->relation->schemaname, "coord") == 0;
 	}
 	else if (IsA(command, TransactionStmt))
-		after.ended_prepared = ((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED ||
-			((TransactionStmt *) command)->kind == TRANS_STMT_ROLLBACK_PREPARED;
+	{
+		TransactionStmt *statement = (TransactionStmt *) command;
+
+		if (statement->kind == TRANS_STMT_COMMIT_PREPARED || statement->kind == TRANS_STMT_ROLLBACK_PREPARED)
+		{
+			after.ended_gid = pstrdup(statement->gid);
+			after.ended_prepared = coord_prepared_may_be_ours(statement->gid);
+		}
+		else if (statement->kind == TRANS_STMT_PREPARE)
+			coord_prepared_as(statement->gid);
+	}
 	return after;
 }
 
@@ -304,6 +320,8 @@ do_after_utility(const AfterUtility *after)
 {
 	if (after->database != NULL)
 		coord_look_into(get_database_oid(after->database, true));
+	if (after->ended_gid != NULL)
+		coord_prepared_ended(after->ended_gid);
 	if (after->filled_store || after->ended_prepared)
 		coord_all_due();
 	if (after->ended_prepared)

@@ -26,6 +26,7 @@
 #include "utils/lsyscache.h"
 
 #include "clock.h"
+#include "worker/prepared.h"
 #include "worker/restore.h"
 #include "worker/shared.h"
 #include "worker/wakeup.h"
@@ -129,6 +130,7 @@ coord_restore_begins(void)
 	TimestampTz now = coord_now();
 	CoordDatabase *db;
 
+	coord_prepared_concerns_us();
 	if (restores(now))
 		return;
 	/* after the abort of the open transaction */

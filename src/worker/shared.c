@@ -27,6 +27,7 @@
 #include "queue_waiters.h"
 #include "settings.h"
 #include "sleep.h"
+#include "worker/prepared.h"
 #include "worker/restore.h"
 #include "worker/shared.h"
 
@@ -62,6 +63,7 @@ request_shmem(void)
 	RequestAddinShmemSpace(coord_beats_size());
 	RequestAddinShmemSpace(coord_committing_size());
 	RequestAddinShmemSpace(coord_restoring_size());
+	RequestAddinShmemSpace(coord_prepared_size());
 	RequestNamedLWLockTranche("coord", 7);
 	RequestNamedLWLockTranche("coord_ready", coord_max_ready_queues);
 }
@@ -131,6 +133,7 @@ startup_shmem(void)
 	coord_beats_init();
 	coord_committing_init();
 	coord_restoring_init();
+	coord_prepared_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -102,6 +102,14 @@ sql(q{BEGIN; SELECT coord.task_create('t', queue => 'q'); PREPARE TRANSACTION 'p
 is(notifications(), 0, 'nor what is prepared');
 sql(q{COMMIT PREPARED 'p'});
 is_told('until it is committed');
+sql(q{CREATE ROLE nobody LOGIN});
+for my $end ('COMMIT', 'ROLLBACK')
+{
+	$node->safe_psql('postgres', "BEGIN; PREPARE TRANSACTION 'p'; $end PREPARED 'p'", extra_params => [ '-U', 'nobody' ]);
+	is(notifications(), 0, "a prepared transaction that has not used coord has nobody look at its $end");
+}
+sql(q{BEGIN; SELECT count(*) FROM coord.task_create('t', queue => 'q'); PREPARE TRANSACTION 'p'; ROLLBACK PREPARED 'p'});
+is_told('one that has may have freed something');
 
 # ---- the worker may be ended meanwhile
 
@@ -132,6 +140,17 @@ is(notifications(), 0, 'and is told no more');
 
 $listener->quit;
 $claimer->quit;
+
+# what was prepared before the server was started may be anything
+sql(q{BEGIN; SELECT coord.task_create('t', queue => 'q'); PREPARE TRANSACTION 'p'});
+$node->restart;
+CoordCluster::has_worker($node, 'postgres');
+$listener = QueueListener->new($node);
+$listener->listen;
+notifications();
+sql(q{COMMIT PREPARED 'p'});
+is_told('a task that was prepared before a restart is told');
+$listener->quit;
 $node->stop('fast');
 unlike(slurp_file($node->logfile), qr/(PANIC|WARNING):/, 'the log has nothing to say');
 done_testing();
