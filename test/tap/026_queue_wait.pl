@@ -76,13 +76,13 @@ sub is_woken
 }
 
 # still_waits($what): the waiter has looked since that, and sleeps again.  What ends a
-# prepared transaction has all look, and a look begins a transaction.
+# prepared transaction that has used coord has all look, and a look begins a transaction.
 sub still_waits
 {
 	my ($what) = @_;
 	my $since = sql("SELECT xact_start FROM pg_stat_activity WHERE pid = $waiter_pid");
 
-	sql(q{BEGIN; PREPARE TRANSACTION 'have a look'});
+	sql(q{BEGIN; SELECT FROM coord.task_list(queue => 'q'); PREPARE TRANSACTION 'have a look'});
 	sql(q{COMMIT PREPARED 'have a look'});
 	ok(becomes("xact_start > '$since' AND " . sleeps($waiter_pid)), "$what does not");
 }
