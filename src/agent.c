@@ -184,6 +184,7 @@ coord_agent_retire(PG_FUNCTION_ARGS)
 		coord_claims_give_back(id, now);
 		store_leases_release_of(id, now);
 		store_agent_set_retired(agent, now);
+		coord_beats_end(id);
 	}
 	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(id)));
 }

@@ -282,6 +282,17 @@ coord_attachments_init(void)
 }
 
 /*
+ * Whether a place is free.  So is one whose session has ended after the extension was dropped
+ * from its database: there is nobody to settle it.
+ */
+static bool
+is_free(const Attachment *place)
+{
+	return place->state == ATTACHMENT_FREE ||
+		(place->state == ATTACHMENT_ENDED && coord_find_database(place->dbid) == NULL);
+}
+
+/*
  * Find a place that has been free for longest, and take it; 0 when there is none, or when
  * the role has its share of them.
  */
@@ -297,9 +308,10 @@ take_place(const pg_uuid_t *agent_id, Oid role, int share)
 	{
 		Attachment *place = &attachments->places[i];
 
-		if (place->state == ATTACHMENT_FREE && (oldest == NULL || place->id >> PLACE_BITS < oldest->id >> PLACE_BITS))
+		if (!is_free(place))
+			nown += place->role == role;
+		else if (oldest == NULL || place->id >> PLACE_BITS < oldest->id >> PLACE_BITS)
 			oldest = place;
-		nown += place->state != ATTACHMENT_FREE && place->role == role;
 	}
 	if (oldest != NULL && nown < share)
 	{

@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -21,10 +22,12 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
+#include "utils/memutils.h"
 
 #include "args.h"
 #include "beat.h"
 #include "clock.h"
+#include "quota.h"
 #include "settings.h"
 #include "worker/shared.h"
 
@@ -40,9 +43,18 @@ typedef struct Beat
 	BeatKey		key;
 	TimestampTz ends_at;		/* from then on it says nothing */
 	pg_atomic_uint64 at;
+	Oid			owner;			/* of the agent */
 } Beat;
 
+/* an agent that this transaction has retired */
+typedef struct Retired
+{
+	pg_uuid_t	agent_id;
+	SubTransactionId subid;
+} Retired;
+
 static HTAB *beats = NULL;
+static List *retired = NIL;		/* in TopTransactionContext */
 
 PG_FUNCTION_INFO_V1(coord_last_beat_of);
 PG_FUNCTION_INFO_V1(coord_beats_since_of);
@@ -73,23 +85,32 @@ make_key(const pg_uuid_t *agent_id)
 	return key;
 }
 
-/* Make room: forget the beats of agents that have ended, or have been silent for long. */
-static void
-forget_old(TimestampTz now)
+/*
+ * Make room for one more of that owner's, by forgetting the beats of agents that have ended, or
+ * have been silent for long.  False when there is none, or when the owner has its share.
+ */
+static bool
+make_room(Oid owner, int share, TimestampTz now)
 {
 	static TimestampTz last = 0;
 	HASH_SEQ_STATUS status;
 	Beat	   *beat;
+	int			of_owner = 0;
 
+	if (hash_get_num_entries(beats) < Min(share, coord_max_beating_agents))
+		return true;
 	if (now - last < USECS_PER_SEC)
-		return;					/* that is dear, and all wait for it */
+		return false;			/* that is dear, and all wait for it */
 	last = now;
 	hash_seq_init(&status, beats);
 	while ((beat = hash_seq_search(&status)) != NULL)
 	{
 		if (beat->ends_at <= now)
 			hash_search(beats, &beat->key, HASH_REMOVE, NULL);
+		else if (beat->owner == owner)
+			of_owner++;
 	}
+	return of_owner < share;
 }
 
 /*
@@ -97,7 +118,7 @@ forget_old(TimestampTz now)
  * noted: there is no shared memory, or no room in it.
  */
 bool
-coord_beat(const pg_uuid_t *agent_id, TimestampTz now, TimestampTz ends_at)
+coord_beat(const pg_uuid_t *agent_id, Oid owner, TimestampTz now, TimestampTz ends_at)
 {
 	BeatKey		key = make_key(agent_id);
 	Beat	   *beat;
@@ -109,25 +130,72 @@ coord_beat(const pg_uuid_t *agent_id, TimestampTz now, TimestampTz ends_at)
 	beat = hash_search(beats, &key, HASH_FIND, NULL);
 	if (beat == NULL)
 	{
+		int			share;
+
 		LWLockRelease(coord_shared->beat_lock);
+		share = coord_share_of(owner, coord_max_beating_agents);
 		LWLockAcquire(coord_shared->beat_lock, LW_EXCLUSIVE);
-		beat = hash_search(beats, &key, HASH_ENTER_NULL, &found);
-		if (beat == NULL)
-		{
-			forget_old(now);
+		if (make_room(owner, share, now))
 			beat = hash_search(beats, &key, HASH_ENTER_NULL, &found);
-		}
 	}
 	if (beat != NULL)
 	{
 		if (!found)
+		{
 			pg_atomic_init_u64(&beat->at, (uint64) now);
+			beat->owner = owner;
+		}
 		else if ((TimestampTz) pg_atomic_read_u64(&beat->at) < now)
 			pg_atomic_write_u64(&beat->at, (uint64) now);
 		beat->ends_at = ends_at;
 	}
 	LWLockRelease(coord_shared->beat_lock);
 	return beat != NULL;
+}
+
+/* This transaction retires an agent, which makes no use of its place any more. */
+void
+coord_beats_end(const pg_uuid_t *agent_id)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	Retired    *agent = palloc(sizeof(Retired));
+
+	*agent = (Retired) {*agent_id, GetCurrentSubTransactionId()};
+	retired = lappend(retired, agent);
+	MemoryContextSwitchTo(old);
+}
+
+/* At the end of a transaction: forget the beats of those that it has retired. */
+void
+coord_beats_at_xact_end(bool commit)
+{
+	ListCell   *cell;
+
+	if (commit && retired != NIL && beats != NULL)
+	{
+		LWLockAcquire(coord_shared->beat_lock, LW_EXCLUSIVE);
+		foreach(cell, retired)
+		{
+			BeatKey		key = make_key(&((Retired *) lfirst(cell))->agent_id);
+
+			hash_search(beats, &key, HASH_REMOVE, NULL);
+		}
+		LWLockRelease(coord_shared->beat_lock);
+	}
+	retired = NIL;
+}
+
+/* What has been retired since that subtransaction began, which is rolled back, is not. */
+void
+coord_beats_at_subxact_abort(SubTransactionId since)
+{
+	ListCell   *cell;
+
+	foreach(cell, retired)
+	{
+		if (((Retired *) lfirst(cell))->subid >= since)
+			retired = foreach_delete_current(retired, cell);
+	}
 }
 
 /* An agent's last heartbeat that was noted here; DT_NOBEGIN when none is. */

@@ -133,6 +133,7 @@ start(Oid database)
 	{
 		RegisterXactCallback(at_transaction_end, NULL);
 		RegisterSubXactCallback(at_subtransaction_end, NULL);
+		(void) coord_wait_event(COORD_WAIT_PG_CRON);	/* now, since await_end() may raise no error */
 		registered = true;
 	}
 	peer.segment = dsm_create(CRON_SEGMENT_SIZE, 0);

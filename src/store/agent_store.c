@@ -289,7 +289,7 @@ store_agent_beat_aside(const AgentRow *agent, TimestampTz now)
 bool
 store_agent_note_beat(const AgentRow *agent, TimestampTz now)
 {
-	return coord_beat(&agent->id, now, now + agent->timeout) && now - agent->written_at < agent->timeout / 3;
+	return coord_beat(&agent->id, agent->owner, now, now + agent->timeout) && now - agent->written_at < agent->timeout / 3;
 }
 
 /* Write the heartbeats that are only noted, as far as nobody has the rows locked. */

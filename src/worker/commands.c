@@ -58,18 +58,19 @@ hold_worker(Oid dbid)
 
 	xact_holds = lappend_oid(xact_holds, dbid);
 	MemoryContextSwitchTo(old);
-	coord_hold_worker(dbid);
+	if (!coord_hold_worker(dbid))
+		xact_holds = list_delete_last(xact_holds);
 }
 
-/* Let the workers go that this transaction holds. */
+/* Let the workers go that this transaction holds, but for those that it held when there were so many. */
 static void
-unhold_workers(void)
+unhold_workers(int but)
 {
-	ListCell   *cell;
-
-	foreach(cell, xact_holds)
-		coord_unhold_worker(lfirst_oid(cell));
-	xact_holds = NIL;
+	while (list_length(xact_holds) > but)
+	{
+		coord_unhold_worker(llast_oid(xact_holds));
+		xact_holds = list_delete_last(xact_holds);
+	}
 }
 
 static void
@@ -77,7 +78,7 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 {
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
-	unhold_workers();
+	unhold_workers(0);
 	coord_prepared_at_xact_end(event == XACT_EVENT_PREPARE);
 }
 
@@ -332,7 +333,7 @@ do_after_utility(const AfterUtility *after)
 
 /* The command itself.  When it fails, what was noted for its time is over. */
 static void
-run_command(bool fills, PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+run_command(bool fills, int held_before, PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			ProcessUtilityContext context, ParamListInfo params,
 			QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
@@ -346,7 +347,7 @@ run_command(bool fills, PlannedStmt *pstmt, const char *queryString, bool readOn
 	{
 		if (fills)
 			coord_restore_at_work(false);
-		unhold_workers();
+		unhold_workers(held_before);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -362,6 +363,7 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	AfterUtility after = plan_after_utility(pstmt->utilityStmt);
 	const char *name = exclusive_database(pstmt->utilityStmt);
 	Oid			dbid = name != NULL ? get_database_oid(name, true) : InvalidOid;
+	int			held_before = list_length(xact_holds);
 
 	if (OidIsValid(dbid) && (dbid != MyDatabaseId || IsA(pstmt->utilityStmt, CreatedbStmt)) &&
 		may_have_database(pstmt->utilityStmt, dbid))
@@ -372,7 +374,7 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		coord_commits_events(0);	/* until this command's own transaction ends */
 	if (after.filled_store && coord_may_fill(RangeVarGetRelid(((CopyStmt *) pstmt->utilityStmt)->relation, NoLock, true)))
 		coord_restore_begins();
-	run_command(after.filled, pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	run_command(after.filled, held_before, pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	do_after_utility(&after);
 }
 

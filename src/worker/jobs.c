@@ -55,6 +55,12 @@
 /* how soon to come back to what is due and locked; later when there is so much of it that a look takes longer */
 #define LOCKED_RETRY (50 * INT64CONST(1000))
 
+/*
+ * What looks through all claims, or leases, is asked for by anybody who retires an agent; so it
+ * has no more of the worker's time than this part.
+ */
+#define DEAR_PART 5
+
 #define MAX_ASIDE 16
 #define MAX_BACKOFF_S 60
 
@@ -156,6 +162,13 @@ is_due(CoordDatabase *db, CoordJob job, TimestampTz now)
 	return (TimestampTz) pg_atomic_read_u64(&db->due_at[job]) <= now && rests_until(job, now) <= now;
 }
 
+/* Whether a job rests since its batches fail, not since one was dear. */
+static bool
+rests_for_failures(CoordJob job, TimestampTz now)
+{
+	return jobs[job].failures > 0 && rests_until(job, now) > now;
+}
+
 /* Whether the worker has nothing to do, since a dump is being restored. */
 static bool
 rests_for_restore(void)
@@ -183,7 +196,7 @@ end_round(CoordDatabase *db, uint64 round)
 	if (pg_atomic_read_u64(&db->rounds_done) == round)
 		return;
 	for (CoordJob job = JOB_SWEEP_FIRST; job <= JOB_SWEEP_LAST; job++)
-		if (is_due(db, job, now))
+		if ((TimestampTz) pg_atomic_read_u64(&db->due_at[job]) <= now && !rests_for_failures(job, now))
 			return;
 	pg_atomic_write_u64(&db->rounds_done, round);
 	ConditionVariableBroadcast(&db->round_cv);
@@ -291,6 +304,8 @@ run(CoordDatabase *db, CoordJob job)
 	coord_set_due(db, job, Min(batch.next_due, asides_end));
 	if (job == JOB_CLAIMS && settled)
 		claims_are_settled(db, claims_due_from);
+	if (job == JOB_ORPHANS || job == JOB_RETIRED)
+		rest(&jobs[job], coord_now(), (DEAR_PART - 1) * (coord_now() - now));
 
 	if (job == JOB_EVENTS && batch.outcome != SWEEP_LOCKED && coord_delivered_all_seen())
 	{

@@ -235,8 +235,8 @@ note_ended(TimestampTz now)
 		switch (db->last_exit)
 		{
 			case WORKER_NOT_NEEDED:
-				/* unless somebody has asked anew meanwhile */
-				if (db->start_at != 0)
+				/* unless somebody has asked anew meanwhile; who holds it lets go of this slot */
+				if (db->start_at != 0 && db->holds == 0)
 					forget(db);
 				break;
 			case WORKER_STOPPED:

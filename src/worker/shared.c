@@ -239,9 +239,10 @@ worker_may_run(Oid dbid)
 
 /*
  * End a database's worker, and start none until coord_unhold_worker(): a command
- * needs that nobody is connected to the database.
+ * needs that nobody is connected to the database.  False when the database has no slot, and
+ * there is nothing to let go.
  */
-void
+bool
 coord_hold_worker(Oid dbid)
 {
 	CoordDatabase *db;
@@ -256,12 +257,15 @@ coord_hold_worker(Oid dbid)
 			SetLatch(db->latch);
 	}
 	LWLockRelease(coord_shared->lock);
+	if (db == NULL)
+		return false;
 
 	ConditionVariablePrepareToSleep(&coord_shared->state_cv);
 	while (worker_may_run(dbid) && coord_now() < give_up_at)
 		(void) ConditionVariableTimedSleep(&coord_shared->state_cv, HOLD_TIMEOUT_MS,
 										   coord_wait_event(COORD_WAIT_WORKER_END));
 	ConditionVariableCancelSleep();
+	return true;
 }
 
 void

@@ -162,7 +162,7 @@ extern bool coord_worker_runs(void);
 extern bool coord_claims_may_be_due(TimestampTz now);
 extern bool coord_leases_may_be_due(TimestampTz now);
 extern void coord_wake_launcher(void);
-extern void coord_hold_worker(Oid dbid);
+extern bool coord_hold_worker(Oid dbid);
 extern void coord_unhold_worker(Oid dbid);
 extern void coord_wait_for_delivery(void);
 extern void coord_wait_for_round(SweepCounts *counts);

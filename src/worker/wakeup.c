@@ -19,6 +19,7 @@
 
 #include "agent_end.h"
 #include "attachment.h"
+#include "beat.h"
 #include "committing.h"
 #include "lease_wait.h"
 #include "queue_listen.h"
@@ -544,6 +545,7 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 		case XACT_EVENT_ABORT:
 			coord_wait_end(false);
 			coord_attachments_at_xact_end(commit);
+			coord_beats_at_xact_end(commit);
 			coord_listeners_at_xact_end(commit);
 			if (commit)
 				coord_ready_keep();
@@ -555,6 +557,7 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 		case XACT_EVENT_PREPARE:
 			/* what it leaves is told by COMMIT PREPARED, see commands.c */
 			coord_attachments_at_xact_end(false);
+			coord_beats_at_xact_end(false);
 			coord_ready_keep();
 			coord_ends_forget();
 			memset(&left, 0, sizeof(left));
@@ -577,6 +580,7 @@ at_subxact_end(SubXactEvent event, SubTransactionId id,
 	coord_wait_end(false);
 	coord_ready_undo(id);
 	coord_attachments_at_subxact_abort(id);
+	coord_beats_at_subxact_abort(id);
 	coord_listeners_at_subxact_abort(id);
 	if (!left.any || coord_shared == NULL)
 		return;

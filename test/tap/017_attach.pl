@@ -163,5 +163,18 @@ $session->query_safe(qq{SELECT coord.agent_attach(id) FROM coord.agent_register(
 pass('those that were retired meanwhile do not count');
 $session->quit;
 
+# a session that ends after the extension was dropped from its database, where nobody looks after it
+sql('CREATE DATABASE dropped');
+$node->safe_psql('dropped', 'CREATE EXTENSION coord');
+$session = $node->background_psql('dropped');
+$session->query_safe(q{SELECT count(*) FROM generate_series(1, 3) g, coord.agent_register('many ' || g) a, coord.agent_attach(a.id)});
+$node->safe_psql('dropped', 'DROP EXTENSION coord');
+ok(becomes(q{count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'coord worker' AND datname = 'dropped'}), 'the worker ends with the extension');
+($ret, $out, $err) = $node->psql('postgres', q{SELECT coord.agent_attach(a.id) FROM coord.agent_register('many 1') a});
+like($err, qr/too many agents are attached/, 'the session has its places');
+$session->quit;
+ok(becomes(q{count(*) = 3 FROM generate_series(1, 3) g, coord.agent_register('many ' || g) a, coord.agent_attach(a.id)}),
+	'until it ends, though nothing of that database is left');
+
 $node->stop('fast');
 done_testing();

@@ -33,6 +33,16 @@ my $last = sql(q{SELECT last_heartbeat_at FROM coord.agent WHERE name = 'first'}
 $node->restart;
 is(sql(qq{SELECT last_heartbeat_at >= '$last' FROM coord.agent WHERE name = 'first'}), 't', 'a restart keeps what was in memory');
 
+sql(qq{SELECT coord.agent_heartbeat('$first')});
+my $noted = q{SELECT a.name FROM coord.agent a JOIN coord.agent_data d USING (id) WHERE a.last_heartbeat_at > d.heartbeat_at};
+is(sql($noted), 'first', 'the first is noted in memory again');
+sql(qq{BEGIN; SAVEPOINT s; SELECT coord.agent_retire('$first'); ROLLBACK TO s; COMMIT});
+sql(qq{BEGIN; SELECT coord.agent_retire('$first'); ROLLBACK});
+is(sql($noted), 'first', 'and stays so when a transaction that retires it is undone');
+sql(qq{SELECT coord.agent_retire('$first')});
+sql(qq{SELECT coord.agent_heartbeat('$second')});
+is(sql($noted), 'second', 'when it is retired there is room for another');
+
 # Claims from more queues than have a ring, one and several at once, while tasks come in
 # and claims are undone: each task is claimed once, and none is left.
 

@@ -160,7 +160,7 @@ sub refused
 	like($error, qr/ERROR:  53400:.*$setting/s, $name);
 }
 
-# Its heartbeats and its queues fill shared memory: that of the others is slower, and goes on.
+# Its heartbeats and its queues fill its share of memory, and what it does is slower from then on.
 as('hostile', q{
 	SELECT count(coord.agent_register('beats ' || n)) FROM generate_series(1, 50) n;
 	SELECT count(coord.agent_heartbeat(id)) FROM coord.agent WHERE name LIKE 'beats %';
@@ -168,6 +168,10 @@ as('hostile', q{
 	SELECT count(*) FROM generate_series(1, 200) n, coord.agent a, coord.task_claim(a.id, 'fills ' || n) t WHERE a.name = 'beats 1'});
 as('victim', q{SELECT coord.agent_register('beats', heartbeat_timeout => '1 h'); SELECT count(coord.task_create('t', queue => 'rings')) FROM generate_series(1, 3)});
 is(as('victim', q{SELECT (coord.agent_heartbeat(id)).status FROM coord.agent WHERE name = 'beats'}), 'active', 'one role fills the heartbeats, and another\'s count');
+is(sql(q{SELECT last_heartbeat_at > heartbeat_at FROM coord.agent JOIN coord.agent_data d USING (id) WHERE agent.name = 'beats'}), 't',
+	'and are still noted in memory');
+is(sql(q{SELECT count(*) FROM coord.agent JOIN coord.agent_data d USING (id) WHERE agent.name LIKE 'beats %' AND last_heartbeat_at > heartbeat_at}), '18',
+	'of which that role has its share');
 is(as('victim', q{SELECT count(*) FROM coord.agent a, coord.task_claim(a.id, 'rings', max_tasks => 5) t WHERE a.name = 'beats'}), '3',
 	'one role uses many queues, and another claims');
 

@@ -1,0 +1,57 @@
+# Who retires one agent after the other has the worker look through all claims, in case that one
+# is being committed for them; but it does not have the worker for itself.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use CoordCluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = CoordCluster::new_node('hostile_retire');
+$node->start;
+
+sub sql { return $node->safe_psql('postgres', $_[0]); }
+
+sql(q{
+	CREATE EXTENSION coord;
+	CREATE ROLE hostile LOGIN;
+	SELECT coord.grant_agent('hostile');
+	SELECT coord.agent_register('claimant', heartbeat_timeout => '1 h');
+	SELECT count(coord.task_create('t', queue => 'many')) FROM generate_series(1, 20000)});
+CoordCluster::has_worker($node, 'postgres');
+is(sql(q{SELECT count(*) FROM coord.agent a, generate_series(1, 20) g, coord.task_claim(a.id, 'many', lease_ttl => '1 h', max_tasks => 1000)
+	WHERE a.name = 'claimant'}), '20000', 'there are many claims');
+
+my $hostile = do { local $ENV{PGUSER} = 'hostile'; $node->background_psql('postgres') };
+$hostile->query_until(qr/retires/, q{
+	\echo retires
+	DO $$ BEGIN
+		LOOP
+			PERFORM coord.agent_retire(a.id) FROM coord.agent_register('passing') a;
+			COMMIT;
+		END LOOP;
+	END $$;
+});
+
+# Once it is at it, how often the worker is seen to look.
+my $looks = q{EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'coord worker' AND state = 'active'
+	AND query = 'coord: giving back claims of ended agents')};
+ok($node->poll_query_until('postgres', "SELECT $looks"), 'the worker looks through the claims');
+sql('CREATE TABLE seen (looking boolean)');
+sql(qq{DO \$\$ BEGIN
+	FOR i IN 1 .. 1000 LOOP
+		INSERT INTO seen SELECT $looks;
+		PERFORM pg_stat_clear_snapshot(), pg_sleep(0.005);
+	END LOOP;
+END \$\$});
+my ($looking, $seen) = split /\|/, sql('SELECT count(*) FILTER (WHERE looking), count(*) FROM seen');
+note "the worker was looking in $looking of $seen samples";
+cmp_ok($looking, '>', 0, 'it does so again');
+cmp_ok($looking, '<', $seen / 2, 'but most of the time it does not');
+
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'hostile'});
+$hostile->{run}->finish;
+done_testing();
