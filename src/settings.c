@@ -104,7 +104,7 @@ coord_settings_define(bool preloading)
 							1000, 1, INT_MAX, PGC_SUSET, 0,
 							NULL, NULL, NULL);
 	DefineCustomRealVariable("coord.max_share_per_role",
-							 "How much a role can have of what coord's shared memory has room for: attached agents, listened queues, sessions that wait for a queue.",
+							 "How much a role can have of what coord's shared memory has room for: attached agents, listened queues, sessions that wait for a queue, agents whose heartbeats are noted.",
 							 "The rest is left for others. Superusers and the extension's owner can have all.",
 							 &coord_max_share_per_role,
 							 0.9, 0.0, 1.0, PGC_SUSET, 0,

@@ -38,6 +38,7 @@ as('victim', q{SELECT coord.agent_register(n, heartbeat_timeout => '1 h') FROM u
 for my $situation ('beside a worker', 'without a worker')
 {
 	my $worker;
+	my ($short, $long) = (CoordCluster::seconds(1), CoordCluster::seconds(4));
 
 	if ($situation eq 'without a worker')
 	{
@@ -49,9 +50,9 @@ for my $situation ('beside a worker', 'without a worker')
 	$worker = CoordCluster::stop_worker($node, 'postgres') if $situation eq 'beside a worker';
 	# "kept" is renewed by hand, so that the deadline by which it is found is not its own any more
 	as('victim', qq{
-		SELECT coord.lease_acquire('ended $situation', id, '1 s') FROM coord.agent WHERE name = 'victim';
-		SELECT coord.lease_acquire('renewed $situation', id, '4 s', auto_renew => true) FROM coord.agent WHERE name = 'victim';
-		SELECT coord.lease_acquire('kept $situation', id, '1 s') FROM coord.agent WHERE name = 'victim';
+		SELECT coord.lease_acquire('ended $situation', id, '$short') FROM coord.agent WHERE name = 'victim';
+		SELECT coord.lease_acquire('renewed $situation', id, '$long', auto_renew => true) FROM coord.agent WHERE name = 'victim';
+		SELECT coord.lease_acquire('kept $situation', id, '$short') FROM coord.agent WHERE name = 'victim';
 		SELECT coord.lease_renew(id, '1 h') FROM coord.lease WHERE resource_key = 'kept $situation';
 		SELECT coord.task_create('t', queue => '$situation', resource_key => 'ended $situation')});
 	is(as('victim', qq{SELECT count(*) FROM coord.agent a, coord.task_claim(a.id, '$situation') WHERE a.name = 'heir'}), '0',

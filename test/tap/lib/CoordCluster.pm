@@ -74,6 +74,15 @@ sub stop_worker
 	return $pid;
 }
 
+# seconds($n): an interval of so many seconds, within which a few calls are made; longer for a
+# slow server (see test/harness/on-server).
+sub seconds
+{
+	my ($n) = @_;
+
+	return $n * ($ENV{COORD_SLOWNESS} // 1) . ' s';
+}
+
 # short_lease($node, $db, $ttl, $key): a lease that will run out; returns its id.
 sub short_lease
 {
