@@ -76,7 +76,7 @@ my ($promoted) = sql('SELECT pg_promote(); SELECT clock_timestamp()') =~ /^t\n(.
 my $all = 'agent.inactive lock.expired lock.expired task.requeued';
 becomes("SELECT string_agg(type, ' ' ORDER BY type) $announced AND position IS NOT NULL", $all, 'after the promotion, what had run out is announced');
 # who is not woken by the promotion looks at the clock after a minute
-is(sql("SELECT max(created_at) < timestamptz '$promoted' + interval '5 s' $announced"), 't', 'at once');
+is(sql("SELECT max(created_at) < timestamptz '$promoted' + interval '" . CoordCluster::seconds(5) . "' $announced"), 't', 'at once');
 is(sql($states), $seen, 'as what it was shown as before');
 is(sql(q{SELECT l.ended_at = l.expires_at FROM coord.lease l WHERE resource_key = 'short'}), 't', 'a lease ended when it was to end');
 becomes(q{SELECT state, renewed_at > acquired_at, expires_at = renewed_at + ttl FROM coord.lease WHERE resource_key = 'kept'}, 'active|t|t',

@@ -30,7 +30,8 @@ sub attached_session
 
 	sql(q{SELECT coord.task_create('t', queue => 'bound')});
 	# in one statement, as the timeout may pass between two
-	is($session->query_safe(q{SELECT status FROM coord.agent_attach((SELECT id FROM coord.agent_register('bound', heartbeat_timeout => '100 ms')))}),
+	my $timeout = CoordCluster::seconds(0.1);
+	is($session->query_safe(qq{SELECT status FROM coord.agent_attach((SELECT id FROM coord.agent_register('bound', heartbeat_timeout => '$timeout')))}),
 		'active', 'an agent is attached');
 	$session->query_safe(q{
 		SELECT coord.lease_acquire('bound', id, '1 h', auto_renew => true), coord.task_claim(id, 'bound', lease_ttl => '1 h')
