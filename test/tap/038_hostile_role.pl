@@ -17,13 +17,7 @@ $node->start;
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 sub as { my ($role, $sql) = @_; return $node->safe_psql('postgres', $sql, extra_params => [ '-U', $role ]); }
 sub becomes_true { return $node->poll_query_until('postgres', "SELECT $_[0]"); }
-
-# A session of the hostile role.
-sub session
-{
-	local $ENV{PGUSER} = 'hostile';
-	return $node->background_psql('postgres');
-}
+sub session { return CoordCluster::session_of($node, 'hostile'); }
 
 sql(q{
 	CREATE EXTENSION coord;
@@ -81,7 +75,7 @@ sub others_are_served
 	my $lease = CoordCluster::short_lease($node, 'postgres', '100 ms', "$name victim");
 	ok(CoordCluster::announced($node, 'postgres', $lease), "$name: a lease's end is seen");
 
-	my $session = do { local $ENV{PGUSER} = 'victim'; $node->background_psql('postgres') };
+	my $session = CoordCluster::session_of($node, 'victim');
 	$session->query_safe(qq{
 		SELECT coord.agent_attach(id) FROM coord.agent_register('$name attached');
 		SELECT coord.lease_acquire('$name attached', id, '1 h') FROM coord.agent WHERE name = '$name attached'});

@@ -17,12 +17,7 @@ $node->start;
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 sub as { my ($role, $sql) = @_; return $node->safe_psql('postgres', $sql, extra_params => [ '-U', $role ]); }
-
-sub session
-{
-	local $ENV{PGUSER} = $_[0];
-	return $node->background_psql('postgres');
-}
+sub session { return CoordCluster::session_of($node, $_[0]); }
 
 # Something of the victim's that has run out: a lease and a claim.
 sub run_out

@@ -17,12 +17,7 @@ $node->start;
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 sub as { my ($role, $sql) = @_; return $node->safe_psql('postgres', $sql, extra_params => [ '-U', $role ]); }
-
-sub session
-{
-	local $ENV{PGUSER} = 'hostile';
-	return $node->background_psql('postgres');
-}
+sub session { return CoordCluster::session_of($node, 'hostile'); }
 
 sql(q{
 	CREATE EXTENSION coord;

@@ -24,7 +24,7 @@ CoordCluster::has_worker($node, 'postgres');
 is(sql(q{SELECT count(*) FROM generate_series(1, 5000) n, coord.agent_register('claimant ' || n, heartbeat_timeout => '1 h') a,
 	coord.task_claim(a.id, 'many', lease_ttl => '1 h')}), '5000', 'there are many claims');
 
-my $hostile = do { local $ENV{PGUSER} = 'hostile'; $node->background_psql('postgres') };
+my $hostile = CoordCluster::session_of($node, 'hostile');
 $hostile->query_until(qr/retires/, q{
 	\echo retires
 	DO $$ BEGIN

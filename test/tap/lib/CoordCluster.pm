@@ -74,6 +74,15 @@ sub stop_worker
 	return $pid;
 }
 
+# session_of($node, $role): a session of a role's.
+sub session_of
+{
+	my ($node, $role) = @_;
+
+	local $ENV{PGUSER} = $role;
+	return $node->background_psql('postgres');
+}
+
 # seconds($n): an interval of so many seconds, within which a few calls are made; longer for a
 # slow server (see test/harness/on-server).
 sub seconds
