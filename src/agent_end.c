@@ -55,8 +55,8 @@ coord_ends_at_commit(TimestampTz *due_at)
 		due_at[JOB_ORPHANS] = COORD_DUE_NOW;
 	if (overtaken && due_at[JOB_LEASES] != DT_NOEND)
 		due_at[JOB_RETIRED] = COORD_DUE_NOW;
-	if (due_at[JOB_RETIRED] != DT_NOEND)
-		pg_atomic_fetch_add_u64(&coord_shared->retired_told, 1);
+	if (due_at[JOB_ORPHANS] != DT_NOEND || due_at[JOB_RETIRED] != DT_NOEND)
+		pg_atomic_fetch_add_u64(&coord_shared->ends_told, 1);
 }
 
 /* The transaction has ended. */
@@ -66,11 +66,11 @@ coord_ends_forget(void)
 	ended_before = 0;
 }
 
-/* Grows when the worker is told to look for leases: who has begun to begins anew. */
+/* Grows when the worker is told to look for what ended agents have: who has begun to does so once more. */
 uint64
-coord_retired_told(void)
+coord_ends_told(void)
 {
-	uint64		told = coord_shared != NULL ? pg_atomic_read_u64(&coord_shared->retired_told) : 0;
+	uint64		told = coord_shared != NULL ? pg_atomic_read_u64(&coord_shared->ends_told) : 0;
 
 	pg_memory_barrier();
 	return told;

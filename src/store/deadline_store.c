@@ -19,6 +19,7 @@
 #include "access/stratnum.h"
 #include "access/xact.h"
 #include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
 
 #include "store/deadline_store.h"
 #include "store/live_task.h"
@@ -211,23 +212,71 @@ store_claims_of_now(const pg_uuid_t *agent_id)
 	return store_uuids();
 }
 
+/* Whether the next claimant after an id has claims in that relation, and who it is. */
+static bool
+next_claimant(const char *relation, const char *index, int column, const pg_uuid_t *after, Snapshot snapshot, pg_uuid_t *next)
+{
+	RowsTable  *table = rows_open(relation, AccessShareLock);
+	ScanKeyData key;
+	StoredRow	row;
+
+	ScanKeyInit(&key, 1, BTGreaterStrategyNumber, F_UUID_GT, UUIDPGetDatum(after));
+	if (!rows_find(table, index, 1, &key, snapshot, &row))
+		return false;
+	*next = *rows_uuid(&row, column);
+	return true;
+}
+
 /*
- * The tasks that agents which have ended have claimed, but for agents that the sweep comes
- * to by their own check_at until an instant.  It reads all claims.
+ * The next agents that have claims after an id, "limit" at most, in the order of their ids.  An
+ * agent costs a step in each index, however many claims it has.
+ */
+static UuidList
+claimants(const pg_uuid_t *after, int limit)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	UuidList	found = {0, palloc(sizeof(pg_uuid_t) * limit)};
+	pg_uuid_t	by_deadline;
+	pg_uuid_t	by_batch;
+	bool		has_deadline = true;
+	bool		has_batch = true;
+
+	while (found.n < limit)
+	{
+		has_deadline = has_deadline &&
+			next_claimant("claim_deadline", "claim_deadline_agent_id", DEADLINE_AGENT_ID, after, snapshot, &by_deadline);
+		has_batch = has_batch &&
+			next_claimant("claim_batch", "claim_batch_agent_id", BATCH_AGENT_ID, after, snapshot, &by_batch);
+		if (!has_deadline && !has_batch)
+			break;
+		if (!has_batch || (has_deadline && memcmp(&by_deadline, &by_batch, sizeof(pg_uuid_t)) < 0))
+			found.ids[found.n++] = by_deadline;
+		else
+			found.ids[found.n++] = by_batch;
+		after = &found.ids[found.n - 1];
+	}
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
+ * Those of the next "limit" agents with claims that have ended, in the order of their ids, but
+ * for those that the sweep comes to by their own check_at until an instant.  "after", from which
+ * they are the next, is moved on; *all says whether those were the last.
  */
 UuidList
-store_orphaned_claims(TimestampTz until, int limit)
+store_claimants_ended(pg_uuid_t *after, int limit, TimestampTz until, bool *all)
 {
-#define OF_ENDED(claims) \
-	"(SELECT c.* FROM " claims " c CROSS JOIN LATERAL (SELECT FROM coord.agent_data a WHERE a.id = c.agent_id" \
-	"  AND (a.inactive_since IS NOT NULL OR a.retired_at IS NOT NULL) AND (a.check_at <= $3) IS NOT TRUE" \
-	"  OFFSET 0) ended OFFSET 0)"
-	static StorePlan plan = {.sql = "SELECT d.task_id FROM " OF_ENDED("coord.claim_deadline") " d"
-		" WHERE NOT (d.task_id = ANY ($1)) UNION ALL"
-		" SELECT t.id FROM " OF_ENDED("coord.claim_batch") " b, " MEMBERS("b")
-	LOOK_UP("m.id", CLAIMED " AND t.agent_id = b.agent_id AND NOT (t.id = ANY ($1))") " LIMIT $2"};
+	static StorePlan plan = {.sql = "SELECT c.id FROM unnest($1) c (id)"
+		" CROSS JOIN LATERAL (SELECT FROM coord.agent_data a WHERE a.id = c.id"
+		"  AND (a.inactive_since IS NOT NULL OR a.retired_at IS NOT NULL) AND (a.check_at <= $2) IS NOT TRUE"
+	"  OFFSET 0) ended ORDER BY c.id"};
+	UuidList	next = claimants(after, limit);
 
-	store_run(&plan, STORE_ARGS(arg_set_aside(), arg_int4(limit), arg_time(until)));
+	*all = next.n < limit;
+	if (next.n > 0)
+		*after = next.ids[next.n - 1];
+	store_run(&plan, STORE_ARGS(arg_uuids(&next), arg_time(until)));
 	return store_uuids();
 }
 

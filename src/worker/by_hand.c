@@ -165,6 +165,7 @@ sweep_here(SweepCounts *counts)
 	sweep_kind(counts, agents_by_hand);
 	sweep_kind(counts, leases_by_hand);
 	sweep_kind(counts, coord_sweep_claims);
+	coord_sweep_orphans_anew();
 	sweep_kind(counts, coord_sweep_orphans);
 	coord_sweep_releases_anew();
 	sweep_kind(counts, coord_sweep_releases);

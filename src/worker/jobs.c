@@ -19,6 +19,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "agent_end.h"
 #include "clock.h"
 #include "delivery.h"
 #include "queue_count.h"
@@ -32,6 +33,7 @@
 #include "store/finished_store.h"
 #include "store/task_store.h"
 #include "uuid7.h"
+#include "worker/aside.h"
 #include "worker/jobs.h"
 #include "worker/restore.h"
 #include "worker/wakeup.h"
@@ -55,14 +57,15 @@
 /* how soon to come back to what is due and locked; later when there is so much of it that a look takes longer */
 #define LOCKED_RETRY (50 * INT64CONST(1000))
 
-/*
- * What looks through all claims, or leases, is asked for by anybody who retires an agent; so it
- * has no more of the worker's time than this part.
- */
-#define DEAR_PART 5
+/* what is long in doing, so that the job rests afterwards, counts as no longer */
+#define MAX_REST (10 * USECS_PER_SEC)
 
-#define MAX_ASIDE 16
-#define MAX_BACKOFF_S 60
+/*
+ * A walk is asked for by anybody who retires an agent.  So, when it has come to its end, the next
+ * one begins after so many times as long, though not as late as that.
+ */
+#define WALK_REST 4
+#define MAX_WALK_REST USECS_PER_SEC
 
 /* so many batches that fail in a row are blamed on rows */
 #define ROW_FAILURES 3
@@ -75,6 +78,14 @@ typedef struct Job
 	const char *name;			/* what it is at, in words */
 	SweepOutcome (*batch) (SweepCounts *counts);
 	TimestampTz (*next_due) (void); /* by what is stored; NULL: it is told, or not due */
+	bool		walks;			/* over all that there is, for what ended agents have left */
+
+	/* several batches that are one look at all that the job is for */
+	bool		begun;
+	uint64		begun_for;		/* the rounds that had been asked for then */
+	uint64		looked_for;		/* the same of the last look that has come to its end */
+	uint64		told;			/* coord_ends_told() then */
+	int64		took;
 
 	int			failures;		/* in a row */
 	TimestampTz retry_at;
@@ -96,16 +107,8 @@ typedef struct Batch
 	SweepCounts counts;
 	SweepOutcome outcome;
 	TimestampTz next_due;
+	int64		took;			/* without its commit, and the wait for who updates the extension */
 } Batch;
-
-/* a row that is set aside until retry_at; its place may be used again a while after */
-typedef struct Aside
-{
-	pg_uuid_t	item;
-	CoordJob	job;
-	int			failures;
-	TimestampTz retry_at;
-} Aside;
 
 static SweepOutcome wake_listeners(SweepCounts *counts);
 static TimestampTz queues_next_due(void);
@@ -117,9 +120,9 @@ static Job	jobs[COORD_NJOBS] = {
 	[JOB_AGENTS] = {.name = "ending agents", .batch = sweep_agents, .next_due = store_agents_next_due},
 	[JOB_LEASES] = {.name = "expiring and renewing leases", .batch = sweep_leases, .next_due = store_leases_next_due},
 	[JOB_CLAIMS] = {.name = "giving back claims", .batch = coord_sweep_claims, .next_due = store_claims_next_due},
-	[JOB_ORPHANS] = {.name = "giving back claims of ended agents", .batch = coord_sweep_orphans, .next_due = NULL},
+	[JOB_ORPHANS] = {.name = "giving back claims of ended agents", .batch = coord_sweep_orphans, .walks = true},
 	[JOB_RELEASES] = {.name = "releasing leases of ended agents", .batch = coord_sweep_releases, .next_due = NULL},
-	[JOB_RETIRED] = {.name = "releasing leases of retired agents", .batch = coord_sweep_retired, .next_due = NULL},
+	[JOB_RETIRED] = {.name = "releasing leases of retired agents", .batch = coord_sweep_retired, .walks = true},
 	[JOB_CHECKS] = {.name = "looking at dependencies", .batch = coord_sweep_checks, .next_due = NULL},
 	[JOB_DEPENDANTS] = {.name = "looking at dependants", .batch = coord_sweep_dependants, .next_due = NULL},
 	[JOB_EVENTS] = {.name = "delivering events", .batch = coord_deliver_events, .next_due = NULL},
@@ -132,7 +135,6 @@ static Job	jobs[COORD_NJOBS] = {
 
 static bool look_for_unknown = false;
 static bool leases_one_by_one = false;
-static Aside asides[MAX_ASIDE];
 
 static bool run(CoordDatabase *db, CoordJob job);
 static void pause_delivery(CoordDatabase *db, int64 delivered, TimestampTz since);
@@ -140,7 +142,6 @@ static void try_batch(CoordDatabase *db, CoordJob job, Batch *batch);
 static void run_batch(CoordJob job, Batch *batch);
 static void begin_anew(CoordJob job);
 static void note_error(CoordDatabase *db, CoordJob job);
-static TimestampTz leave_asides_out(CoordJob job, TimestampTz now);
 
 /* Until when a job rests; a clock that is stepped back does not make it rest for longer than it was to. */
 static TimestampTz
@@ -162,13 +163,6 @@ is_due(CoordDatabase *db, CoordJob job, TimestampTz now)
 	return (TimestampTz) pg_atomic_read_u64(&db->due_at[job]) <= now && rests_until(job, now) <= now;
 }
 
-/* Whether a job rests since its batches fail, not since one was dear. */
-static bool
-rests_for_failures(CoordJob job, TimestampTz now)
-{
-	return jobs[job].failures > 0 && rests_until(job, now) > now;
-}
-
 /* Whether the worker has nothing to do, since a dump is being restored. */
 static bool
 rests_for_restore(void)
@@ -187,17 +181,27 @@ rests_for_restore(void)
 	return rests;
 }
 
-/* Who has asked for a sweep waits until nothing is left that could be dealt with at once. */
+/*
+ * Who has asked for a sweep waits until each job has had a look that began after that, but for
+ * those whose batches fail.
+ */
 static void
 end_round(CoordDatabase *db, uint64 round)
 {
 	TimestampTz now = coord_now();
+	bool		all = true;
 
 	if (pg_atomic_read_u64(&db->rounds_done) == round)
 		return;
 	for (CoordJob job = JOB_SWEEP_FIRST; job <= JOB_SWEEP_LAST; job++)
-		if ((TimestampTz) pg_atomic_read_u64(&db->due_at[job]) <= now && !rests_for_failures(job, now))
-			return;
+	{
+		if (jobs[job].looked_for >= round || (jobs[job].failures > 0 && rests_until(job, now) > now))
+			continue;
+		coord_set_due(db, job, COORD_DUE_NOW);
+		all = false;
+	}
+	if (!all)
+		return;
 	pg_atomic_write_u64(&db->rounds_done, round);
 	ConditionVariableBroadcast(&db->round_cv);
 }
@@ -266,16 +270,52 @@ gives_back(CoordJob job)
 	return job >= JOB_SWEEP_FIRST && job <= JOB_SWEEP_LAST;
 }
 
+/* A job begins a look, or goes on with the one that it has begun. */
+static void
+begin_look(CoordDatabase *db, Job *job)
+{
+	if (job->begun)
+		return;
+	job->begun = true;
+	job->begun_for = pg_atomic_read_u64(&db->rounds_asked);
+	job->told = coord_ends_told();
+	job->took = 0;
+	pg_memory_barrier();
+}
+
+/* A look has come to its end: when the job is due again, and for how long it rests. */
+static TimestampTz
+end_look(Job *job, const Batch *batch, TimestampTz now)
+{
+	TimestampTz next_due = batch->next_due;
+	bool		is_due = next_due <= now || batch->outcome == SWEEP_LOCKED;
+
+	job->begun = false;
+	job->looked_for = job->begun_for;
+	if (job->walks)
+		rest(job, coord_now(), Min(WALK_REST * job->took, MAX_WALK_REST));
+	if (job->walks && coord_ends_told() != job->told)
+		return COORD_DUE_NOW;
+
+	/* what is due is locked; there may be so much of it that the look takes long */
+	if (is_due)
+		rest(job, coord_now(), Min(batch->took, MAX_REST));
+	if (batch->outcome == SWEEP_LOCKED || (is_due && batch->outcome == SWEEP_IDLE))
+		next_due = Min(next_due > now ? next_due : DT_NOEND, coord_now() + LOCKED_RETRY);
+	return next_due;
+}
+
 /* One batch of a job, and when the job is due again; false when there is no extension. */
 static bool
 run(CoordDatabase *db, CoordJob job)
 {
 	TimestampTz now = coord_now();
-	TimestampTz asides_end = leave_asides_out(job, now);
+	TimestampTz asides_end = coord_leave_asides_out(job, now);
 	uint64		claims_due_from = pg_atomic_read_u64(&db->claims_due_from);
 	Batch		batch = {.state = BATCH_FAILED, .next_due = DT_NOEND};
 	bool		settled;
 
+	begin_look(db, &jobs[job]);
 	pg_atomic_write_u64(&db->due_at[job], (uint64) DT_NOEND);
 	pg_memory_barrier();
 	if (gives_back(job))
@@ -297,15 +337,11 @@ run(CoordDatabase *db, CoordJob job)
 	LWLockRelease(coord_shared->lock);
 
 	settled = (batch.outcome == SWEEP_IDLE || batch.outcome == SWEEP_SOME) && batch.next_due > now;
-	if (batch.outcome == SWEEP_MORE)
-		batch.next_due = COORD_DUE_NOW;
-	else if (batch.outcome == SWEEP_LOCKED || (batch.outcome == SWEEP_IDLE && batch.next_due <= now))
-		batch.next_due = coord_now() + Max(LOCKED_RETRY, coord_now() - now);
+	jobs[job].took += batch.took;
+	batch.next_due = batch.outcome == SWEEP_MORE ? COORD_DUE_NOW : end_look(&jobs[job], &batch, now);
 	coord_set_due(db, job, Min(batch.next_due, asides_end));
 	if (job == JOB_CLAIMS && settled)
 		claims_are_settled(db, claims_due_from);
-	if (job == JOB_ORPHANS || job == JOB_RETIRED)
-		rest(&jobs[job], coord_now(), (DEAR_PART - 1) * (coord_now() - now));
 
 	if (job == JOB_EVENTS && batch.outcome != SWEEP_LOCKED && coord_delivered_all_seen())
 	{
@@ -353,6 +389,7 @@ run_batch(CoordJob job, Batch *batch)
 {
 	StoreScope	scope;
 	uint32		restores = coord_restores_begun();
+	TimestampTz began_at;
 
 	if (rests_for_restore())
 	{
@@ -372,9 +409,11 @@ run_batch(CoordJob job, Batch *batch)
 	pgstat_report_activity(STATE_RUNNING, psprintf("coord: %s", jobs[job].name));
 
 	store_open(&scope);
+	began_at = coord_now();
 	batch->outcome = jobs[job].batch(&batch->counts);
 	if (batch->outcome != SWEEP_MORE && jobs[job].next_due != NULL)
 		batch->next_due = jobs[job].next_due();
+	batch->took = Max(coord_now() - began_at, 0);
 	store_close(&scope);
 	if (coord_restores_begun() != restores)
 	{
@@ -471,14 +510,6 @@ sweep_leases(SweepCounts *counts)
 
 /* ---- errors ---- */
 
-static int64
-backoff(int failures)
-{
-	int			doublings = Max(failures, 1) - 1;
-
-	return (doublings < 6 ? INT64CONST(1) << doublings : MAX_BACKOFF_S) * USECS_PER_SEC;
-}
-
 /* Log an error, but not too often, and show it in coord.worker. */
 static void
 report(CoordDatabase *db, Job *job, const ErrorData *error, TimestampTz now)
@@ -504,32 +535,17 @@ report(CoordDatabase *db, Job *job, const ErrorData *error, TimestampTz now)
 	job->unlogged = 0;
 }
 
-/* The place of a row that is set aside, or was lately; else a free one; else NULL. */
-static Aside *
-aside_of(const pg_uuid_t *item, TimestampTz now)
-{
-	Aside	   *free = NULL;
-
-	for (int i = 0; i < MAX_ASIDE; i++)
-	{
-		if (asides[i].failures > 0 && coord_uuid_equal(&asides[i].item, item))
-			return &asides[i];
-		if (asides[i].failures == 0 || asides[i].retry_at + MAX_BACKOFF_S * USECS_PER_SEC < now)
-			free = &asides[i];
-	}
-	if (free != NULL)
-		free->failures = 0;
-	return free;
-}
-
 /* A batch was undone, and with it what the job remembers of it. */
 static void
 begin_anew(CoordJob job)
 {
+	jobs[job].begun = false;
 	if (job == JOB_QUEUES)
 		coord_all_queues_ready();
 	if (job == JOB_EVENTS)
 		coord_deliver_anew();
+	if (job == JOB_ORPHANS)
+		coord_sweep_orphans_anew();
 	if (job == JOB_RELEASES)
 		coord_sweep_releases_anew();
 	if (job == JOB_RETIRED)
@@ -551,7 +567,6 @@ note_error(CoordDatabase *db, CoordJob job)
 	const pg_uuid_t *item = coord_swept_last();
 	TimestampTz now = coord_now();
 	ErrorData  *error;
-	Aside	   *aside = NULL;
 
 	HOLD_INTERRUPTS();
 	error = CopyErrorData();
@@ -563,40 +578,12 @@ note_error(CoordDatabase *db, CoordJob job)
 	FreeErrorData(error);
 
 	jobs[job].failures++;
-	if (jobs[job].failures <= ROW_FAILURES && item != NULL)
-		aside = aside_of(item, now);
-	if (aside != NULL)
-	{
-		aside->item = *item;
-		aside->job = job;
-		aside->retry_at = now + backoff(++aside->failures);
+	if (jobs[job].failures <= ROW_FAILURES && item != NULL && coord_set_aside(item, job, now))
 		leases_one_by_one = false;
-	}
 	else if (job == JOB_LEASES && item == NULL && !leases_one_by_one)
 		leases_one_by_one = true;
 	else
-		rest(&jobs[job], now, backoff(jobs[job].failures - ROW_FAILURES));
+		rest(&jobs[job], now, coord_worker_backoff(jobs[job].failures - ROW_FAILURES));
 
 	begin_anew(job);
-}
-
-/* Have the next batch pass over what is set aside; returns when the job's first one ends to be. */
-static TimestampTz
-leave_asides_out(CoordJob job, TimestampTz now)
-{
-	static pg_uuid_t items[MAX_ASIDE];
-	static UuidList list = {0, items};
-	TimestampTz end = DT_NOEND;
-
-	list.n = 0;
-	for (int i = 0; i < MAX_ASIDE; i++)
-	{
-		if (asides[i].failures == 0 || asides[i].retry_at <= now)
-			continue;
-		items[list.n++] = asides[i].item;
-		if (asides[i].job == job)
-			end = Min(end, asides[i].retry_at);
-	}
-	store_set_aside(&list);
-	return end;
 }

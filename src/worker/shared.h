@@ -143,7 +143,7 @@ typedef struct CoordShared
 	LWLock	   *beat_lock;
 	pg_atomic_uint32 beats_aside;	/* grows when one is written to agent_beat */
 	pg_atomic_uint64 agents_ended;	/* grows when some have, see agent_end.c */
-	pg_atomic_uint64 retired_told;	/* grows when a worker is told to do JOB_RETIRED */
+	pg_atomic_uint64 ends_told;	/* grows when a worker is told to do JOB_ORPHANS or JOB_RETIRED */
 	pg_atomic_uint64 beats_since;	/* the server takes them; 0: nobody has asked yet (beat.c) */
 	Latch	   *launcher_latch; /* NULL: it does not run */
 	TimestampTz made_at;		/* when this memory was */

@@ -12,7 +12,6 @@
 #include "miscadmin.h"
 
 #include "agent.h"
-#include "agent_end.h"
 #include "attachment.h"
 #include "claim.h"
 #include "clock.h"
@@ -33,6 +32,7 @@
 #define LEASE_BATCH 1000
 #define CLAIM_BATCH 500
 #define CLAIM_BATCH_TIME (200 * INT64CONST(1000))	/* and no more than that takes: a dead letter may be large */
+#define CLAIMANT_BATCH 1000		/* agents that are read */
 #define RELEASE_BATCH 5000		/* leases that are read */
 #define CHECK_BATCH 1000
 #define LOOKED_AT_BATCH 2000	/* dependencies, of which a task may have thousands */
@@ -51,6 +51,13 @@ static struct
 	bool		done;
 }			dependants_round;
 
+/* a walk over all agents that have claims, by id */
+static struct
+{
+	pg_uuid_t	after;			/* zero: it has yet to begin */
+	bool		passed_over;	/* something */
+}			orphans_walk;
+
 /* a walk over all leases that are held, by deadline, for those of some agents */
 static struct
 {
@@ -65,7 +72,6 @@ static struct
 static struct
 {
 	bool		begun;
-	uint64		told;			/* coord_retired_told() then */
 	LeaseCursor cursor;
 }			retired_walk;
 
@@ -225,12 +231,13 @@ coord_sweep_leases(SweepCounts *counts, bool one_by_one)
 static int
 look_at_claims(UuidList *claims, TimestampTz now, SweepCounts *counts)
 {
+	TimestampTz since = coord_now();	/* to find them may have taken longer than that */
 	int			done = 0;
 
 	for (int i = 0; i < claims->n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (done > 0 && coord_is_worker() && coord_now() - now > CLAIM_BATCH_TIME)
+		if (done > 0 && coord_is_worker() && coord_now() - since > CLAIM_BATCH_TIME)
 		{
 			claims->n = i;
 			break;
@@ -265,19 +272,52 @@ coord_sweep_claims(SweepCounts *counts)
 }
 
 /*
- * Claims that were committed after their agent had been freed of what it held.  The worker
- * comes back by itself to an agent of which others have claims locked (coord_sweep_agents).
+ * Claims that were committed after their agent had been freed of what it held.  No index finds
+ * them, so all agents that have claims are walked over.  The worker comes back by itself to an
+ * agent of which others have claims locked (coord_sweep_agents).
  */
 SweepOutcome
 coord_sweep_orphans(SweepCounts *counts)
 {
 	TimestampTz now = coord_now();
 	TimestampTz comes_back_until = coord_is_worker() ? now + AGENT_LOCKED_RETRY_MAX : DT_NOBEGIN;
-	UuidList	orphans = store_orphaned_claims(comes_back_until, CLAIM_BATCH);
-	int			found = orphans.n;
-	int			done = look_at_claims(&orphans, now, counts);
+	pg_uuid_t	after = orphans_walk.after;
+	bool		all;
+	UuidList	agents = store_claimants_ended(&orphans_walk.after, CLAIMANT_BATCH, comes_back_until, &all);
+	int			done = 0;
 
-	return outcome_of(done, done < orphans.n, (done > 0 && found == CLAIM_BATCH) || orphans.n < found);
+	for (int i = 0; i < agents.n; i++)
+	{
+		UuidList	claims = store_claims_of(&agents.ids[i], CLAIM_BATCH);
+		int			found = claims.n;
+		int			n = look_at_claims(&claims, now, counts);
+
+		done += n;
+		orphans_walk.passed_over |= n < claims.n;
+		if (n > 0 && (found == CLAIM_BATCH || claims.n < found))
+		{
+			orphans_walk.after = after; /* it has more of them */
+			return SWEEP_MORE;
+		}
+		after = agents.ids[i];
+		if (done >= CLAIM_BATCH && i < agents.n - 1)
+		{
+			orphans_walk.after = after;
+			return SWEEP_MORE;
+		}
+	}
+	if (!all)
+		return SWEEP_MORE;
+	all = !orphans_walk.passed_over;
+	coord_sweep_orphans_anew();
+	return outcome_of(done, !all, false);
+}
+
+/* Begin the walk anew: it has come to its end, or a batch of it was undone. */
+void
+coord_sweep_orphans_anew(void)
+{
+	memset(&orphans_walk, 0, sizeof(orphans_walk));
 }
 
 /* There are no more agents whose leases are to be released: begin with the first ones when some were locked. */
@@ -331,26 +371,19 @@ coord_sweep_releases_anew(void)
 	memset(&release_walk.after, 0, sizeof(release_walk.after));
 }
 
-/*
- * Leases that were committed after their agent had been retired are released.  A walk that
- * was asked for while another one was under way begins when that has come to its end.
- */
+/* Leases that were committed after their agent had been retired are released, in a walk over all. */
 SweepOutcome
 coord_sweep_retired(SweepCounts *counts pg_attribute_unused())
 {
-	bool		passed_over;
-
 	if (!retired_walk.begun)
 	{
 		retired_walk.begun = true;
-		retired_walk.told = coord_retired_told();
 		retired_walk.cursor = (LeaseCursor) {DT_NOBEGIN, 0, 0};
 	}
 	if (store_leases_release(NULL, &retired_walk.cursor, RELEASE_BATCH, coord_now()))
 		return SWEEP_MORE;
-	passed_over = retired_walk.cursor.passed_over > 0;
 	retired_walk.begun = false;
-	return coord_retired_told() != retired_walk.told ? SWEEP_MORE : passed_over ? SWEEP_LOCKED : SWEEP_IDLE;
+	return outcome_of(0, retired_walk.cursor.passed_over > 0, false);
 }
 
 /* Begin that walk anew: a batch of it was undone. */

@@ -33,6 +33,7 @@ extern SweepOutcome coord_sweep_agents(SweepCounts *counts, bool also_unknown);
 extern SweepOutcome coord_sweep_leases(SweepCounts *counts, bool one_by_one);
 extern SweepOutcome coord_sweep_claims(SweepCounts *counts);
 extern SweepOutcome coord_sweep_orphans(SweepCounts *counts);
+extern void coord_sweep_orphans_anew(void);
 extern SweepOutcome coord_sweep_releases(SweepCounts *counts);
 extern void coord_sweep_releases_anew(void);
 extern SweepOutcome coord_sweep_retired(SweepCounts *counts);
