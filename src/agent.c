@@ -417,6 +417,7 @@ revive(AgentRow *agent, TimestampTz now)
 		lapse_at_once(agent, now);
 	else if (agent->inactive_since != DT_NOEND || agent->retired_at != DT_NOEND)
 		(void) coord_claims_lose_of(&agent->id, PG_INT32_MAX, now, &all);
+	coord_beats_go_on(&agent->id);
 	if (agent->inactive_since != DT_NOEND || agent->retired_at != DT_NOEND)
 	{
 		agent->heartbeat_at = now;

@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "agent_end.h"
+#include "beat.h"
 #include "worker/shared.h"
 
 /* the counter, before the first agent was read that this transaction takes something for; 0: none was */
@@ -49,6 +50,7 @@ coord_ends_at_commit(TimestampTz *due_at)
 {
 	bool		overtaken = took_for_ended();
 
+	coord_beats_at_xact_end(true);
 	if (due_at[JOB_ORPHANS] != DT_NOEND)
 		pg_atomic_fetch_add_u64(&coord_shared->agents_ended, 1);
 	if (overtaken && due_at[JOB_CLAIMS] != DT_NOEND)
@@ -64,6 +66,7 @@ void
 coord_ends_forget(void)
 {
 	ended_before = 0;
+	coord_beats_at_xact_end(false);
 }
 
 /* Grows when the worker is told to look for what ended agents have: who has begun to does so once more. */

@@ -30,6 +30,7 @@
 #include "clock.h"
 #include "errors.h"
 #include "quota.h"
+#include "rights.h"
 #include "settings.h"
 #include "store/store.h"
 #include "uuid7.h"
@@ -96,10 +97,7 @@ coord_agent_attach(PG_FUNCTION_ARGS)
 
 	if (!coord_is_preloaded())
 		coord_error_not_preloaded("agent_attach");
-	if (MyBackendType != B_BACKEND || !IsUnderPostmaster)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("agent_attach needs a client's session")));
+	coord_check_session("agent_attach");
 
 	store_open(&scope);
 	agent = coord_revived_agent(id, &now);

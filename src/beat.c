@@ -29,6 +29,7 @@
 #include "clock.h"
 #include "quota.h"
 #include "settings.h"
+#include "uuid7.h"
 #include "worker/shared.h"
 
 typedef struct BeatKey
@@ -46,6 +47,13 @@ typedef struct Beat
 	Oid			owner;			/* of the agent */
 } Beat;
 
+/* how many of them are a role's, in another one */
+typedef struct Share
+{
+	Oid			owner;
+	int			n;
+} Share;
+
 /* an agent that this transaction has retired */
 typedef struct Retired
 {
@@ -54,6 +62,7 @@ typedef struct Retired
 } Retired;
 
 static HTAB *beats = NULL;
+static HTAB *shares = NULL;
 static List *retired = NIL;		/* in TopTransactionContext */
 
 PG_FUNCTION_INFO_V1(coord_last_beat_of);
@@ -62,16 +71,20 @@ PG_FUNCTION_INFO_V1(coord_beats_since_of);
 Size
 coord_beats_size(void)
 {
-	return hash_estimate_size(coord_max_beating_agents, sizeof(Beat));
+	return add_size(hash_estimate_size(coord_max_beating_agents, sizeof(Beat)),
+					hash_estimate_size(coord_max_beating_agents, sizeof(Share)));
 }
 
 void
 coord_beats_init(void)
 {
 	HASHCTL		ctl = {.keysize = sizeof(BeatKey), .entrysize = sizeof(Beat)};
+	HASHCTL		ctl_of_shares = {.keysize = sizeof(Oid), .entrysize = sizeof(Share)};
 
 	beats = ShmemInitHash("coord heartbeats", coord_max_beating_agents, coord_max_beating_agents,
 						  &ctl, HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	shares = ShmemInitHash("coord heartbeats of roles", coord_max_beating_agents, coord_max_beating_agents,
+						   &ctl_of_shares, HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 }
 
 static BeatKey
@@ -85,32 +98,75 @@ make_key(const pg_uuid_t *agent_id)
 	return key;
 }
 
-/*
- * Make room for one more of that owner's, by forgetting the beats of agents that have ended, or
- * have been silent for long.  False when there is none, or when the owner has its share.
- */
-static bool
-make_room(Oid owner, int share, TimestampTz now)
+static int
+share_of(Oid owner)
 {
-	static TimestampTz last = 0;
+	Share	   *share = hash_search(shares, &owner, HASH_FIND, NULL);
+
+	return share != NULL ? share->n : 0;
+}
+
+/* Forget one.  The lock is held exclusively, as for what follows. */
+static void
+forget(Beat *beat)
+{
+	Share	   *share = hash_search(shares, &beat->owner, HASH_FIND, NULL);
+
+	if (--share->n == 0)
+		hash_search(shares, &beat->owner, HASH_REMOVE, NULL);
+	hash_search(beats, &beat->key, HASH_REMOVE, NULL);
+}
+
+/* Forget those of agents that have ended, or have been silent for long: when there is no room, but not more than once a second. */
+static void
+forget_old(TimestampTz now)
+{
 	HASH_SEQ_STATUS status;
 	Beat	   *beat;
-	int			of_owner = 0;
 
-	if (hash_get_num_entries(beats) < Min(share, coord_max_beating_agents))
-		return true;
-	if (now - last < USECS_PER_SEC)
-		return false;			/* that is dear, and all wait for it */
-	last = now;
+	if (now >= coord_shared->beats_looked_through_at &&
+		now - coord_shared->beats_looked_through_at < USECS_PER_SEC)
+		return;
+	coord_shared->beats_looked_through_at = now;
 	hash_seq_init(&status, beats);
 	while ((beat = hash_seq_search(&status)) != NULL)
 	{
 		if (beat->ends_at <= now)
-			hash_search(beats, &beat->key, HASH_REMOVE, NULL);
-		else if (beat->owner == owner)
-			of_owner++;
+			forget(beat);
 	}
-	return of_owner < share;
+}
+
+static bool
+has_room(Oid owner, int share)
+{
+	return share_of(owner) < share && hash_get_num_entries(beats) < coord_max_beating_agents;
+}
+
+/* The entry of an agent that has none yet; NULL when there is no room, or its owner has its share. */
+static Beat *
+enter(const BeatKey *key, Oid owner, int share_of_owner, TimestampTz now)
+{
+	Beat	   *beat;
+	Share	   *share;
+	bool		found;
+
+	if (!has_room(owner, share_of_owner))
+		forget_old(now);
+	if (!has_room(owner, share_of_owner))
+		return NULL;
+	beat = hash_search(beats, key, HASH_ENTER_NULL, &found);
+	if (beat == NULL)
+		return NULL;
+	share = hash_search(shares, &owner, HASH_ENTER_NULL, &found);
+	if (share == NULL)
+	{
+		hash_search(beats, key, HASH_REMOVE, NULL);
+		return NULL;
+	}
+	share->n = found ? share->n + 1 : 1;
+	pg_atomic_init_u64(&beat->at, (uint64) now);
+	beat->owner = owner;
+	return beat;
 }
 
 /*
@@ -122,30 +178,30 @@ coord_beat(const pg_uuid_t *agent_id, Oid owner, TimestampTz now, TimestampTz en
 {
 	BeatKey		key = make_key(agent_id);
 	Beat	   *beat;
-	bool		found = true;
 
 	if (beats == NULL)
 		return false;
 	LWLockAcquire(coord_shared->beat_lock, LW_SHARED);
 	beat = hash_search(beats, &key, HASH_FIND, NULL);
-	if (beat == NULL)
+	if (beat == NULL || beat->owner != owner)
 	{
 		int			share;
 
 		LWLockRelease(coord_shared->beat_lock);
 		share = coord_share_of(owner, coord_max_beating_agents);
 		LWLockAcquire(coord_shared->beat_lock, LW_EXCLUSIVE);
-		if (make_room(owner, share, now))
-			beat = hash_search(beats, &key, HASH_ENTER_NULL, &found);
+		beat = hash_search(beats, &key, HASH_FIND, NULL);
+		if (beat != NULL && beat->owner != owner)
+		{
+			forget(beat);		/* of one that had the id before, and was deleted */
+			beat = NULL;
+		}
+		if (beat == NULL)
+			beat = enter(&key, owner, share, now);
 	}
 	if (beat != NULL)
 	{
-		if (!found)
-		{
-			pg_atomic_init_u64(&beat->at, (uint64) now);
-			beat->owner = owner;
-		}
-		else if ((TimestampTz) pg_atomic_read_u64(&beat->at) < now)
+		if ((TimestampTz) pg_atomic_read_u64(&beat->at) < now)
 			pg_atomic_write_u64(&beat->at, (uint64) now);
 		beat->ends_at = ends_at;
 	}
@@ -165,6 +221,19 @@ coord_beats_end(const pg_uuid_t *agent_id)
 	MemoryContextSwitchTo(old);
 }
 
+/* It is active again. */
+void
+coord_beats_go_on(const pg_uuid_t *agent_id)
+{
+	ListCell   *cell;
+
+	foreach(cell, retired)
+	{
+		if (coord_uuid_equal(&((Retired *) lfirst(cell))->agent_id, agent_id))
+			retired = foreach_delete_current(retired, cell);
+	}
+}
+
 /* At the end of a transaction: forget the beats of those that it has retired. */
 void
 coord_beats_at_xact_end(bool commit)
@@ -177,8 +246,10 @@ coord_beats_at_xact_end(bool commit)
 		foreach(cell, retired)
 		{
 			BeatKey		key = make_key(&((Retired *) lfirst(cell))->agent_id);
+			Beat	   *beat = hash_search(beats, &key, HASH_FIND, NULL);
 
-			hash_search(beats, &key, HASH_REMOVE, NULL);
+			if (beat != NULL)
+				forget(beat);
 		}
 		LWLockRelease(coord_shared->beat_lock);
 	}

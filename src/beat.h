@@ -13,6 +13,7 @@ extern void coord_beats_init(void);
 
 extern bool coord_beat(const pg_uuid_t *agent_id, Oid owner, TimestampTz now, TimestampTz ends_at);
 extern void coord_beats_end(const pg_uuid_t *agent_id);
+extern void coord_beats_go_on(const pg_uuid_t *agent_id);
 extern void coord_beats_at_xact_end(bool commit);
 extern void coord_beats_at_subxact_abort(SubTransactionId since);
 extern TimestampTz coord_last_beat(const pg_uuid_t *agent_id);

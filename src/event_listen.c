@@ -13,6 +13,7 @@
 #include "args.h"
 #include "characters.h"
 #include "event_listen.h"
+#include "rights.h"
 #include "sequence.h"
 #include "store/store.h"
 #include "uuid7.h"
@@ -42,10 +43,7 @@ coord_event_listen(PG_FUNCTION_ARGS)
 	char	   *name = checked_listen_name(fcinfo);
 
 	PreventCommandDuringRecovery("event_listen");	/* as LISTEN: nobody is notified there */
-	if (MyBackendType != B_BACKEND)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("event_listen needs a client's session")));
+	coord_check_session("event_listen");
 	Async_Listen(name);
 	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
@@ -56,6 +54,7 @@ coord_event_unlisten(PG_FUNCTION_ARGS)
 {
 	char	   *name = arg_listen_name(fcinfo);
 
+	coord_check_unrestricted("event_unlisten");
 	Async_Unlisten(name);
 	PG_RETURN_TEXT_P(cstring_to_text(name));
 }

@@ -109,10 +109,7 @@ coord_queue_listen(PG_FUNCTION_ARGS)
 	if (!coord_is_preloaded())
 		coord_error_not_preloaded("queue_listen");
 	PreventCommandDuringRecovery("queue_listen");	/* as LISTEN: nobody is notified there */
-	if (MyBackendType != B_BACKEND)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("queue_listen needs a client's session")));
+	coord_check_session("queue_listen");
 	coord_check_queue(GetUserId(), queue, COORD_CLAIM);
 
 	if (!registered)
@@ -149,6 +146,7 @@ coord_queue_unlisten(PG_FUNCTION_ARGS)
 	OwnQueue   *mine = find_own(&key);
 	char	   *name = listen_name(queue);
 
+	coord_check_unrestricted("queue_unlisten");
 	if (mine != NULL)
 		mine->leaves = true;
 	Async_Unlisten(name);

@@ -18,7 +18,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "storage/ipc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -47,7 +46,6 @@ PG_FUNCTION_INFO_V1(coord_queue_wait);
 
 static void wait_for_task(const char *queue, bool waits, TimestampTz give_up_at);
 static bool look(const char *queue, TimestampTz *next_at);
-static void leave(int code, Datum arg);
 
 /* queue_wait(queue, timeout) */
 Datum
@@ -74,20 +72,18 @@ coord_queue_wait(PG_FUNCTION_ARGS)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	if (waits && !coord_queue_waiter_enter(queue, give_up_at))
 		coord_error_full("sessions wait for queues", "coord.max_queue_waiters");
-	PG_ENSURE_ERROR_CLEANUP(leave, (Datum) 0);
+	/* the commits in there may register what is done at the session's exit, so nothing is to be for this time only */
+	PG_TRY();
 	{
 		wait_for_task(queue, waits, give_up_at);
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(leave, (Datum) 0);
-	coord_queue_waiter_leave();
+	PG_FINALLY();
+	{
+		coord_queue_waiter_leave();
+	}
+	PG_END_TRY();
 	SPI_finish();
 	PG_RETURN_VOID();
-}
-
-static void
-leave(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
-{
-	coord_queue_waiter_leave();
 }
 
 /* Look, and wait and look again until something is claimable; without "waits" only look. */

@@ -21,6 +21,7 @@
 
 #include "lib/ilist.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "storage/shmem.h"
 
 #include "claim/ready.h"
@@ -141,16 +142,26 @@ has_its_share(Oid role, int share)
 	return n >= share;
 }
 
+static void
+at_exit(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
+{
+	coord_queue_waiter_leave();
+}
+
 /* Wait for a queue from now; false when there is no room, or none for the role. */
 bool
 coord_queue_waiter_enter(const char *queue, TimestampTz until)
 {
+	static bool registered = false;
 	uint64		name_hash[2];
 	QueueWaiter *waiter = NULL;
 	Oid			role = GetUserId();
 	int			share = coord_share_of(role, coord_max_queue_waiters);
 
 	Assert(my_wait == NULL);
+	if (!registered)
+		on_shmem_exit(at_exit, (Datum) 0);
+	registered = true;
 	coord_ready_hash(queue, name_hash);
 	LWLockAcquire(coord_shared->queue_waiter_lock, LW_EXCLUSIVE);
 	if (!dlist_is_empty(&waiters->free) && !has_its_share(role, share))

@@ -140,3 +140,28 @@ coord_check_settings(Oid role, const char *queue)
 	if (!coord_may(role, NULL, COORD_ANY))
 		coord_error_queue_right(queue, role, "change its settings without a grant for every queue");
 }
+
+/*
+ * Error unless a function may change what the session listens to: not while an operation runs
+ * that is restricted, since it calls the functions of a table's owner as another role (ANALYZE,
+ * REINDEX, REFRESH).  PostgreSQL says the same of LISTEN.
+ */
+void
+coord_check_unrestricted(const char *function)
+{
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot execute %s within security-restricted operation", function)));
+}
+
+/* The same, and unless it is a client's session. */
+void
+coord_check_session(const char *function)
+{
+	if (MyBackendType != B_BACKEND || !IsUnderPostmaster)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s needs a client's session", function)));
+	coord_check_unrestricted(function);
+}

@@ -22,5 +22,7 @@ extern bool coord_sees_queue(Oid role, const char *queue);
 extern void coord_check_queue(Oid role, const char *queue, int right);
 extern void coord_check_task(Oid role, const pg_uuid_t *task_id, int right);
 extern void coord_check_settings(Oid role, const char *queue);
+extern void coord_check_session(const char *function);
+extern void coord_check_unrestricted(const char *function);
 
 #endif							/* COORD_RIGHTS_H */

@@ -323,8 +323,9 @@ create(TaskSpec *spec, TimestampTz now, Datum *created)
 
 		if (coord_uuid_equal(dependency, &spec->id))
 			coord_error_dependency_cycle(&spec->id);
-		if (!sees_all && (queue_of = store_task_queue(dependency)) != NULL &&
-			!coord_sees_queue(store_caller(), queue_of))
+		/* of a role that does not see every queue it must be known which one it is, before anything else */
+		if (!sees_all && ((queue_of = store_task_queue_now(dependency)) == NULL ||
+						  !coord_sees_queue(store_caller(), queue_of)))
 			coord_error_no_task(dependency);
 		state = coord_dependency_state(dependency);
 		if (state == NULL)

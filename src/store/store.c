@@ -31,7 +31,6 @@
 
 #include "store/rows.h"
 #include "store/store.h"
-#include "worker/prepared.h"
 
 #define MAX_ARGS 32
 
@@ -113,7 +112,6 @@ store_open(StoreScope *scope)
 
 	PreventCommandIfParallelMode("a function of coord");
 	owner = store_owner();
-	coord_prepared_concerns_us();
 	scope->outer_caller = caller;
 	caller = GetUserId();
 	scope->connected = false;

@@ -200,15 +200,24 @@ store_task_is_buried(const pg_uuid_t *id)
 	return store_run(&plan, STORE_ARGS(arg_uuid(id))) > 0;
 }
 
+static StorePlan queue_of_task = {.sql = "SELECT queue FROM coord.task_live WHERE id = $1"
+	" UNION ALL SELECT queue FROM coord.task_finished WHERE id = $1"
+" UNION ALL SELECT queue FROM coord.task_dead WHERE id = $1"};
+
 /* Its queue. */
 char *
 store_task_queue(const pg_uuid_t *id)
 {
-	static StorePlan plan = {.sql = "SELECT queue FROM coord.task_live WHERE id = $1"
-		" UNION ALL SELECT queue FROM coord.task_finished WHERE id = $1"
-	" UNION ALL SELECT queue FROM coord.task_dead WHERE id = $1"};
+	return store_run(&queue_of_task, STORE_ARGS(arg_uuid(id))) ? store_text(0, 1) : NULL;
+}
 
-	return store_run(&plan, STORE_ARGS(arg_uuid(id))) ? store_text(0, 1) : NULL;
+/* The same, also of one that was created since the transaction's snapshot. */
+char *
+store_task_queue_now(const pg_uuid_t *id)
+{
+	if (store_run_latest(&queue_of_task, STORE_ARGS(arg_uuid(id))))
+		return store_text(0, 1);
+	return store_task_queue(id);
 }
 
 /*

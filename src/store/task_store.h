@@ -67,6 +67,7 @@ extern char *store_task_state_at_a_glance(const pg_uuid_t *id);
 extern char *store_task_state_now(const pg_uuid_t *id);
 extern bool store_task_is_buried(const pg_uuid_t *id);
 extern char *store_task_queue(const pg_uuid_t *id);
+extern char *store_task_queue_now(const pg_uuid_t *id);
 extern TaskRow *store_task(const pg_uuid_t *id, StoreLock lock);
 extern TaskRow *store_task_to_finish(const pg_uuid_t *id, StoreLock lock);
 extern pg_uuid_t *store_claimant_now(const pg_uuid_t *id, int64 fencing_token, TimestampTz now);

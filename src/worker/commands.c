@@ -319,39 +319,49 @@ plan_after_utility(Node *command)
 static void
 do_after_utility(const AfterUtility *after)
 {
+	bool		ended_ours = after->ended_prepared;
+
 	if (after->database != NULL)
 		coord_look_into(get_database_oid(after->database, true));
 	if (after->ended_gid != NULL)
+	{
+		/* it may have been another one's by then, which was prepared anew under that identifier */
+		ended_ours |= coord_prepared_may_be_ours(after->ended_gid);
 		coord_prepared_ended(after->ended_gid);
-	if (after->filled_store || after->ended_prepared)
+	}
+	if (after->filled_store || ended_ours)
 		coord_all_due();
-	if (after->ended_prepared)
+	if (ended_ours)
 		coord_look_into(MyDatabaseId);
-	if (after->ended_prepared)
+	if (ended_ours)
 		coord_tell_now();		/* that transaction has ended, this one is only the command's */
 }
 
 /* The command itself.  When it fails, what was noted for its time is over. */
 static void
-run_command(bool fills, int held_before, PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+run_command(const AfterUtility *after, int held_before, PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			ProcessUtilityContext context, ParamListInfo params,
 			QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	if (fills)
+	if (after->filled)
 		coord_restore_at_work(true);
+	if (after->ended_prepared)
+		coord_commits_events(0);	/* until this command's own transaction ends */
 	PG_TRY();
 	{
 		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	}
 	PG_CATCH();
 	{
-		if (fills)
+		if (after->filled)
 			coord_restore_at_work(false);
+		if (after->ended_prepared)
+			coord_events_are_told();
 		unhold_workers(held_before);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	if (fills)
+	if (after->filled)
 		coord_restore_at_work(false);
 }
 
@@ -370,11 +380,9 @@ on_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		hold_worker(dbid);
 	hold_batches_of_update(pstmt->utilityStmt);
 	lock_for_drop(pstmt->utilityStmt);
-	if (after.ended_prepared)
-		coord_commits_events(0);	/* until this command's own transaction ends */
 	if (after.filled_store && coord_may_fill(RangeVarGetRelid(((CopyStmt *) pstmt->utilityStmt)->relation, NoLock, true)))
 		coord_restore_begins();
-	run_command(after.filled, held_before, pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	run_command(&after, held_before, pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 	do_after_utility(&after);
 }
 

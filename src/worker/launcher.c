@@ -111,12 +111,17 @@ coord_launcher_main(Datum arg pg_attribute_unused())
 			looking = true;
 		}
 
+		pg_atomic_write_u32(&coord_shared->launcher_told, 0);
+		pg_memory_barrier();
 		now = coord_now();
 		note_ended(now);
 		if (looking)
 			want_databases();
 		next = start_wanted(now);
 
+		/* what waits for a lock, as of the catalogs, may have taken the latch for its own */
+		if (ShutdownRequestPending || ConfigReloadPending || pg_atomic_read_u32(&coord_shared->launcher_told) != 0)
+			continue;
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (next == DT_NOEND ? 0 : WL_TIMEOUT),
 						 next == DT_NOEND ? -1L : TimestampDifferenceMilliseconds(now, next) + 1,
@@ -294,7 +299,7 @@ start_wanted(TimestampTz now)
 		LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
 		if (db->state != WORKER_WANTED || db->holds > 0 || !exists)
 		{
-			if (!exists && db->state == WORKER_WANTED && db->start_at == now)
+			if (!exists && db->state == WORKER_WANTED && db->start_at == now && db->holds == 0)
 				forget(db);
 			else if (db->state == WORKER_WANTED && db->holds == 0)
 				next = now;

@@ -5,7 +5,7 @@
  * What a transaction leaves for others to do is told when it is committed, from the memory
  * of its process.  Of one that was prepared nobody knows it any more, so COMMIT PREPARED has
  * everything looked at.  That is not for each role to cause that can prepare a transaction:
- * so it is remembered here of each, by its identifier, whether it has used coord at all.
+ * so it is remembered here of each, by its identifier, whether it left anything to be told.
  * What is not remembered, as it was prepared before the server was started, may have.
  */
 #include "postgres.h"
@@ -24,8 +24,8 @@ typedef struct PreparedXact
 	bool		ours;
 } PreparedXact;
 
-static PreparedXact *prepared = NULL;	/* max_prepared_xacts; coord_shared->lock protects them */
-static bool ours = false;		/* whether this transaction has used coord */
+static PreparedXact *prepared = NULL;	/* max_prepared_xacts, under coord_shared->prepared_lock */
+static bool ours = false;		/* whether this transaction leaves something */
 static char own_gid[GIDSIZE];	/* under which it is being prepared */
 
 Size
@@ -44,7 +44,7 @@ coord_prepared_init(void)
 		memset(prepared, 0, coord_prepared_size());
 }
 
-/* This transaction uses coord, or writes its relations. */
+/* This transaction leaves something for others to do, or writes coord's relations by itself. */
 void
 coord_prepared_concerns_us(void)
 {
@@ -78,7 +78,7 @@ coord_prepared_at_xact_end(bool is_prepared)
 	{
 		PreparedXact *place;
 
-		LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
+		LWLockAcquire(coord_shared->prepared_lock, LW_EXCLUSIVE);
 		place = find(own_gid);
 		if (place == NULL)
 			place = find("");
@@ -87,23 +87,23 @@ coord_prepared_at_xact_end(bool is_prepared)
 			memcpy(place->gid, own_gid, GIDSIZE);
 			place->ours = ours;
 		}
-		LWLockRelease(coord_shared->lock);
+		LWLockRelease(coord_shared->prepared_lock);
 	}
 	ours = false;
 	own_gid[0] = '\0';
 }
 
-/* Whether the prepared transaction of that identifier has used coord, or may have. */
+/* Whether the prepared transaction of that identifier leaves something, or may. */
 bool
 coord_prepared_may_be_ours(const char *gid)
 {
 	PreparedXact *place;
 	bool		result;
 
-	LWLockAcquire(coord_shared->lock, LW_SHARED);
+	LWLockAcquire(coord_shared->prepared_lock, LW_SHARED);
 	place = find(gid);
 	result = place == NULL || place->ours;
-	LWLockRelease(coord_shared->lock);
+	LWLockRelease(coord_shared->prepared_lock);
 	return result;
 }
 
@@ -113,9 +113,9 @@ coord_prepared_ended(const char *gid)
 {
 	PreparedXact *place;
 
-	LWLockAcquire(coord_shared->lock, LW_EXCLUSIVE);
+	LWLockAcquire(coord_shared->prepared_lock, LW_EXCLUSIVE);
 	place = gid[0] != '\0' ? find(gid) : NULL;
 	if (place != NULL)
 		place->gid[0] = '\0';
-	LWLockRelease(coord_shared->lock);
+	LWLockRelease(coord_shared->prepared_lock);
 }

@@ -64,7 +64,7 @@ request_shmem(void)
 	RequestAddinShmemSpace(coord_committing_size());
 	RequestAddinShmemSpace(coord_restoring_size());
 	RequestAddinShmemSpace(coord_prepared_size());
-	RequestNamedLWLockTranche("coord", 7);
+	RequestNamedLWLockTranche("coord", 8);
 	RequestNamedLWLockTranche("coord_ready", coord_max_ready_queues);
 }
 
@@ -90,9 +90,11 @@ startup_shmem(void)
 		coord_shared->ready_lock = &locks[4].lock;
 		coord_shared->beat_lock = &locks[5].lock;
 		coord_shared->queue_waiter_lock = &locks[6].lock;
+		coord_shared->prepared_lock = &locks[7].lock;
 		coord_shared->ndatabases = coord_max_databases;
 		coord_shared->made_at = coord_now();
 		pg_atomic_init_u32(&coord_shared->beats_aside, 1);
+		pg_atomic_init_u32(&coord_shared->launcher_told, 0);
 		pg_atomic_init_u64(&coord_shared->beats_since, 0);
 		pg_atomic_init_u64(&coord_shared->agents_ended, 1);
 		pg_atomic_init_u64(&coord_shared->ends_told, 1);
@@ -173,6 +175,7 @@ coord_find_database(Oid dbid)
 void
 coord_wake_launcher(void)
 {
+	pg_atomic_write_u32(&coord_shared->launcher_told, 1);
 	LWLockAcquire(coord_shared->lock, LW_SHARED);
 	if (coord_shared->launcher_latch != NULL)
 		SetLatch(coord_shared->launcher_latch);

@@ -141,11 +141,14 @@ typedef struct CoordShared
 	LWLock	   *queue_waiter_lock;
 	LWLock	   *ready_lock;		/* which queue has which ring */
 	LWLock	   *beat_lock;
+	LWLock	   *prepared_lock;
 	pg_atomic_uint32 beats_aside;	/* grows when one is written to agent_beat */
 	pg_atomic_uint64 agents_ended;	/* grows when some have, see agent_end.c */
 	pg_atomic_uint64 ends_told;	/* grows when a worker is told to do JOB_ORPHANS or JOB_RETIRED */
 	pg_atomic_uint64 beats_since;	/* the server takes them; 0: nobody has asked yet (beat.c) */
+	TimestampTz beats_looked_through_at;	/* for old ones; under beat_lock */
 	Latch	   *launcher_latch; /* NULL: it does not run */
+	pg_atomic_uint32 launcher_told; /* its latch alone may be reset by a wait for a lock */
 	TimestampTz made_at;		/* when this memory was */
 	ConditionVariable state_cv; /* a worker has started or ended */
 	int			ndatabases;

@@ -24,6 +24,7 @@
 #include "lease_wait.h"
 #include "queue_listen.h"
 #include "queue_waiters.h"
+#include "worker/prepared.h"
 #include "worker/shared.h"
 #include "worker/wakeup.h"
 #include "worker/worker.h"
@@ -84,8 +85,6 @@ typedef struct Stamped
 	bool		notified;
 } Stamped;
 
-static NotedQueue *note_queue(const char *queue);
-
 static void
 begin(void)
 {
@@ -95,6 +94,33 @@ begin(void)
 	left.inbox_from = InvalidBlockNumber;
 	for (int job = 0; job < COORD_NJOBS; job++)
 		left.due_at[job] = DT_NOEND;
+}
+
+static NotedQueue *
+note_queue(const char *queue)
+{
+	int			n = list_length(left.queues);
+	MemoryContext old;
+	NotedQueue *noted;
+
+	if (coord_shared == NULL)
+		return NULL;
+	begin();
+	for (int i = n - 1; i >= 0 && i >= n - QUEUES_COMPARED; i--)
+	{
+		noted = list_nth(left.queues, i);
+		if (strcmp(noted->name, queue) == 0)
+			return noted;
+	}
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	noted = palloc(sizeof(NotedQueue));
+	noted->name = pstrdup(queue);
+	noted->ready_at = DT_NOEND;
+	noted->claimed_in = InvalidSubTransactionId;
+	noted->nlocked = 0;
+	left.queues = lappend(left.queues, noted);
+	MemoryContextSwitchTo(old);
+	return noted;
 }
 
 /* A job is due at that instant, by what is written. */
@@ -345,33 +371,6 @@ coord_keep_checks(bool keep)
 	}
 }
 
-static NotedQueue *
-note_queue(const char *queue)
-{
-	int			n = list_length(left.queues);
-	MemoryContext old;
-	NotedQueue *noted;
-
-	if (coord_shared == NULL)
-		return NULL;
-	begin();
-	for (int i = n - 1; i >= 0 && i >= n - QUEUES_COMPARED; i--)
-	{
-		noted = list_nth(left.queues, i);
-		if (strcmp(noted->name, queue) == 0)
-			return noted;
-	}
-	old = MemoryContextSwitchTo(TopTransactionContext);
-	noted = palloc(sizeof(NotedQueue));
-	noted->name = pstrdup(queue);
-	noted->ready_at = DT_NOEND;
-	noted->claimed_in = InvalidSubTransactionId;
-	noted->nlocked = 0;
-	left.queues = lappend(left.queues, noted);
-	MemoryContextSwitchTo(old);
-	return noted;
-}
-
 static void
 announce_tasks(void)
 {
@@ -540,12 +539,13 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			coord_attachments_before_prepare();
+			if (left.any)
+				coord_prepared_concerns_us();
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 			coord_wait_end(false);
 			coord_attachments_at_xact_end(commit);
-			coord_beats_at_xact_end(commit);
 			coord_listeners_at_xact_end(commit);
 			if (commit)
 				coord_ready_keep();
@@ -557,7 +557,6 @@ at_xact_end(XactEvent event, void *arg pg_attribute_unused())
 		case XACT_EVENT_PREPARE:
 			/* what it leaves is told by COMMIT PREPARED, see commands.c */
 			coord_attachments_at_xact_end(false);
-			coord_beats_at_xact_end(false);
 			coord_ready_keep();
 			coord_ends_forget();
 			memset(&left, 0, sizeof(left));

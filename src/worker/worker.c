@@ -103,6 +103,7 @@ detach(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 	my_database->latch = NULL;
 	my_database->last_exit = my_exit;
 	/* the launcher may not be the one that started this worker, and is then not told */
+	pg_atomic_write_u32(&coord_shared->launcher_told, 1);
 	if (coord_shared->launcher_latch != NULL)
 		SetLatch(coord_shared->launcher_latch);
 	LWLockRelease(coord_shared->lock);

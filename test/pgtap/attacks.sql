@@ -3,7 +3,7 @@
 -- told what the role may not see.  (What is there before CREATE EXTENSION is in
 -- test/tap/036_rights.pl.)
 BEGIN;
-SELECT plan(51);
+SELECT plan(56);
 
 CREATE ROLE pgtap_villain;
 CREATE ROLE pgtap_victim;
@@ -103,6 +103,24 @@ SELECT lives_ok($$SELECT coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "task.
 SELECT lives_ok($$SELECT coord.sweep()$$, 'a sweep');
 SELECT is((SELECT pg_catalog.count(*)::int4 FROM pg_temp.task_live), 0, 'nothing of it is in a temporary relation');
 RESET search_path;
+
+-- ---- what PostgreSQL runs of the caller's while a superuser maintains a relation
+CREATE FUNCTION hostile.quiet(pg_catalog.text) RETURNS pg_catalog.int4 LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+	IF session_user <> current_user THEN
+		EXECUTE $1;
+	END IF;
+	RETURN 1;
+END
+$$;
+CREATE TABLE hostile.maintained (call pg_catalog.text);
+CREATE INDEX ON hostile.maintained (hostile.quiet(call));
+RESET ROLE;
+SELECT throws_ok(format('INSERT INTO hostile.maintained VALUES (%L); SET LOCAL ROLE NONE; REINDEX TABLE hostile.maintained', 'SELECT coord.' || call), '42501',
+	format('cannot execute %s within security-restricted operation', split_part(call, '(', 1)), format('the session is not theirs: %s', split_part(call, '(', 1)))
+FROM unnest(ARRAY['event_listen()', 'event_unlisten()', 'queue_listen(''pgtap-open'')', 'queue_unlisten(''pgtap-open'')',
+	(SELECT format('agent_attach(%L)', value) FROM note WHERE name = 'agent')]) call;
+SET ROLE pgtap_villain;
 
 -- ---- what can be hung on coord's relations
 SELECT throws_ok($$CREATE TRIGGER spy BEFORE INSERT ON coord.task_live FOR EACH ROW EXECUTE FUNCTION hostile.spy_trigger()$$, '42501', NULL, 'no trigger');

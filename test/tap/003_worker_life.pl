@@ -146,8 +146,15 @@ unlike(slurp_file($node->logfile), qr/cannot connect to invalid database/, 'nor 
 # The worker writes heartbeats that are only in memory.
 sql('postgres', q{SELECT coord.agent_heartbeat(id) FROM coord.agent WHERE name = 'life'});
 sql('postgres', q{ALTER SYSTEM SET synchronous_standby_names = 'gone'; SELECT pg_reload_conf()});
-ok($node->poll_query_until('postgres', q{SELECT setting = 'gone' FROM pg_settings WHERE name = 'synchronous_standby_names'}), 'a standby is gone');
+my $committer = $node->background_psql('postgres');
+$committer->query_until(qr/commits/, q{
+	\echo commits
+	CREATE TABLE committed ();
+});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_type = 'client backend'}),
+	'a commit waits for a standby that is gone');
 $node->stop('fast');
+$committer->{run}->finish;
 pass('the server stops all the same');
 my $log = slurp_file($node->logfile);
 unlike($log, qr/(PANIC|does not exist at character)/, 'the log is free of errors');

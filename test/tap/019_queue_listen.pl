@@ -107,6 +107,8 @@ for my $end ('COMMIT', 'ROLLBACK')
 {
 	$node->safe_psql('postgres', "BEGIN; PREPARE TRANSACTION 'p'; $end PREPARED 'p'", extra_params => [ '-U', 'nobody' ]);
 	is(notifications(), 0, "a prepared transaction that has not used coord has nobody look at its $end");
+	$node->safe_psql('postgres', "BEGIN; SELECT FROM coord.task_list(); PREPARE TRANSACTION 'p'; $end PREPARED 'p'");
+	is(notifications(), 0, "nor has one that has only read");
 }
 sql(q{BEGIN; SELECT count(*) FROM coord.task_create('t', queue => 'q'); PREPARE TRANSACTION 'p'; ROLLBACK PREPARED 'p'});
 is_told('one that has may have freed something');

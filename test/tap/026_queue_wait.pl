@@ -76,13 +76,13 @@ sub is_woken
 }
 
 # still_waits($what): the waiter has looked since that, and sleeps again.  What ends a
-# prepared transaction that has used coord has all look, and a look begins a transaction.
+# prepared transaction that has sent something has all look, and a look begins a transaction.
 sub still_waits
 {
 	my ($what) = @_;
 	my $since = sql("SELECT xact_start FROM pg_stat_activity WHERE pid = $waiter_pid");
 
-	sql(q{BEGIN; SELECT FROM coord.task_list(queue => 'q'); PREPARE TRANSACTION 'have a look'});
+	sql(q{BEGIN; SELECT coord.event_send('look', channel => 'look'); PREPARE TRANSACTION 'have a look'});
 	sql(q{COMMIT PREPARED 'have a look'});
 	ok(becomes("xact_start > '$since' AND " . sleeps($waiter_pid)), "$what does not");
 }
@@ -156,6 +156,21 @@ sql("SELECT coord.task_fail('$id', $token)");
 begin_wait();
 sql(q{SELECT coord.task_redrive(queue => 'q')});
 is_woken('a dead letter that is driven again');
+finish_all();
+
+# What a transaction does before the call may be to be undone at the session's exit, by PostgreSQL.
+for my $before ('CREATE TEMP TABLE t (n integer)', 'LISTEN l', 'PERFORM coord.event_listen()', q{PERFORM coord.queue_listen('q')})
+{
+	my $session = $node->background_psql('postgres');
+
+	$session->query_safe("DO \$\$ BEGIN $before; CALL coord.queue_wait('q', '10 ms'); END \$\$");
+	$session->query_safe("CALL coord.queue_wait('q', '10 ms')");
+	$session->quit;
+	pass("a wait after $before");
+}
+begin_wait();
+create('');
+is_woken('a task that comes after those');
 finish_all();
 
 # a claim that is undone, wholly or by a savepoint, prepared or not

@@ -51,6 +51,15 @@ note "the worker was looking in $looking of $seen samples";
 cmp_ok($looking, '>', 0, 'it does so again');
 cmp_ok($looking, '<', $seen / 2, 'but most of the time it does not');
 
+# Nor does it hold up who asks for a sweep, which gives up after 10 s.
+sql(q{CREATE ROLE victim LOGIN; SELECT coord.grant_agent('victim')});
+my @times = sort { $a <=> $b } map { $node->safe_psql('postgres', q{
+	CREATE TEMP TABLE began AS SELECT clock_timestamp() AS at;
+	SELECT FROM coord.sweep();
+	SELECT extract(epoch FROM clock_timestamp() - at) FROM began}, extra_params => [ '-U', 'victim' ]) } 1 .. 5;
+note "sweeps took @times s";
+cmp_ok($times[2], '<', 10, 'sweep() comes to its end meanwhile');
+
 sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'hostile'});
 $hostile->{run}->finish;
 done_testing();
