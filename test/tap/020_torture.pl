@@ -26,7 +26,7 @@ sub run_it
 my ($ok, $said) = run_it("$torture/test_checker.py");
 ok($ok, 'the checker takes what is right and refuses what is wrong') or diag($said);
 
-($ok, $said) = run_it("$torture/torture.py", '--seconds', '60', '--kinds', 'plain,queue,events,failover,disk',
+($ok, $said) = run_it("$torture/torture.py", '--seconds', 60 * ($ENV{COORD_SLOWNESS} // 1), '--kinds', 'plain,queue,events,failover,disk',
 	'--keep', "$ENV{TESTLOGDIR}/torture");
 ok($ok, 'what was seen can be true') or diag($said);
 like($said, qr/^0 violations$/m, 'no violation');
