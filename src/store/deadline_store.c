@@ -238,22 +238,21 @@ claimants(const pg_uuid_t *after, int limit)
 	UuidList	found = {0, palloc(sizeof(pg_uuid_t) * limit)};
 	pg_uuid_t	by_deadline;
 	pg_uuid_t	by_batch;
-	bool		has_deadline = true;
-	bool		has_batch = true;
+	bool		has_deadline;
+	bool		has_batch;
 
-	while (found.n < limit)
+	has_deadline = next_claimant("claim_deadline", "claim_deadline_agent_id", DEADLINE_AGENT_ID, after, snapshot, &by_deadline);
+	has_batch = next_claimant("claim_batch", "claim_batch_agent_id", BATCH_AGENT_ID, after, snapshot, &by_batch);
+	while (found.n < limit && (has_deadline || has_batch))
 	{
-		has_deadline = has_deadline &&
-			next_claimant("claim_deadline", "claim_deadline_agent_id", DEADLINE_AGENT_ID, after, snapshot, &by_deadline);
-		has_batch = has_batch &&
-			next_claimant("claim_batch", "claim_batch_agent_id", BATCH_AGENT_ID, after, snapshot, &by_batch);
-		if (!has_deadline && !has_batch)
-			break;
-		if (!has_batch || (has_deadline && memcmp(&by_deadline, &by_batch, sizeof(pg_uuid_t)) < 0))
-			found.ids[found.n++] = by_deadline;
-		else
-			found.ids[found.n++] = by_batch;
-		after = &found.ids[found.n - 1];
+		int			order = !has_batch ? -1 : !has_deadline ? 1 : memcmp(&by_deadline, &by_batch, sizeof(pg_uuid_t));
+
+		after = &found.ids[found.n];
+		found.ids[found.n++] = order <= 0 ? by_deadline : by_batch;
+		if (order <= 0)
+			has_deadline = next_claimant("claim_deadline", "claim_deadline_agent_id", DEADLINE_AGENT_ID, after, snapshot, &by_deadline);
+		if (order >= 0)
+			has_batch = next_claimant("claim_batch", "claim_batch_agent_id", BATCH_AGENT_ID, after, snapshot, &by_batch);
 	}
 	UnregisterSnapshot(snapshot);
 	return found;

@@ -186,8 +186,9 @@ rests_for_restore(void)
  * those whose batches fail.
  */
 static void
-end_round(CoordDatabase *db, uint64 round)
+end_round(CoordDatabase *db)
 {
+	uint64		round = pg_atomic_read_u64(&db->rounds_asked);
 	TimestampTz now = coord_now();
 	bool		all = true;
 
@@ -211,12 +212,10 @@ bool
 coord_do_jobs(CoordDatabase *db)
 {
 	static TimestampTz delivered_at = 0;
-	uint64		round = pg_atomic_read_u64(&db->rounds_asked);
 	bool		more = false;
 
 	if (rests_for_restore())
 		return true;
-	pg_memory_barrier();		/* what was made due for the round is seen now */
 	for (CoordJob job = 0; job < COORD_NJOBS; job++)
 	{
 		TimestampTz now = coord_now();
@@ -231,7 +230,7 @@ coord_do_jobs(CoordDatabase *db)
 			delivered_at = now;
 		more |= is_due(db, job, now);
 	}
-	end_round(db, round);
+	end_round(db);
 	return true;
 }
 
@@ -289,17 +288,19 @@ end_look(Job *job, const Batch *batch, TimestampTz now)
 {
 	TimestampTz next_due = batch->next_due;
 	bool		is_due = next_due <= now || batch->outcome == SWEEP_LOCKED;
+	int64		rests_for = 0;
 
 	job->begun = false;
 	job->looked_for = job->begun_for;
-	if (job->walks)
-		rest(job, coord_now(), Min(WALK_REST * job->took, MAX_WALK_REST));
-	if (job->walks && coord_ends_told() != job->told)
-		return COORD_DUE_NOW;
-
 	/* what is due is locked; there may be so much of it that the look takes long */
 	if (is_due)
-		rest(job, coord_now(), Min(batch->took, MAX_REST));
+		rests_for = Min(job->took, MAX_REST);
+	if (job->walks)
+		rests_for = Max(rests_for, Min(WALK_REST * job->took, MAX_WALK_REST));
+	if (rests_for > 0)
+		rest(job, coord_now(), rests_for);
+	if (job->walks && coord_ends_told() != job->told)
+		return COORD_DUE_NOW;
 	if (batch->outcome == SWEEP_LOCKED || (is_due && batch->outcome == SWEEP_IDLE))
 		next_due = Min(next_due > now ? next_due : DT_NOEND, coord_now() + LOCKED_RETRY);
 	return next_due;

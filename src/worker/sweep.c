@@ -284,6 +284,7 @@ coord_sweep_orphans(SweepCounts *counts)
 	pg_uuid_t	after = orphans_walk.after;
 	bool		all;
 	UuidList	agents = store_claimants_ended(&orphans_walk.after, CLAIMANT_BATCH, comes_back_until, &all);
+	TimestampTz since = coord_now();
 	int			done = 0;
 
 	for (int i = 0; i < agents.n; i++)
@@ -300,7 +301,8 @@ coord_sweep_orphans(SweepCounts *counts)
 			return SWEEP_MORE;
 		}
 		after = agents.ids[i];
-		if (done >= CLAIM_BATCH && i < agents.n - 1)
+		if (i < agents.n - 1 &&
+			(done >= CLAIM_BATCH || (done > 0 && coord_is_worker() && coord_now() - since > CLAIM_BATCH_TIME)))
 		{
 			orphans_walk.after = after;
 			return SWEEP_MORE;
