@@ -332,9 +332,10 @@ do_after_utility(const AfterUtility *after)
 	if (after->filled_store || ended_ours)
 		coord_all_due();
 	if (ended_ours)
+	{
 		coord_look_into(MyDatabaseId);
-	if (ended_ours)
 		coord_tell_now();		/* that transaction has ended, this one is only the command's */
+	}
 }
 
 /* The command itself.  When it fails, what was noted for its time is over. */

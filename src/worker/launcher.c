@@ -50,6 +50,7 @@ static bool looking = false;	/* there are more */
 static void want_databases(void);
 static TimestampTz start_wanted(TimestampTz now);
 static void note_ended(TimestampTz now);
+static bool awaits_postmaster(void);
 
 /* While the library is being preloaded. */
 void
@@ -118,6 +119,8 @@ coord_launcher_main(Datum arg pg_attribute_unused())
 		if (looking)
 			want_databases();
 		next = start_wanted(now);
+		if (awaits_postmaster())
+			next = Min(next, now + USECS_PER_SEC);
 
 		/* what waits for a lock, as of the catalogs, may have taken the latch for its own */
 		if (ShutdownRequestPending || ConfigReloadPending || pg_atomic_read_u32(&coord_shared->launcher_told) != 0)
@@ -212,6 +215,21 @@ forget(CoordDatabase *db)
 {
 	db->state = WORKER_NONE;
 	coord_attachments_forget(db->dbid);
+}
+
+/*
+ * Whether a worker is neither at work nor known to have ended.  What becomes of it the postmaster
+ * says by a signal alone, which a wait for a lock may take for its own.
+ */
+static bool
+awaits_postmaster(void)
+{
+	for (int i = 0; i < coord_shared->ndatabases; i++)
+	{
+		if (coord_shared->databases[i].state == WORKER_STARTED && coord_shared->databases[i].pid == 0)
+			return true;
+	}
+	return false;
 }
 
 /* Take notice of workers that have ended, and decide what becomes of their slots. */
