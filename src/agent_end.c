@@ -57,8 +57,6 @@ coord_ends_at_commit(TimestampTz *due_at)
 		due_at[JOB_ORPHANS] = COORD_DUE_NOW;
 	if (overtaken && due_at[JOB_LEASES] != DT_NOEND)
 		due_at[JOB_RETIRED] = COORD_DUE_NOW;
-	if (due_at[JOB_ORPHANS] != DT_NOEND || due_at[JOB_RETIRED] != DT_NOEND)
-		pg_atomic_fetch_add_u64(&coord_shared->ends_told, 1);
 }
 
 /* The transaction has ended. */
@@ -67,14 +65,4 @@ coord_ends_forget(void)
 {
 	ended_before = 0;
 	coord_beats_at_xact_end(false);
-}
-
-/* Grows when the worker is told to look for what ended agents have: who has begun to does so once more. */
-uint64
-coord_ends_told(void)
-{
-	uint64		told = coord_shared != NULL ? pg_atomic_read_u64(&coord_shared->ends_told) : 0;
-
-	pg_memory_barrier();
-	return told;
 }

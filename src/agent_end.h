@@ -10,6 +10,5 @@
 extern void coord_ends_remember(void);
 extern void coord_ends_at_commit(TimestampTz *due_at);
 extern void coord_ends_forget(void);
-extern uint64 coord_ends_told(void);
 
 #endif							/* COORD_AGENT_END_H */

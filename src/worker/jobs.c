@@ -19,7 +19,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "agent_end.h"
 #include "clock.h"
 #include "delivery.h"
 #include "queue_count.h"
@@ -61,7 +60,7 @@
 #define MAX_REST (10 * USECS_PER_SEC)
 
 /*
- * A walk is asked for by anybody who retires an agent.  So, when it has come to its end, the next
+ * A walk is asked for by anybody whose agent is retired, or ends when it was attached.  So, when it has come to its end, the next
  * one begins after so many times as long, though not as late as that.
  */
 #define WALK_REST 4
@@ -78,14 +77,16 @@ typedef struct Job
 	const char *name;			/* what it is at, in words */
 	SweepOutcome (*batch) (SweepCounts *counts);
 	TimestampTz (*next_due) (void); /* by what is stored; NULL: it is told, or not due */
+	bool		has_cursor;		/* a batch begins where the one before stood, and what is new may be before that */
 	bool		walks;			/* over all that there is, for what ended agents have left */
 
 	/* several batches that are one look at all that the job is for */
 	bool		begun;
-	uint64		begun_for;		/* the rounds that had been asked for then */
+	bool		told_meanwhile; /* of something new */
+	uint64		begun_for;		/* the rounds that had been asked for when it began */
 	uint64		looked_for;		/* the same of the last look that has come to its end */
-	uint64		told;			/* coord_ends_told() then */
-	int64		took;
+	int64		took;			/* without commits, and waits for who updates the extension */
+	TimestampTz asides_end;		/* the first of what its last batch has passed over is due again */
 
 	int			failures;		/* in a row */
 	TimestampTz retry_at;
@@ -107,7 +108,6 @@ typedef struct Batch
 	SweepCounts counts;
 	SweepOutcome outcome;
 	TimestampTz next_due;
-	int64		took;			/* without its commit, and the wait for who updates the extension */
 } Batch;
 
 static SweepOutcome wake_listeners(SweepCounts *counts);
@@ -117,15 +117,15 @@ static SweepOutcome sweep_leases(SweepCounts *counts);
 
 static Job	jobs[COORD_NJOBS] = {
 	[JOB_QUEUES] = {.name = "waking listeners of queues", .batch = wake_listeners, .next_due = queues_next_due},
-	[JOB_AGENTS] = {.name = "ending agents", .batch = sweep_agents, .next_due = store_agents_next_due},
+	[JOB_AGENTS] = {.name = "ending agents", .batch = sweep_agents, .next_due = store_agents_next_due, .has_cursor = true},
 	[JOB_LEASES] = {.name = "expiring and renewing leases", .batch = sweep_leases, .next_due = store_leases_next_due},
 	[JOB_CLAIMS] = {.name = "giving back claims", .batch = coord_sweep_claims, .next_due = store_claims_next_due},
-	[JOB_ORPHANS] = {.name = "giving back claims of ended agents", .batch = coord_sweep_orphans, .walks = true},
-	[JOB_RELEASES] = {.name = "releasing leases of ended agents", .batch = coord_sweep_releases, .next_due = NULL},
-	[JOB_RETIRED] = {.name = "releasing leases of retired agents", .batch = coord_sweep_retired, .walks = true},
-	[JOB_CHECKS] = {.name = "looking at dependencies", .batch = coord_sweep_checks, .next_due = NULL},
-	[JOB_DEPENDANTS] = {.name = "looking at dependants", .batch = coord_sweep_dependants, .next_due = NULL},
-	[JOB_EVENTS] = {.name = "delivering events", .batch = coord_deliver_events, .next_due = NULL},
+	[JOB_ORPHANS] = {.name = "giving back claims of ended agents", .batch = coord_sweep_orphans, .has_cursor = true, .walks = true},
+	[JOB_RELEASES] = {.name = "releasing leases of ended agents", .batch = coord_sweep_releases, .has_cursor = true, .walks = true},
+	[JOB_RETIRED] = {.name = "releasing leases of retired agents", .batch = coord_sweep_retired, .has_cursor = true, .walks = true},
+	[JOB_CHECKS] = {.name = "looking at dependencies", .batch = coord_sweep_checks, .has_cursor = true},
+	[JOB_DEPENDANTS] = {.name = "looking at dependants", .batch = coord_sweep_dependants, .has_cursor = true},
+	[JOB_EVENTS] = {.name = "delivering events", .batch = coord_deliver_events},
 	[JOB_NOTICES] = {.name = "notifying of events", .batch = coord_notify_events, .next_due = coord_notices_next_due},
 	[JOB_RETENTION] = {.name = "dropping old events", .batch = coord_expire_events, .next_due = store_log_next_due},
 	[JOB_FINISHED] = {.name = "dropping old tasks", .batch = coord_expire_tasks, .next_due = store_finished_next_due},
@@ -198,7 +198,8 @@ end_round(CoordDatabase *db)
 	{
 		if (jobs[job].looked_for >= round || (jobs[job].failures > 0 && rests_until(job, now) > now))
 			continue;
-		coord_set_due(db, job, COORD_DUE_NOW);
+		if (!jobs[job].begun)
+			coord_set_due(db, job, COORD_DUE_NOW);
 		all = false;
 	}
 	if (!all)
@@ -246,7 +247,7 @@ coord_jobs_due_at(CoordDatabase *db)
 		return restored_at;
 	for (int job = 0; job < COORD_NJOBS; job++)
 		due_at = Min(due_at, Max((TimestampTz) pg_atomic_read_u64(&db->due_at[job]), rests_until(job, now)));
-	return due_at;
+	return due_at == COORD_GOES_ON ? COORD_DUE_NOW : due_at;
 }
 
 /*
@@ -269,17 +270,28 @@ gives_back(CoordJob job)
 	return job >= JOB_SWEEP_FIRST && job <= JOB_SWEEP_LAST;
 }
 
-/* A job begins a look, or goes on with the one that it has begun. */
+/*
+ * A job begins a look, or goes on with the one that it has begun.  What is committed from now
+ * on makes it due again.
+ */
 static void
-begin_look(CoordDatabase *db, Job *job)
+begin_look(CoordDatabase *db, CoordJob id, TimestampTz now)
 {
-	if (job->begun)
-		return;
-	job->begun = true;
-	job->begun_for = pg_atomic_read_u64(&db->rounds_asked);
-	job->told = coord_ends_told();
-	job->took = 0;
-	pg_memory_barrier();
+	Job		   *job = &jobs[id];
+	TimestampTz due_at;
+
+	if (!job->begun)
+		job->begun_for = pg_atomic_read_u64(&db->rounds_asked);
+	due_at = (TimestampTz) pg_atomic_exchange_u64(&db->due_at[id], (uint64) DT_NOEND);
+	if (!job->begun)
+	{
+		job->begun = true;
+		job->told_meanwhile = false;
+		job->took = 0;
+	}
+	else if (due_at == COORD_DUE_NOW || job->asides_end <= now)
+		job->told_meanwhile = true;
+	job->asides_end = coord_leave_asides_out(id, now);
 }
 
 /* A look has come to its end: when the job is due again, and for how long it rests. */
@@ -299,7 +311,7 @@ end_look(Job *job, const Batch *batch, TimestampTz now)
 		rests_for = Max(rests_for, Min(WALK_REST * job->took, MAX_WALK_REST));
 	if (rests_for > 0)
 		rest(job, coord_now(), rests_for);
-	if (job->walks && coord_ends_told() != job->told)
+	if (job->has_cursor && job->told_meanwhile)
 		return COORD_DUE_NOW;
 	if (batch->outcome == SWEEP_LOCKED || (is_due && batch->outcome == SWEEP_IDLE))
 		next_due = Min(next_due > now ? next_due : DT_NOEND, coord_now() + LOCKED_RETRY);
@@ -311,14 +323,11 @@ static bool
 run(CoordDatabase *db, CoordJob job)
 {
 	TimestampTz now = coord_now();
-	TimestampTz asides_end = coord_leave_asides_out(job, now);
 	uint64		claims_due_from = pg_atomic_read_u64(&db->claims_due_from);
 	Batch		batch = {.state = BATCH_FAILED, .next_due = DT_NOEND};
 	bool		settled;
 
-	begin_look(db, &jobs[job]);
-	pg_atomic_write_u64(&db->due_at[job], (uint64) DT_NOEND);
-	pg_memory_barrier();
+	begin_look(db, job, now);
 	if (gives_back(job))
 		pg_atomic_fetch_add_u32(&db->sweeps, 1);
 	try_batch(db, job, &batch);
@@ -328,6 +337,7 @@ run(CoordDatabase *db, CoordJob job)
 		return false;
 	if (batch.state == BATCH_FAILED || batch.state == BATCH_UNDONE)
 	{
+		begin_anew(job);
 		coord_set_due(db, job, COORD_DUE_NOW);
 		return true;
 	}
@@ -338,9 +348,8 @@ run(CoordDatabase *db, CoordJob job)
 	LWLockRelease(coord_shared->lock);
 
 	settled = (batch.outcome == SWEEP_IDLE || batch.outcome == SWEEP_SOME) && batch.next_due > now;
-	jobs[job].took += batch.took;
-	batch.next_due = batch.outcome == SWEEP_MORE ? COORD_DUE_NOW : end_look(&jobs[job], &batch, now);
-	coord_set_due(db, job, Min(batch.next_due, asides_end));
+	batch.next_due = batch.outcome == SWEEP_MORE ? COORD_GOES_ON : end_look(&jobs[job], &batch, now);
+	coord_set_due(db, job, Min(batch.next_due, jobs[job].asides_end));
 	if (job == JOB_CLAIMS && settled)
 		claims_are_settled(db, claims_due_from);
 
@@ -414,12 +423,11 @@ run_batch(CoordJob job, Batch *batch)
 	batch->outcome = jobs[job].batch(&batch->counts);
 	if (batch->outcome != SWEEP_MORE && jobs[job].next_due != NULL)
 		batch->next_due = jobs[job].next_due();
-	batch->took = Max(coord_now() - began_at, 0);
+	jobs[job].took += Max(coord_now() - began_at, 0);
 	store_close(&scope);
 	if (coord_restores_begun() != restores)
 	{
 		AbortCurrentTransaction();
-		begin_anew(job);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		batch->state = BATCH_UNDONE;
 		return;
@@ -543,6 +551,8 @@ begin_anew(CoordJob job)
 	jobs[job].begun = false;
 	if (job == JOB_QUEUES)
 		coord_all_queues_ready();
+	if (job == JOB_AGENTS)
+		coord_sweep_agents_anew();
 	if (job == JOB_EVENTS)
 		coord_deliver_anew();
 	if (job == JOB_ORPHANS)
@@ -585,6 +595,4 @@ note_error(CoordDatabase *db, CoordJob job)
 		leases_one_by_one = true;
 	else
 		rest(&jobs[job], now, coord_worker_backoff(jobs[job].failures - ROW_FAILURES));
-
-	begin_anew(job);
 }

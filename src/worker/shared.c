@@ -97,7 +97,6 @@ startup_shmem(void)
 		pg_atomic_init_u32(&coord_shared->launcher_told, 0);
 		pg_atomic_init_u64(&coord_shared->beats_since, 0);
 		pg_atomic_init_u64(&coord_shared->agents_ended, 1);
-		pg_atomic_init_u64(&coord_shared->ends_told, 1);
 		ConditionVariableInit(&coord_shared->state_cv);
 		for (int i = 0; i < coord_max_databases; i++)
 		{

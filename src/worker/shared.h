@@ -53,6 +53,9 @@ typedef enum CoordJob
 /* a job that is due now, or to be done as soon as possible */
 #define COORD_DUE_NOW DT_NOBEGIN
 
+/* the same, by the worker itself, which goes on where it stands: who tells of something new lowers that */
+#define COORD_GOES_ON (DT_NOBEGIN + 1)
+
 /* a worker's life, as the launcher sees it */
 typedef enum WorkerState
 {
@@ -144,7 +147,6 @@ typedef struct CoordShared
 	LWLock	   *prepared_lock;
 	pg_atomic_uint32 beats_aside;	/* grows when one is written to agent_beat */
 	pg_atomic_uint64 agents_ended;	/* grows when some have, see agent_end.c */
-	pg_atomic_uint64 ends_told;	/* grows when a worker is told to do JOB_ORPHANS or JOB_RETIRED */
 	pg_atomic_uint64 beats_since;	/* the server takes them; 0: nobody has asked yet (beat.c) */
 	TimestampTz beats_looked_through_at;	/* for old ones; under beat_lock */
 	Latch	   *launcher_latch; /* NULL: it does not run */

@@ -41,6 +41,14 @@ static pg_uuid_t swept_last;	/* zero: nothing in particular */
 
 static const pg_uuid_t nothing; /* zero */
 
+/* a pass over the attachments that have ended */
+static struct
+{
+	int			place;			/* of the next ones; 0: all were looked at */
+	bool		passed_over;	/* some that are locked */
+	bool		again;			/* some agents were ended, if that is not undone: another pass settles them */
+}			attachments_pass;
+
 static pg_uuid_t checked_last;	/* in the round of checks that goes on; zero: it has yet to begin */
 
 /* the same, of tasks whose dependants were put off */
@@ -64,6 +72,10 @@ static struct
 	pg_uuid_t	ids[AGENT_BATCH];
 	UuidList	agents;			/* none: it has yet to begin */
 	LeaseCursor cursor;
+
+	/* the round of walks for all such agents that there were when it began */
+	bool		begun;
+	int			left;			/* agents for other walks */
 	pg_uuid_t	after;			/* the last agent of the walk before; zero: it began with the first */
 	bool		passed_over;	/* something in the walks since then */
 }			release_walk;
@@ -98,13 +110,11 @@ outcome_of(int done, bool locked, bool more)
 SweepOutcome
 coord_sweep_agents(SweepCounts *counts, bool also_unknown)
 {
-	static int	place = 0;		/* of the next attachments; 0: all were looked at */
-	static bool passed_over = false;	/* some that are locked, since place 0 */
 	AttachmentRef refs[AGENT_BATCH];
-	int			nrefs = coord_is_worker() ? coord_attachments_ended(refs, AGENT_BATCH, &place) : 0;
+	int			nrefs = coord_is_worker() ? coord_attachments_ended(refs, AGENT_BATCH, &attachments_pass.place) : 0;
 	TimestampTz now = coord_now();
 	int			budget = FREED_BATCH;
-	int			settled = 0;
+	bool		more;
 	int			done = 0;
 	int			nlocked = 0;
 	int			n;
@@ -114,20 +124,23 @@ coord_sweep_agents(SweepCounts *counts, bool also_unknown)
 	{
 		if (budget <= 0)
 		{
-			place = coord_attachment_place(refs[i].id);
+			attachments_pass.place = coord_attachment_place(refs[i].id);
 			break;
 		}
 		if (store_is_set_aside(&refs[i].agent_id))
 			continue;
 		if (end_attached(&refs[i], now, &budget, counts))
-			settled++;
+			attachments_pass.again = true;
 		else
-			passed_over = true;
+			attachments_pass.passed_over = true;
 	}
-	if (place == 0)
+	more = attachments_pass.place > 0;
+	if (!more)
 	{
-		nlocked += passed_over;
-		passed_over = false;
+		nlocked += attachments_pass.passed_over;
+		if (attachments_pass.again)
+			coord_due_at(JOB_AGENTS, COORD_DUE_NOW);
+		memset(&attachments_pass, 0, sizeof(attachments_pass));
 	}
 
 	due = also_unknown ? store_agents_attached(&n) : NULL;
@@ -150,7 +163,14 @@ coord_sweep_agents(SweepCounts *counts, bool also_unknown)
 		end_agent(due[i], now, &budget, counts);
 		done++;
 	}
-	return outcome_of(done, nlocked > 0, budget <= 0 || n == AGENT_BATCH || settled > 0 || place > 0);
+	return outcome_of(done, nlocked > 0, more || budget <= 0 || n == AGENT_BATCH);
+}
+
+/* A batch was undone: what it has dealt with has its turn in another pass, after the others. */
+void
+coord_sweep_agents_anew(void)
+{
+	attachments_pass.again = true;
 }
 
 /* A locked agent that is due.  What of it is locked by others is left for later. */
@@ -322,7 +342,7 @@ coord_sweep_orphans_anew(void)
 	memset(&orphans_walk, 0, sizeof(orphans_walk));
 }
 
-/* There are no more agents whose leases are to be released: begin with the first ones when some were locked. */
+/* There are no more agents, of this round, whose leases are to be released. */
 static SweepOutcome
 release_round_ends(void)
 {
@@ -335,7 +355,8 @@ release_round_ends(void)
 /*
  * Leases of agents that were attached are released.  No index finds them, since each
  * grant would have to write it; so all leases are walked over, in batches between which
- * other jobs have their turn, and for all such agents at once.
+ * other jobs have their turn, and for all such agents at once.  Those that end meanwhile,
+ * however many they are, do not keep a round from its end.
  */
 SweepOutcome
 coord_sweep_releases(SweepCounts *counts pg_attribute_unused())
@@ -343,15 +364,21 @@ coord_sweep_releases(SweepCounts *counts pg_attribute_unused())
 	TimestampTz now = coord_now();
 	bool		all;
 
+	if (!release_walk.begun)
+	{
+		release_walk.begun = true;
+		release_walk.left = store_agents_to_release(&nothing, PG_INT32_MAX).n;
+	}
 	if (release_walk.agents.n == 0)
 	{
-		UuidList	agents = store_agents_to_release(&release_walk.after, AGENT_BATCH);
+		UuidList	agents = store_agents_to_release(&release_walk.after, Min(AGENT_BATCH, release_walk.left));
 
 		if (agents.n == 0)
 			return release_round_ends();
 		memcpy(release_walk.ids, agents.ids, sizeof(pg_uuid_t) * agents.n);
 		release_walk.agents.ids = release_walk.ids;
 		release_walk.agents.n = agents.n;
+		release_walk.left -= agents.n;
 		release_walk.cursor = (LeaseCursor) {DT_NOBEGIN, 0, 0};
 	}
 	if (store_leases_release(&release_walk.agents, &release_walk.cursor, RELEASE_BATCH, now))
@@ -364,13 +391,11 @@ coord_sweep_releases(SweepCounts *counts pg_attribute_unused())
 	return SWEEP_MORE;
 }
 
-/* Begin the walk anew: it has come to its end, or a batch of it was undone. */
+/* Begin the round anew: it has come to its end, or a batch of it was undone. */
 void
 coord_sweep_releases_anew(void)
 {
-	release_walk.agents.n = 0;
-	release_walk.passed_over = false;
-	memset(&release_walk.after, 0, sizeof(release_walk.after));
+	memset(&release_walk, 0, sizeof(release_walk));
 }
 
 /* Leases that were committed after their agent had been retired are released, in a walk over all. */

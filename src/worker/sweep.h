@@ -30,6 +30,7 @@ typedef enum SweepOutcome
 
 /* each is a batch in the current transaction */
 extern SweepOutcome coord_sweep_agents(SweepCounts *counts, bool also_unknown);
+extern void coord_sweep_agents_anew(void);
 extern SweepOutcome coord_sweep_leases(SweepCounts *counts, bool one_by_one);
 extern SweepOutcome coord_sweep_claims(SweepCounts *counts);
 extern SweepOutcome coord_sweep_orphans(SweepCounts *counts);
