@@ -1181,13 +1181,13 @@ COMMENT ON FUNCTION coord.task_schedule(text, text, text, jsonb, text, integer, 
 $$Creates a task again and again, at the times that a schedule says. While the last one has not finished no other is created, unless they may overlap. Scheduling a name again replaces what it was. It is a job of pg_cron, which must be there, in this database or another one, and runs it as the role that calls this.
 name: of the schedule, 1 to 512 bytes; each role has its own. schedule: when, in the form of cron ('*/5 * * * *' is every five minutes, '0 3 * * 1' Mondays at 3:00), in GMT unless the server is set otherwise, or, with pg_cron 1.5 or newer, '1 seconds' to '59 seconds'. type: what kind of work, 1 to 512 bytes. payload: any JSON up to 1 MiB; keep it small, as pg_cron notes it at each run. queue: the queue to create the tasks in. priority: higher ones are claimed first. max_attempts: how often a task may be claimed before it is dead; NULL is the queue's. resource_key: a resource that each claim of a task takes a lease on. overlap: whether a task is created though the last one has not finished.
 Returns the id of pg_cron's job.
-Errors: 22004, 22023 bad argument, also a schedule that pg_cron does not understand; 54000 payload too large; 42501 no right to create tasks in the queue, or to use pg_cron; 55000 pg_cron is missing; 55P03 an open transaction is changing the schedule; 53400 pg_cron is in another database, and no background worker is free; 0A000 it is, and the transaction has schedules of another role too.$$;
+Errors: 22004, 22023 bad argument, also a schedule that pg_cron does not understand; 54000 payload too large; 42501 no right to create tasks in the queue, or to use pg_cron; 55000 pg_cron is missing; 55P03 an open transaction is changing the schedule, or pg_cron is in another database and open transactions of the role have a quarter of max_worker_processes; 53400 it is, and no background worker is free; 0A000 it is, and the transaction has schedules of another role too.$$;
 
 COMMENT ON FUNCTION coord.task_unschedule(text) IS
 $$Ends a schedule of the calling role: no more tasks are created by it. Those that there are stay.
 name: of the schedule.
 Returns true, or false when there was none.
-Errors: 22004, 22023 bad argument; 42501 no right to use pg_cron; 55000 pg_cron is missing; 55P03 an open transaction is changing the schedule; 53400, 0A000 as task_schedule.$$;
+Errors: 22004, 22023 bad argument; 42501 no right to use pg_cron; 55000 pg_cron is missing; 55P03, 53400, 0A000 as task_schedule.$$;
 
 COMMENT ON FUNCTION coord.queue_set(text, boolean, integer, interval, interval, interval, integer, interval) IS
 $$Creates a queue, or changes its settings; NULL leaves a setting as it is.

@@ -19,8 +19,8 @@
  *	5. the delivery, then the retention of tasks;
  *	6. a new unique key of a task, then any other new key, and a sequence: held
  *	   only for the time of inserting or setting it.
- *	7. a schedule's name, by trying; then what pg_cron locks, for which the caller waits a
- *	   moment only.
+ *	7. a schedule's name, by trying; then a place of the role's, and what pg_cron locks, for
+ *	   both of which the caller waits a moment only.
  *
  * Rows that other agents may have locked are taken with SKIP LOCKED, the delivery
  * and the retention by trying, so that no cycle of waiting can close.  Waited for are
@@ -33,6 +33,7 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
+#include "utils/resowner.h"
 
 #include "locks.h"
 
@@ -43,6 +44,7 @@ enum
 	LOCK_RETENTION,
 	LOCK_COUNTING,
 	LOCK_SCHEDULE,
+	LOCK_SCHEDULER,
 	LOCK_SEQUENCE,
 	LOCK_NEW_KEY				/* the first of one for each kind of key */
 };
@@ -113,6 +115,28 @@ coord_try_lock_schedule(Oid role, const char *job)
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, role, hash, LOCK_SCHEDULE);
 	return lock(&tag, false);
+}
+
+/*
+ * Lock one of "n" places that a role has in the cluster, until the end of the whole transaction;
+ * waits for as long as lock_timeout says, and then it is an error (55P03).
+ */
+void
+coord_lock_scheduler(Oid role, int n)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	LOCKTAG		tag;
+	bool		locked = false;
+
+	CurrentResourceOwner = TopTransactionResourceOwner;
+	for (int place = 0; place < n && !locked; place++)
+	{
+		SET_LOCKTAG_ADVISORY(tag, InvalidOid, role, place, LOCK_SCHEDULER);
+		locked = lock(&tag, false);
+	}
+	if (!locked)
+		(void) lock(&tag, true);
+	CurrentResourceOwner = owner;
 }
 
 /* Lock the insertion of a key into a unique index, waiting, until coord_unlock(). */

@@ -13,6 +13,9 @@
  * The deadlock detector cannot see that a session waits for its worker.  So the worker waits
  * for no lock for longer than a moment, and the session for the worker no longer than a
  * minute.
+ *
+ * A transaction that stays open keeps its worker, and all of the cluster share these.  So a
+ * role's transactions have no more than a few at once.
  */
 #include "postgres.h"
 
@@ -30,6 +33,7 @@
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "clock.h"
@@ -37,10 +41,15 @@
 #include "cron/protocol.h"
 #include "cron/session.h"
 #include "errors.h"
+#include "locks.h"
+#include "rights.h"
 #include "sleep.h"
 
 /* for how long locks are waited for, where lock_timeout does not say */
 #define LOCK_TIMEOUT_MS 2000
+
+/* which part of all background workers a role may have */
+#define ROLES_PART 4
 
 /* for how long an answer is waited for, and the end of the worker's transaction after our own */
 #define ANSWER_TIMEOUT (60 * USECS_PER_SEC)
@@ -66,6 +75,7 @@ static struct
 } peer;
 
 static void check_right_to_connect(Oid database, const char *name);
+static void take_place(int lock_timeout);
 static void start(Oid database);
 static void close_peer(void);
 static void at_transaction_end(XactEvent event, void *arg);
@@ -93,6 +103,7 @@ coord_cron_ask(CronRequest *request)
 	if (peer.segment == NULL)
 	{
 		check_right_to_connect(database, name);
+		take_place(request->lock_timeout);
 		start(database);
 	}
 	else if (peer.shared->role != GetUserId())
@@ -114,6 +125,22 @@ check_right_to_connect(Oid database, const char *name)
 										   role, name),
 								  psprintf("Run: GRANT CONNECT ON DATABASE %s TO %s", quote_identifier(name),
 										   quote_identifier(role)));
+}
+
+/* Wait until the role has one worker less than it may have; for so many milliseconds at most. */
+static void
+take_place(int lock_timeout)
+{
+	int			nplaces = Max(max_worker_processes / ROLES_PART, 1);
+	int			nesting;
+
+	if (coord_may_everything(GetUserId()))
+		return;
+	nesting = NewGUCNestLevel();
+	(void) set_config_option("lock_timeout", psprintf("%d", lock_timeout), PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	coord_lock_scheduler(GetUserId(), nplaces);
+	AtEOXact_GUC(true, nesting);
 }
 
 /* Start the worker. */

@@ -124,6 +124,8 @@ is(sql("SELECT string_agg(state, ' ' ORDER BY state) FROM coord.task WHERE queue
 
 # ---- purge()
 
+ok($node->poll_query_until('postgres', none(q{SELECT count(*) FROM coord.task_partition WHERE closed_at IS NOT NULL AND keep < '1 min'})),
+	'the worker has emptied what is over');
 is(sql(q{SELECT coord.purge() - 'event_partitions_emptied'}), '{"tasks_deleted": 0, "agents_deleted": 0, "agents_retired": 0, "events_deleted": 0, "task_partitions_emptied": 0}',
 	'purge() by itself drops nothing that is to be kept');
 is(sql(q{SELECT coord.purge('30 min') ->> 'tasks_deleted'}), 0, 'nor what is younger than it is told');

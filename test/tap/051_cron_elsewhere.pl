@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = CoordCluster::new_cron_node('elsewhere', 'cronhome', 'coord,pg_cron');
-$node->append_conf('postgresql.conf', "cron.use_background_workers = on\nmax_prepared_transactions = 2\nwal_level = replica\nmax_wal_senders = 2\n");
+$node->append_conf('postgresql.conf', "cron.use_background_workers = on\nmax_prepared_transactions = 2\nmax_worker_processes = 12\nwal_level = replica\nmax_wal_senders = 2\n");
 $node->start;
 
 sub sql { return $node->safe_psql('app', $_[0]); }
@@ -223,7 +223,16 @@ like(sql(q{SET ROLE ann; SELECT coord.task_schedule('x0', '0 3 * * *', 't')}), q
 $caller->query_safe('COMMIT');
 is(jobs(), 'x 0 3 * * *, x0 0 3 * * *, x1 0 3 * * *', 'both are there');
 is(home(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'coord pg_cron' AND state LIKE 'idle in transaction%'}), '0', 'after the commit no worker has a transaction');
-$caller->quit;
+
+# nor do several take the background workers from everybody
+my @openers = ($caller, map { $node->background_psql('app') } 1 .. 2);
+$_->query_safe(q{SET ROLE ann; BEGIN; SAVEPOINT s; SELECT coord.task_unschedule(clock_timestamp()::text); ROLLBACK TO s}) for @openers;
+like(refused(q{SET ROLE ann; SET lock_timeout = '100ms'; SELECT coord.task_unschedule('x')}), qr/55P03: .*lock timeout/s,
+	'a role has a quarter of them, also when what it has done there is undone');
+is(sql(q{SET ROLE bob; SELECT coord.task_unschedule('x')}), 'f', 'another role has its own');
+$caller->query_safe('COMMIT');
+is(sql(q{SET ROLE ann; SELECT coord.task_unschedule('none')}), 'f', 'and one that is free is to be had');
+$_->quit for @openers;
 
 # ---- upkeep
 
