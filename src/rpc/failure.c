@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
+
 #include "clock.h"
 #include "errors.h"
 #include "rpc/rpc.h"
@@ -11,6 +13,12 @@
 
 /* how long to wait before one asks again for what is held by nobody knows whom */
 #define RETRY_AFTER_UNKNOWN USECS_PER_SEC
+
+/*
+ * Texts of an error are no longer than that in an answer: they may have in them what the client
+ * has sent, and what a request says wrongly a thousand times must not make more than a jsonb holds.
+ */
+#define MAX_TEXT_BYTES 2000
 
 static bool
 is_class(int sqlstate, const char *class)
@@ -80,13 +88,23 @@ add_held(Json *json)
 }
 
 static void
+add_text(Json *json, const char *key, const char *text)
+{
+	int			len = strlen(text);
+
+	if (len > MAX_TEXT_BYTES)
+		text = psprintf("%s...", pnstrdup(text, pg_mbcliplen(text, len, MAX_TEXT_BYTES)));
+	json_string_member(json, key, text);
+}
+
+static void
 add_versions(Json *json)
 {
 	json_key(json, "supported");
 	json_begin_array(json);
 	json_string(json, MCP_MODERN_VERSION);
 	json_end_array(json);
-	json_string_member(json, "requested", coord_error_facts.requested);
+	add_text(json, "requested", coord_error_facts.requested);
 }
 
 /* The members of "data". */
@@ -106,16 +124,16 @@ add_data(Json *json, const ErrorData *error)
 	if (facts->requested != NULL)
 		add_versions(json);
 	if (error->detail != NULL)
-		json_string_member(json, "detail", error->detail);
+		add_text(json, "detail", error->detail);
 	if (error->hint != NULL)
-		json_string_member(json, "hint", error->hint);
+		add_text(json, "hint", error->hint);
 }
 
 static void
 add_code(Json *json, const ErrorData *error)
 {
 	json_int_member(json, "code", code_of(error->sqlerrcode));
-	json_string_member(json, "message", error->message != NULL ? error->message : "unknown error");
+	add_text(json, "message", error->message != NULL ? error->message : "unknown error");
 }
 
 /* An error, with coord_error_facts, as the member "error" of a response. */

@@ -178,6 +178,12 @@ FROM (SELECT coalesce(a -> 'error', '{}') AS c FROM jsonb_array_elements(coord.r
 	'params', '{"task_id": "00000000-0000-7000-8000-00000000b003"}'::jsonb)) FROM generate_series(1, 140) g))) a) b
 GROUP BY 1, 2 ORDER BY 1;
 
+-- What is wrong in a request is told in short, however often and long it is
+SELECT count(*), max(length(c #>> '{structuredContent,message}')) < 3000 AS short
+FROM (SELECT a -> 'result' AS c FROM jsonb_array_elements(coord.rpc((SELECT jsonb_agg(jsonb_build_object('jsonrpc', '2.0', 'id', g, 'method', 'tools/call',
+	'params', jsonb_build_object('name', 'task_create', 'arguments', jsonb_build_object('type', 't', 'id', repeat(chr(1), 60000))))) FROM generate_series(1, 700) g))) a) b
+WHERE c ->> 'isError' = 'true';
+
 -- A statement that is cancelled ends, and says so to each that was asked: what is not begun is not done
 SELECT pg_temp.call('agent.register', '{"name": "rpc-3", "id": "00000000-0000-7000-8000-00000000a003"}', 'status'),
 	pg_temp.call('lock.acquire', '{"resource_key": "rpc-held", "agent_id": "00000000-0000-7000-8000-00000000a003", "ttl": 600}', 'state');
