@@ -65,11 +65,41 @@ null_column(Relation rel, const char *name)
 			 errdetail("A fenced row tells its resource and the fencing token of whoever writes it.")));
 }
 
+/* Whether the text of a value is the same whatever the settings of who writes are. */
+static bool
+has_one_text(Oid type)
+{
+	switch (getBaseType(type))
+	{
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+		case NAMEOID:
+		case UUIDOID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case NUMERICOID:
+			return true;
+		default:
+			return type_is_enum(getBaseType(type));
+	}
+}
+
 static char *
 resource_of(Relation rel, HeapTuple row, const char *column)
 {
-	char	   *resource = SPI_getvalue(row, RelationGetDescr(rel), column_number(rel, column));
+	int			number = column_number(rel, column);
+	char	   *resource;
 
+	if (!has_one_text(SPI_gettypeid(RelationGetDescr(rel), number)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of relation \"%s\" must be of a string, integer, numeric, uuid or enum type",
+						column, RelationGetRelationName(rel)),
+				 errdetail("How a value of another type is written depends on settings of the session, and the "
+						   "resource's key must not.")));
+	resource = SPI_getvalue(row, RelationGetDescr(rel), number);
 	if (resource == NULL)
 		null_column(rel, column);
 	return resource;

@@ -41,6 +41,17 @@ CREATE TEMP TABLE other (r name, t pg_temp.fencing);
 CREATE TRIGGER fence BEFORE INSERT ON other FOR EACH ROW EXECUTE FUNCTION coord.fence('r', 't');
 INSERT INTO other VALUES ('fence-a', :new_token);
 
+-- how bytes and instants are written depends on settings of who writes
+CREATE TYPE pg_temp.resource AS ENUM ('fence-a', 'fence-b');
+CREATE TEMP TABLE listed (r pg_temp.resource, t bigint);
+CREATE TRIGGER fence BEFORE INSERT ON listed FOR EACH ROW EXECUTE FUNCTION coord.fence('r', 't');
+INSERT INTO listed VALUES ('fence-a', :new_token);
+CREATE TEMP TABLE bytes (r bytea, t bigint);
+CREATE TRIGGER fence BEFORE INSERT ON bytes FOR EACH ROW EXECUTE FUNCTION coord.fence('r', 't');
+SET bytea_output = 'escape';
+CALL pg_temp.attempt(format('INSERT INTO bytes VALUES (%L, %s)', 'fence-a', :new_token));
+RESET bytea_output;
+
 -- triggers that cannot be one
 CALL pg_temp.attempt('SELECT coord.fence()');
 CREATE TEMP TABLE bad (r text, t bigint, i integer);
