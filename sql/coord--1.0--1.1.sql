@@ -111,6 +111,12 @@ CREATE FUNCTION coord.count_tasks(queue text, OUT pending bigint, OUT scheduled 
 	OUT claimed bigint, OUT dead bigint, OUT oldest_pending_age interval, OUT counted_at timestamptz)
 AS 'MODULE_PATHNAME', 'coord_count_tasks' LANGUAGE C STABLE STRICT;
 
+COMMENT ON FUNCTION coord.fence() IS
+$$A trigger for one's own tables, BEFORE INSERT OR UPDATE and FOR EACH ROW: it lets a row be written only with a fencing token that holds the row's resource now, as lease_assert does. Who writes needs no right to it; DELETE and TRUNCATE are not guarded.
+Its arguments are the names of two columns: the resource's, which is of a string, integer, numeric, uuid or enum type, and the token's (bigint).
+Returns the row.
+Errors: 55000 the token does not hold the resource, or an UPDATE changes the resource; 23502 either is null; 42703, 42804 no such column, or not of its type; 39P01 not such a trigger.$$;
+
 COMMENT ON FUNCTION coord.task_create(text, jsonb, text, integer, timestamptz, integer, text, uuid[], text, uuid) IS
 $$Creates a task, in this transaction.
 type: the kind of work, 1 to 512 bytes. payload: any JSON up to 1 MiB. queue: the queue to put it into, 1 to 512 bytes, which comes into being with its first task. priority: higher ones are claimed first. run_at: the instant before which it is not claimable; NULL is now. max_attempts: how often it may be claimed, 1 to 1,000,000; NULL is the queue's. unique_key: while a task of the queue with this key has not finished, that one is returned, unchanged. depends_on: the ids of tasks, in queues that the role sees, that must be completed first; if one ends dead or cancelled, so does this one, cancelled. resource_key: a lease that each claim of it takes too, so that no two tasks with the key are worked on at once. id: an id of the caller's choice; NULL makes one.

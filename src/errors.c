@@ -319,6 +319,16 @@ coord_error_queue_right(const char *queue, Oid role, const char *verb)
 			 errhint("coord.grant_agent gives the right to it.")));
 }
 
+void
+coord_error_task_right(const pg_uuid_t *id, Oid role)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for task %s", coord_uuid_str(id)),
+			 errdetail("Role \"%s\" has no right to its queue.", GetUserNameFromId(role, false)),
+			 errhint("coord.grant_agent gives the right to it.")));
+}
+
 /* A role has as many of something as a setting allows it. */
 void
 coord_error_limit(const char *what, Oid role, const char *setting, int limit, const char *remedy)

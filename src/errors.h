@@ -78,6 +78,7 @@ pg_noreturn extern void coord_error_full(const char *what, const char *setting);
 /* 42501 */
 pg_noreturn extern void coord_error_not_owner(const char *agent_name, Oid owner);
 pg_noreturn extern void coord_error_pg_cron_right(const char *detail, const char *hint);
+pg_noreturn extern void coord_error_task_right(const pg_uuid_t *id, Oid role);
 pg_noreturn extern void coord_error_queue_right(const char *queue, Oid role, const char *verb);
 
 #endif							/* COORD_ERRORS_H */

@@ -117,7 +117,10 @@ coord_check_queue(Oid role, const char *queue, int right)
 		coord_error_queue_right(queue, role, right == COORD_CREATE ? "create tasks in it" : "claim tasks from it");
 }
 
-/* The same of a task's queue, and error when there is no such task. */
+/*
+ * The same of a task's queue, whose name is not told to who does not see it; and error when there
+ * is no such task.
+ */
 void
 coord_check_task(Oid role, const pg_uuid_t *task_id, int right)
 {
@@ -130,6 +133,8 @@ coord_check_task(Oid role, const pg_uuid_t *task_id, int right)
 	queue = task != NULL ? task->queue : store_task_queue(task_id);
 	if (queue == NULL)
 		coord_error_no_task(task_id);
+	if (!coord_may(role, queue, right) && !coord_sees_queue(role, queue))
+		coord_error_task_right(task_id, role);
 	coord_check_queue(role, queue, right);
 }
 

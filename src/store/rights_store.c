@@ -173,11 +173,34 @@ check_snapshot(const char *name)
 	table_close(rel, AccessShareLock);
 }
 
-/* Whether a role has what another one was granted: that one must still have its USAGE. */
+/* Whether a role itself still has the USAGE that came with its grants, and not by others that it is in. */
+static bool
+has_usage(Oid role)
+{
+	HeapTuple	schema = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(get_namespace_oid("coord", false)));
+	bool		found = false;
+	bool		isnull = true;
+	Datum		acl = 0;
+
+	if (HeapTupleIsValid(schema))
+		acl = SysCacheGetAttr(NAMESPACEOID, schema, Anum_pg_namespace_nspacl, &isnull);
+	if (!isnull)
+	{
+		Acl		   *items = DatumGetAclP(acl);
+
+		for (int i = 0; i < ACL_NUM(items) && !found; i++)
+			found = ACL_DAT(items)[i].ai_grantee == role && (ACLITEM_GET_PRIVS(ACL_DAT(items)[i]) & ACL_USAGE) != 0;
+	}
+	if (HeapTupleIsValid(schema))
+		ReleaseSysCache(schema);
+	return found;
+}
+
+/* Whether a role has what another one was granted. */
 static bool
 inherits(Oid role, Oid grantee)
 {
-	return has_privs_of_role(role, grantee) && coord_may_use_schema(get_namespace_oid("coord", false), grantee);
+	return has_privs_of_role(role, grantee) && has_usage(grantee);
 }
 
 static Datum

@@ -181,7 +181,16 @@ ALTER ROLE regress_rights_noinherit INHERIT;
 SET ROLE regress_rights_noinherit;
 SELECT count(*) FROM coord.task;
 RESET ROLE;
+-- nor by a role that it is in
+CREATE ROLE regress_rights_dropped;
+SELECT coord.grant_agent('regress_rights_dropped', 'rights-billing'), coord.grant_monitor('regress_rights_dropped', payloads => true);
+DROP OWNED BY regress_rights_dropped;
+GRANT regress_rights_all TO regress_rights_dropped;
 SELECT coord.grant_agent('regress_rights_all', 'rights-none');
+SET ROLE regress_rights_dropped;
+SELECT coord.seen_queues(), coord.sees_payloads();
+RESET ROLE;
+DROP ROLE regress_rights_dropped;
 SELECT * FROM coord.queue_grant WHERE role = 'regress_rights_all'::regrole;
 
 -- revoke_all leaves nothing
