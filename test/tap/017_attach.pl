@@ -30,7 +30,7 @@ sub attached_session
 
 	sql(q{SELECT coord.task_create('t', queue => 'bound')});
 	# in one statement, as the timeout may pass between two
-	my $timeout = CoordCluster::seconds(0.1);
+	my $timeout = CoordCluster::seconds(1);
 	is($session->query_safe(qq{SELECT status FROM coord.agent_attach((SELECT id FROM coord.agent_register('bound', heartbeat_timeout => '$timeout')))}),
 		'active', 'an agent is attached');
 	$session->query_safe(q{
