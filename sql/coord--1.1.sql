@@ -1107,7 +1107,7 @@ Errors: 22023 bad argument.$$;
 
 COMMENT ON FUNCTION coord.fence() IS
 $$A trigger for one's own tables, BEFORE INSERT OR UPDATE and FOR EACH ROW: it lets a row be written only with a fencing token that holds the row's resource now, as lease_assert does. Who writes needs no right to it; DELETE and TRUNCATE are not guarded.
-Its arguments are the names of two columns: the resource's, which is of a string, integer, numeric, uuid or enum type, and the token's (bigint).
+Its arguments are the names of two columns: the resource's, whose type has a text that does not depend on settings, as strings, integers and uuid have, and the token's (bigint).
 Returns the row.
 Errors: 55000 the token does not hold the resource, or an UPDATE changes the resource; 23502 either is null; 42703, 42804 no such column, or not of its type; 39P01 not such a trigger.$$;
 

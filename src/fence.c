@@ -10,10 +10,11 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type_d.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "parser/parse_coerce.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -69,21 +70,26 @@ null_column(Relation rel, const char *name)
 static bool
 has_one_text(Oid type)
 {
-	switch (getBaseType(type))
+	type = getBaseType(type);
+	switch (type)
 	{
-		case TEXTOID:
-		case VARCHAROID:
-		case BPCHAROID:
-		case NAMEOID:
 		case UUIDOID:
 		case INT2OID:
 		case INT4OID:
 		case INT8OID:
 		case NUMERICOID:
+		case OIDOID:
 			return true;
-		default:
-			return type_is_enum(getBaseType(type));
 	}
+	switch (TypeCategory(type))
+	{
+		case TYPCATEGORY_STRING:
+		case TYPCATEGORY_ENUM:
+		case TYPCATEGORY_BOOLEAN:
+		case TYPCATEGORY_NETWORK:
+			return true;
+	}
+	return false;
 }
 
 static char *
@@ -95,10 +101,9 @@ resource_of(Relation rel, HeapTuple row, const char *column)
 	if (!has_one_text(SPI_gettypeid(RelationGetDescr(rel), number)))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column \"%s\" of relation \"%s\" must be of a string, integer, numeric, uuid or enum type",
+				 errmsg("column \"%s\" of relation \"%s\" must be of a type whose text does not depend on settings",
 						column, RelationGetRelationName(rel)),
-				 errdetail("How a value of another type is written depends on settings of the session, and the "
-						   "resource's key must not.")));
+				 errdetail("That of strings, integers, numeric, uuid, enums, booleans and addresses does not.")));
 	resource = SPI_getvalue(row, RelationGetDescr(rel), number);
 	if (resource == NULL)
 		null_column(rel, column);

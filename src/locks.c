@@ -117,26 +117,23 @@ coord_try_lock_schedule(Oid role, const char *job)
 	return lock(&tag, false);
 }
 
-/*
- * Lock one of "n" places that a role has in the cluster, until the end of the whole transaction;
- * waits for as long as lock_timeout says, and then it is an error (55P03).
- */
-void
-coord_lock_scheduler(Oid role, int n)
+/* Lock one of "n" places that a role has in the cluster, until the end of the whole transaction. */
+bool
+coord_try_lock_scheduler(Oid role, int n)
 {
 	ResourceOwner owner = CurrentResourceOwner;
-	LOCKTAG		tag;
 	bool		locked = false;
 
 	CurrentResourceOwner = TopTransactionResourceOwner;
 	for (int place = 0; place < n && !locked; place++)
 	{
+		LOCKTAG		tag;
+
 		SET_LOCKTAG_ADVISORY(tag, InvalidOid, role, place, LOCK_SCHEDULER);
 		locked = lock(&tag, false);
 	}
-	if (!locked)
-		(void) lock(&tag, true);
 	CurrentResourceOwner = owner;
+	return locked;
 }
 
 /* Lock the insertion of a key into a unique index, waiting, until coord_unlock(). */

@@ -12,7 +12,7 @@ extern bool coord_try_lock_retention(void);
 extern bool coord_try_lock_counting(void);
 extern void coord_lock_upkeep(void);
 extern bool coord_try_lock_schedule(Oid role, const char *job);
-extern void coord_lock_scheduler(Oid role, int n);
+extern bool coord_try_lock_scheduler(Oid role, int n);
 extern void coord_lock_new_key(LOCKTAG *tag, int kind, uint32 hash);
 extern void coord_lock_sequence(LOCKTAG *tag, Oid relid);
 extern void coord_unlock(LOCKTAG *tag);

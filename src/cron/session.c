@@ -33,7 +33,6 @@
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "clock.h"
@@ -50,6 +49,7 @@
 
 /* which part of all background workers a role may have */
 #define ROLES_PART 4
+#define PLACE_RETRY (20 * INT64CONST(1000))
 
 /* for how long an answer is waited for, and the end of the worker's transaction after our own */
 #define ANSWER_TIMEOUT (60 * USECS_PER_SEC)
@@ -131,16 +131,28 @@ check_right_to_connect(Oid database, const char *name)
 static void
 take_place(int lock_timeout)
 {
+	static TransactionId taken_by = InvalidTransactionId;
 	int			nplaces = Max(max_worker_processes / ROLES_PART, 1);
-	int			nesting;
+	TimestampTz give_up_at = coord_now() + lock_timeout * INT64CONST(1000);
 
-	if (coord_may_everything(GetUserId()))
+	/* one whose worker was lost has its place still */
+	if (coord_may_everything(GetUserId()) || taken_by == GetTopTransactionId())
 		return;
-	nesting = NewGUCNestLevel();
-	(void) set_config_option("lock_timeout", psprintf("%d", lock_timeout), PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	coord_lock_scheduler(GetUserId(), nplaces);
-	AtEOXact_GUC(true, nesting);
+	while (!coord_try_lock_scheduler(GetUserId(), nplaces))
+	{
+		TimestampTz now = coord_now();
+
+		if (now >= give_up_at)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("open transactions of role \"%s\" have all background workers for pg_cron that a role can have",
+							GetUserNameFromId(GetUserId(), false)),
+					 errdetail("pg_cron is in another database, and a transaction that has changed schedules keeps one. "
+							   "There can be %d, of max_worker_processes.", nplaces),
+					 errhint("End such transactions, or try again.")));
+		coord_sleep(Min(now + PLACE_RETRY, give_up_at), COORD_WAIT_PG_CRON);
+	}
+	taken_by = GetTopTransactionId();
 }
 
 /* Start the worker. */

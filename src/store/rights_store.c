@@ -190,6 +190,8 @@ has_usage(Oid role)
 
 		for (int i = 0; i < ACL_NUM(items) && !found; i++)
 			found = ACL_DAT(items)[i].ai_grantee == role && (ACLITEM_GET_PRIVS(ACL_DAT(items)[i]) & ACL_USAGE) != 0;
+		if ((Pointer) items != DatumGetPointer(acl))
+			pfree(items);
 	}
 	if (HeapTupleIsValid(schema))
 		ReleaseSysCache(schema);
