@@ -227,13 +227,38 @@ coord_check_instant(TimestampTz instant, const char *name)
 }
 
 /*
- * A JSON value of 1 MiB at most as text.  A small one need not be written out to
- * know: no byte of it becomes more than six.
+ * How long the numbers in a JSON value are as text, or more than "enough": of 16 bytes one may have
+ * 147,456 digits.  No byte of anything else becomes more than six.
  */
+Size
+coord_json_number_bytes(Jsonb *value, Size enough)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&value->root);
+	JsonbIteratorToken token;
+	JsonbValue	item;
+	Size		bytes = 0;
+
+	while (bytes <= enough && (token = JsonbIteratorNext(&iterator, &item, false)) != WJB_DONE)
+	{
+		if ((token == WJB_VALUE || token == WJB_ELEM) && item.type == jbvNumeric)
+		{
+			char	   *number = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(item.val.numeric)));
+
+			bytes += strlen(number);
+			pfree(number);
+		}
+	}
+	return bytes;
+}
+
+/* A JSON value of 1 MiB at most as text.  A small one need not be written out to know. */
 Jsonb *
 coord_check_payload(Jsonb *value, const char *name)
 {
-	if (VARSIZE(value) > MAX_PAYLOAD_BYTES / 8)
+	Size		numbers = coord_json_number_bytes(value, MAX_PAYLOAD_BYTES);
+
+	check_payload_size(numbers, name);
+	if (VARSIZE(value) + numbers > MAX_PAYLOAD_BYTES / 8)
 	{
 		StringInfoData json;
 

@@ -19,12 +19,13 @@
 #include "utils/numeric.h"
 #include "utils/resowner.h"
 
+#include "args.h"
 #include "errors.h"
 #include "rpc/rpc.h"
 
 #define MAX_BATCH 1000
 
-/* jsonb holds 256 MB, and its text may be six times as long, of 1 GB */
+/* jsonb holds 256 MB, and its text, of 1 GB, may be six times as long, and the numbers' in it longer still */
 #define MAX_REQUEST_BYTES (64 * 1024 * 1024)
 #define MAX_ANSWER_BYTES (128 * 1024 * 1024)
 
@@ -238,6 +239,12 @@ check_size(Size size, Size max, const char *what)
 				 errdetail("It has %zu bytes; %zu are allowed.", size, max)));
 }
 
+static Size
+answer_size(Jsonb *answer)
+{
+	return VARSIZE(answer) + coord_json_number_bytes(answer, MAX_ANSWER_BYTES);
+}
+
 /* The response to a request that was served; an error, so that it is undone, when it cannot be given. */
 static Jsonb *
 success(const RpcRequest *request, Jsonb *result)
@@ -247,7 +254,7 @@ success(const RpcRequest *request, Jsonb *result)
 	if (request->is_notification)
 		return NULL;
 	answer = response(request->session, request->id, result, NULL);
-	check_size(request->batch->answered + VARSIZE(answer), MAX_ANSWER_BYTES, "answer");
+	check_size(request->batch->answered + answer_size(answer), MAX_ANSWER_BYTES, "answer");
 	return answer;
 }
 
@@ -355,7 +362,7 @@ answer_batch(JsonbContainer *requests, const RpcSession *session)
 		if (one != NULL)
 		{
 			json_jsonb(&json, memcpy(palloc(VARSIZE(one)), one, VARSIZE(one)));
-			batch.answered += VARSIZE(one);
+			batch.answered += answer_size(one);
 		}
 		MemoryContextReset(scratch);
 	}

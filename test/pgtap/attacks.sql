@@ -3,7 +3,7 @@
 -- told what the role may not see.  (What is there before CREATE EXTENSION is in
 -- test/tap/036_rights.pl.)
 BEGIN;
-SELECT plan(56);
+SELECT plan(59);
 
 CREATE ROLE pgtap_villain;
 CREATE ROLE pgtap_victim;
@@ -131,6 +131,11 @@ SELECT throws_ok($$ALTER TABLE coord.task_live ALTER queue SET DEFAULT 'x'$$, '4
 SELECT throws_ok($$CREATE TABLE hostile.child () INHERITS (coord.task_live)$$, '42501', NULL, 'no child');
 SELECT throws_ok($$CREATE TABLE hostile.referring (id pg_catalog.uuid REFERENCES coord.task_live)$$, '42501', NULL, 'no foreign key');
 SELECT throws_ok($$CREATE FUNCTION coord.backoff(interval, interval, integer, text) RETURNS interval LANGUAGE sql AS 'SELECT $1'$$, '42501', NULL, 'no function beside coord''s');
+
+-- ---- numbers, of which few bytes are long as text: what is stored must fit into an answer
+SELECT throws_ok($$SELECT coord.task_create('t', ('[' || repeat('1e131071,', 8) || '0]')::jsonb, queue => 'pgtap-open')$$, '54000', NULL, 'no task is longer than it may be by its numbers');
+SELECT throws_ok($$SELECT coord.event_send('t', (SELECT jsonb_agg(1e100::numeric) FROM generate_series(1, 12000)))$$, '54000', NULL, 'nor is an event');
+SELECT lives_ok($$SELECT coord.task_create('t', ('[' || repeat('1e131071,', 7) || '0]')::jsonb, queue => 'pgtap-open')$$, 'one that is long, but not too long, is taken');
 RESET ROLE;
 
 SELECT * FROM finish();
