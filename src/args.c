@@ -29,15 +29,18 @@ null_argument(const char *name)
 			 errmsg("argument \"%s\" must not be null", name)));
 }
 
+/* "exact" is false when it may have more bytes than were counted. */
 static void
-check_payload_size(size_t size, const char *name)
+check_payload_size(size_t size, bool exact, const char *name)
 {
 	if (size > MAX_PAYLOAD_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 coord_errargument(name),
 				 errmsg("argument \"%s\" is too large", name),
-				 errdetail("It has %zu bytes; %d are allowed.", size, MAX_PAYLOAD_BYTES)));
+				 exact ?
+				 errdetail("It has %zu bytes; %d are allowed.", size, MAX_PAYLOAD_BYTES) :
+				 errdetail("It has at least %zu bytes; %d are allowed.", size, MAX_PAYLOAD_BYTES)));
 }
 
 /* A name (of an agent, a resource, a queue ...): 1 to 512 bytes. */
@@ -82,7 +85,7 @@ coord_arg_text_or_null(FunctionCallInfo fcinfo, int n, const char *name)
 	if (PG_ARGISNULL(n))
 		return NULL;
 	value = PG_GETARG_TEXT_PP(n);
-	check_payload_size(VARSIZE_ANY_EXHDR(value), name);
+	check_payload_size(VARSIZE_ANY_EXHDR(value), true, name);
 	return text_to_cstring(value);
 }
 
@@ -257,14 +260,14 @@ coord_check_payload(Jsonb *value, const char *name)
 {
 	Size		numbers = coord_json_number_bytes(value, MAX_PAYLOAD_BYTES);
 
-	check_payload_size(numbers, name);
+	check_payload_size(numbers, false, name);
 	if (VARSIZE(value) + numbers > MAX_PAYLOAD_BYTES / 8)
 	{
 		StringInfoData json;
 
 		initStringInfo(&json);
 		(void) JsonbToCString(&json, &value->root, VARSIZE(value));
-		check_payload_size(json.len, name);
+		check_payload_size(json.len, true, name);
 		pfree(json.data);
 	}
 	return value;

@@ -60,8 +60,8 @@
 #define MAX_REST (10 * USECS_PER_SEC)
 
 /*
- * A walk is asked for by anybody whose agent is retired, or ends when it was attached.  So, when it has come to its end, the next
- * one begins after so many times as long, though not as late as that.
+ * A walk is asked for by anybody whose agent is retired, or ends when it was attached.  So the
+ * next one begins so many times as long after it as it took, but no later than that.
  */
 #define WALK_REST 4
 #define MAX_WALK_REST USECS_PER_SEC

@@ -64,10 +64,11 @@ like($err, qr/55000/, 'the dead one\'s token is refused');
 is(sql(q{SELECT count(*) FROM coord.event_list(type => 'task.requeued') WHERE payload ->> 'reason' = 'lease_expired'}), '2', 'both were announced');
 
 # By a named claim, too; and when it is the agent that has ended.
-sql(q{
+my $timeout = CoordCluster::seconds(0.1);
+sql(qq{
 	SELECT coord.task_create('named');
 	SELECT coord.task_claim(id, lease_ttl => '1 h', task_id => (SELECT id FROM coord.task WHERE type = 'named'))
-	FROM coord.agent_register('mortal', heartbeat_timeout => '100 ms')});
+	FROM coord.agent_register('mortal', heartbeat_timeout => '$timeout')});
 ok($node->poll_query_until('postgres', q{SELECT state = 'pending' AND run_at <= clock_timestamp() FROM coord.task WHERE type = 'named'}),
 	'a claim whose agent has ended reads so');
 is(sql(q{SELECT status FROM coord.agent WHERE name = 'mortal'}), 'inactive', 'and so does the agent');
