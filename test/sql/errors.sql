@@ -70,6 +70,7 @@ CALL pg_temp.attempt($$SELECT coord.task_create(NULL)$$);
 CALL pg_temp.attempt($$SELECT coord.task_create('')$$);
 CALL pg_temp.attempt($$SELECT coord.task_create(repeat('x', 513))$$);
 CALL pg_temp.attempt($$SELECT coord.task_create('t', to_jsonb(repeat('x', 1024 * 1024)))$$);
+CALL pg_temp.attempt($$SELECT coord.task_create('t', ('[' || repeat('1e131071,', 8) || '0]')::jsonb)$$);
 CALL pg_temp.attempt($$SELECT coord.task_create('t', queue => '')$$);
 CALL pg_temp.attempt($$SELECT coord.task_create('t', queue => repeat('x', 513))$$);
 CALL pg_temp.attempt($$SELECT coord.task_create('t', run_at => 'infinity')$$);
