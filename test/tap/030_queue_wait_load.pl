@@ -14,7 +14,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $rounds = $ENV{COORD_ROUNDS} || 60;
+my ($timeout, $too_long) = (CoordCluster::seconds(10), CoordCluster::seconds(9));
 my $node = CoordCluster::new_node('queue_wait_load');
+$node->append_conf('postgresql.conf', "load.timeout = '$timeout'\nload.too_long = '$too_long'\n");
 $node->start;
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 
@@ -58,8 +60,8 @@ sql(q{
 	BEGIN
 		WHILE NOT last LOOP
 			began = clock_timestamp();
-			CALL coord.queue_wait(q, '10 s');
-			IF clock_timestamp() - began > '9 s' THEN
+			CALL coord.queue_wait(q, current_setting('load.timeout')::interval);
+			IF clock_timestamp() - began > current_setting('load.too_long')::interval THEN
 				INSERT INTO slept VALUES (q, extract(epoch FROM clock_timestamp() - began));
 			END IF;
 			LOOP
