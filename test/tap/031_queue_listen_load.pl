@@ -17,7 +17,7 @@ $node->start;
 local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres', COORD_LOG => $node->logfile);
 my ($out, $err) = ('', '');
 my $load = IPC::Run::start(
-	[ '/usr/bin/python3', "$FindBin::RealBin/../torture/listening.py", '--seconds', 6 * ($ENV{COORD_SLOWNESS} // 1) ],
+	[ '/usr/bin/python3', "$FindBin::RealBin/../torture/listening.py", '--seconds', 6 * CoordCluster::slowness() ],
 	'>', \$out, '2>', \$err);
 ok($load->finish, 'each task is worked on as soon as it is claimable') or diag($out . $err);
 like($out, qr/^0 violations$/m, 'no wake-up is lost');

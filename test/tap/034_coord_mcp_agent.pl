@@ -27,7 +27,10 @@ sql(q{
 CoordCluster::has_worker($node, 'postgres');
 my $rival = q{(SELECT id FROM coord.agent WHERE name = 'rival')};
 
-my $client = McpClient->new($node, '--heartbeat-timeout', '60', '--log-level', 'info');
+# what is renewed lasts so many seconds, and longer when it was renewed
+my $ttl = 6 * CoordCluster::slowness();
+my $longer = $ttl + 1 . ' s';
+my $client = McpClient->new($node, '--heartbeat-timeout', 10 * $ttl, '--log-level', 'info');
 $client->initialize;
 my $me = $client->tool('agent_heartbeat')->{id};
 
@@ -70,7 +73,7 @@ is($client->tool('lock_acquire', { resource_key => 'lock' })->{code}, 1002, 'a l
 my $refusal = $client->tool('lock_acquire', { resource_key => 'lock', wait => 0.3 });
 is($refusal->{code}, 1002, 'after a wait too');
 ok($refusal->{holder} && $refusal->{retry_after}, 'with its holder');
-$waiting = $client->ask_tool('lock_acquire', { resource_key => 'lock', wait => 3000, ttl => 6 });
+$waiting = $client->ask_tool('lock_acquire', { resource_key => 'lock', wait => 3000, ttl => $ttl });
 is($client->rest, 0, 'a lock is waited for');
 sql(q{SELECT coord.lease_release(id) FROM coord.lease WHERE resource_key = 'lock'});
 my $lock = $client->outcome($waiting);
@@ -87,24 +90,24 @@ like($client->tool('task_claim', { wait => -1 })->{message}, qr/wait/, 'a wait t
 
 sql(q{SELECT coord.task_create('short', queue => 'h'), coord.task_create('longer', queue => 'h'),
 	coord.task_create('with resource', queue => 'h', resource_key => 'resource')});
-my %held = map { $_->{type} => $_ } @{ $client->tool('task_claim', { queue => 'h', lease_ttl => 6, max_tasks => 3 })->{tasks} };
-is(scalar keys %held, 3, 'several tasks are claimed for six seconds');
-ok(becomes(q{min(lease_expires_at - claimed_at) > interval '7 s' FROM coord.task WHERE queue = 'h' AND state = 'claimed' HAVING count(*) = 3}),
+my %held = map { $_->{type} => $_ } @{ $client->tool('task_claim', { queue => 'h', lease_ttl => $ttl, max_tasks => 3 })->{tasks} };
+is(scalar keys %held, 3, 'several tasks are claimed for a few seconds');
+ok(becomes(qq{min(lease_expires_at - claimed_at) > interval '$longer' FROM coord.task WHERE queue = 'h' AND state = 'claimed' HAVING count(*) = 3}),
 	'they are renewed, all of them, for longer than that');
-ok(becomes(q{state = 'active' AND expires_at - acquired_at > interval '7 s' FROM coord.lease WHERE resource_key = 'resource'}), 'the resource of one with it');
-ok(becomes(q{state = 'active' AND expires_at - acquired_at > interval '7 s' FROM coord.lease WHERE resource_key = 'lock'}), 'the lock too');
+ok(becomes(qq{state = 'active' AND expires_at - acquired_at > interval '$longer' FROM coord.lease WHERE resource_key = 'resource'}), 'the resource of one with it');
+ok(becomes(qq{state = 'active' AND expires_at - acquired_at > interval '$longer' FROM coord.lease WHERE resource_key = 'lock'}), 'the lock too');
 is($client->tool('task_renew', { task_id => $held{longer}{id}, fencing_token => $held{longer}{fencing_token}, lease_ttl => 600 })->{id}, $held{longer}{id},
 	'the model renews one for ten minutes');
-ok(becomes(qq{expires_at - renewed_at < interval '7 s' AND renewed_at > (SELECT lease_expires_at - interval '599 s' FROM coord.task WHERE id = '$held{longer}{id}')
+ok(becomes(qq{expires_at - renewed_at < interval '$longer' AND renewed_at > (SELECT lease_expires_at - interval '599 s' FROM coord.task WHERE id = '$held{longer}{id}')
 	FROM coord.lease WHERE resource_key = 'lock'}), 'while others are renewed');
 holds(qq{lease_expires_at > clock_timestamp() + interval '500 s' FROM coord.task WHERE id = '$held{longer}{id}'}, 'that one is not shortened');
 is($client->tool('task_complete', { task_id => $held{$_}{id}, fencing_token => $held{$_}{fencing_token} })->{state}, 'completed', "the task \"$_\" is completed")
 	for 'short', 'longer';
 is($client->tool('lock_release', { lease_id => $lock->{id} })->{released}, JSON::PP::true, 'the lock is released');
-my $auto = $client->tool('lock_acquire', { resource_key => 'auto', ttl => 6, auto_renew => JSON::PP::true });
-ok(becomes(qq{expires_at - acquired_at > interval '7 s' FROM coord.lease WHERE id = '$auto->{id}'}), 'what the server renews is renewed');
+my $auto = $client->tool('lock_acquire', { resource_key => 'auto', ttl => $ttl, auto_renew => JSON::PP::true });
+ok(becomes(qq{expires_at - acquired_at > interval '$longer' FROM coord.lease WHERE id = '$auto->{id}'}), 'what the server renews is renewed');
 is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'coord-mcp' AND query LIKE '%lease_renew%'}), '0', 'and not by the bridge');
-my $brief = McpClient->new($node, '--heartbeat-timeout', '6');
+my $brief = McpClient->new($node, '--heartbeat-timeout', $ttl);
 $brief->initialize(undef, 'brief');
 my $brief_id = $brief->tool('agent_heartbeat')->{id};
 ok(becomes(qq{clock_timestamp() > registered_at + heartbeat_timeout FROM coord.agent WHERE id = '$brief_id'}), 'an agent is older than its heartbeat timeout');
@@ -113,10 +116,10 @@ $brief->finish;
 
 # a renewal that is refused takes nothing else with it
 sql(q{SELECT coord.task_create('lost', queue => 'l') FROM generate_series(1, 3)});
-my @lost = @{ $client->tool('task_claim', { queue => 'l', lease_ttl => 6, max_tasks => 3 })->{tasks} };
+my @lost = @{ $client->tool('task_claim', { queue => 'l', lease_ttl => $ttl, max_tasks => 3 })->{tasks} };
 sql(qq{SELECT coord.task_cancel('$lost[1]{id}')});
 $client->logged(qr/task $lost[1]{id} was lost/);
-ok(becomes(qq{count(*) = 2 FROM coord.task WHERE id IN ('$lost[0]{id}', '$lost[2]{id}') AND state = 'claimed' AND lease_expires_at - claimed_at > interval '7 s'}),
+ok(becomes(qq{count(*) = 2 FROM coord.task WHERE id IN ('$lost[0]{id}', '$lost[2]{id}') AND state = 'claimed' AND lease_expires_at - claimed_at > interval '$longer'}),
 	'one that is cancelled by others is forgotten, the rest is kept');
 
 # ---- cancelled requests
@@ -186,8 +189,8 @@ $unready->finish;
 # ---- the server goes and comes
 
 sql(q{SELECT coord.task_create('kept', queue => 'k')});
-my $kept = $client->tool('task_claim', { queue => 'k', lease_ttl => 60 })->{tasks}[0];
-my $kept_lock = $client->tool('lock_acquire', { resource_key => 'kept', ttl => 60 });
+my $kept = $client->tool('task_claim', { queue => 'k', lease_ttl => 10 * $ttl })->{tasks}[0];
+my $kept_lock = $client->tool('lock_acquire', { resource_key => 'kept', ttl => 10 * $ttl });
 sql(qq{SELECT coord.lease_acquire('held', $rival, '1 h')});
 my @parked = ($client->ask_tool('task_claim', { queue => 'w', wait => 3000 }), $client->ask_tool('lock_acquire', { resource_key => 'held', wait => 3000 }));
 is($client->rest, 0, 'two requests wait when the server is stopped');
@@ -274,7 +277,7 @@ delete $stopped->{out};
 is($stopped->ended, 0, 'who does not listen any more is not served: the bridge ends');
 holds(q{state = 'pending' FROM coord.task WHERE type = 'stop'}, 'and the task is free at once');
 
-$stopped = McpClient->new($node, '--heartbeat-timeout', '3');
+$stopped = McpClient->new($node, '--heartbeat-timeout', $ttl / 2);
 $stopped->initialize;
 is(scalar @{ $stopped->tool('task_claim', { queue => 's', lease_ttl => 600 })->{tasks} }, 1, 'a client has claimed a task');
 $waiting = $client->ask_tool('task_claim', { queue => 's', wait => 3000 });

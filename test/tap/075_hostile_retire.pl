@@ -14,7 +14,7 @@ my $node = CoordCluster::new_node('hostile_retire');
 $node->start;
 
 # so many that a look through them takes the server a while, but not long
-my $claims = int(5000 / ($ENV{COORD_SLOWNESS} // 1));
+my $claims = int(5000 / CoordCluster::slowness());
 
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 

@@ -83,13 +83,20 @@ sub session_of
 	return $node->background_psql('postgres');
 }
 
+# slowness(): how many times as long as by Debian's server what takes time may take by this one
+# (see test/harness/on-server).
+sub slowness
+{
+	return $ENV{COORD_SLOWNESS} // 1;
+}
+
 # seconds($n): an interval of so many seconds, within which a few calls are made; longer for a
-# slow server (see test/harness/on-server).
+# slow server.
 sub seconds
 {
 	my ($n) = @_;
 
-	return $n * ($ENV{COORD_SLOWNESS} // 1) . ' s';
+	return $n * slowness() . ' s';
 }
 
 # short_lease($node, $db, $ttl, $key): a lease that will run out; returns its id.
