@@ -37,13 +37,21 @@
 /* how soon to come back to what is locked */
 #define LOCKED_RETRY (50 * INT64CONST(1000))
 
+typedef struct NewAgent
+{
+	AgentRow	row;
+	bool		chose_id;
+	const char *type;
+	Jsonb	   *metadata;
+} NewAgent;
+
 PG_FUNCTION_INFO_V1(coord_agent_register);
 PG_FUNCTION_INFO_V1(coord_agent_heartbeat);
 PG_FUNCTION_INFO_V1(coord_agent_retire);
 
-static AgentRow *lock_named_agent(const char *name, StoreReservation *new_name);
+static AgentRow *lock_named_agent(const char *name);
 static AgentRow *lock_owned_agent(const pg_uuid_t *id);
-static void insert_agent(const AgentRow *agent, bool chosen_id, const char *type, Jsonb *metadata);
+static bool insert_agent(NewAgent *new);
 static void lapse_at_once(AgentRow *agent, TimestampTz now);
 static void revive(AgentRow *agent, TimestampTz now);
 
@@ -80,15 +88,24 @@ coord_agent_register(PG_FUNCTION_ARGS)
 	Jsonb	   *metadata = coord_arg_payload(fcinfo, 3, "metadata");
 	const pg_uuid_t *id = coord_check_new_id(coord_arg_uuid_or_null(fcinfo, 4));
 	StoreScope	scope;
-	StoreReservation new_name;
+	NewAgent	new = {.chose_id = id != NULL,.type = type,.metadata = metadata};
 	AgentRow   *agent;
 	TimestampTz now;
 
 	if (type == NULL)
-		type = "worker";
+		new.type = "worker";
 
 	store_open(&scope);
-	agent = lock_named_agent(name, &new_name);
+	new.row.name = name;
+	new.row.owner = store_caller();
+	new.row.timeout = timeout;
+	if (id != NULL)
+		new.row.id = *id;
+	else
+		coord_uuid7(&new.row.id);
+	do
+		agent = lock_named_agent(name);
+	while (agent == NULL && !insert_agent(&new));	/* it was made meanwhile */
 	if (agent != NULL)
 	{
 		now = coord_now();
@@ -103,24 +120,9 @@ coord_agent_register(PG_FUNCTION_ARGS)
 		revive(agent, now);
 		agent->timeout = timeout;
 		agent->heartbeat_at = now;
-		store_agent_update(agent, type, metadata);
+		store_agent_update(agent, new.type, metadata);
 	}
-	else
-	{
-		agent = palloc0(sizeof(AgentRow));
-		if (id != NULL)
-			agent->id = *id;
-		else
-			coord_uuid7(&agent->id);
-		agent->name = name;
-		agent->owner = store_caller();
-		coord_check_agents(agent->owner);
-		agent->timeout = timeout;
-		agent->heartbeat_at = coord_now();
-		insert_agent(agent, id != NULL, type, metadata);
-		store_key_inserted(&new_name);
-	}
-	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(&agent->id)));
+	PG_RETURN_DATUM(store_close_with(&scope, store_agent_result(agent != NULL ? &agent->id : &new.row.id)));
 }
 
 /* agent_heartbeat(agent_id) */
@@ -258,9 +260,9 @@ lock_owned_agent(const pg_uuid_t *id)
 	return agent;
 }
 
-/* The same, of a name.  NULL when there is none, and then the name is reserved. */
+/* The same, of a name; NULL when there is none. */
 static AgentRow *
-lock_named_agent(const char *name, StoreReservation *new_name)
+lock_named_agent(const char *name)
 {
 	for (;;)
 	{
@@ -269,15 +271,7 @@ lock_named_agent(const char *name, StoreReservation *new_name)
 
 		CHECK_FOR_INTERRUPTS();
 		if (agent == NULL)
-		{
-			StoreKeyState state = store_reserve(new_name, STORE_KEY_AGENT_NAME, name, NULL);
-
-			if (state == STORE_KEY_IN_FLIGHT)
-				coord_error_name_busy("agent", name);
-			if (state == STORE_KEY_FREE)
-				return NULL;
-			continue;			/* it was made meanwhile */
-		}
+			return NULL;
 		check_owner(agent);
 		locked = lock_agent(&agent->id);
 		if (locked != NULL && strcmp(locked->name, name) == 0)
@@ -378,28 +372,54 @@ lapse_at_once(AgentRow *agent, TimestampTz now)
 	agent->attachment = 0;
 }
 
-/* Add an agent, whose name is reserved, unless its id, which somebody may have chosen, is another's. */
+/* A StoreAction. */
 static void
-insert_agent(const AgentRow *agent, bool chosen_id, const char *type, Jsonb *metadata)
+insert_row(void *arg)
 {
-	StoreReservation new_id;
+	NewAgent   *new = arg;
 
-	switch (store_reserve_id(&new_id, STORE_KEY_AGENT_ID, &agent->id))
+	/* what was just being written while another agent of that id was deleted */
+	if (new->chose_id)
+		(void) store_agent_delete_belongings(&new->row.id);
+	new->row.heartbeat_at = coord_now();
+	store_agent_insert(&new->row, new->type, new->metadata);
+}
+
+/* A StoreAction, of a name: error when the id, which somebody may have chosen, is another's. */
+static void
+insert_with_id(void *arg)
+{
+	NewAgent   *new = arg;
+
+	switch (store_insert_new_id(STORE_KEY_AGENT_ID, &new->row.id, insert_row, new))
 	{
 		case STORE_KEY_IN_FLIGHT:
-			coord_error_name_busy("agent", coord_uuid_str(&agent->id));
+			coord_error_name_busy("agent", coord_uuid_str(&new->row.id));
 		case STORE_KEY_EXISTS:
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 coord_errargument("id"),
-					 errmsg("agent id %s is in use under another name", coord_uuid_str(&agent->id))));
+					 errmsg("agent id %s is in use under another name", coord_uuid_str(&new->row.id))));
 		case STORE_KEY_FREE:
-			/* what was just being written while another agent of that id was deleted */
-			if (chosen_id)
-				(void) store_agent_delete_belongings(&agent->id);
-			store_agent_insert(agent, type, metadata);
-			store_key_inserted(&new_id);
+			break;
 	}
+}
+
+/* Add an agent; false when there has come to be one of its name. */
+static bool
+insert_agent(NewAgent *new)
+{
+	coord_check_agents(new->row.owner);
+	switch (store_insert_new(STORE_KEY_AGENT_NAME, new->row.name, NULL, insert_with_id, new))
+	{
+		case STORE_KEY_IN_FLIGHT:
+			coord_error_name_busy("agent", new->row.name);
+		case STORE_KEY_EXISTS:
+			return false;
+		case STORE_KEY_FREE:
+			break;
+	}
+	return true;
 }
 
 /*

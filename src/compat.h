@@ -68,6 +68,13 @@
 #define coord_index_beginscan(rel, index, snapshot, nkeys) index_beginscan((rel), (index), (snapshot), (nkeys), 0)
 #endif
 
+/* PostgreSQL 17 also asks whether a stronger lock would do. */
+#if PG_VERSION_NUM >= 170000
+#define coord_lock_held(tag, mode) LockHeldByMe((tag), (mode), false)
+#else
+#define coord_lock_held(tag, mode) LockHeldByMe((tag), (mode))
+#endif
+
 /* PostgreSQL 17 lets an extension name what it waits for. */
 #if PG_VERSION_NUM >= 170000
 #define coord_new_wait_event(name) WaitEventExtensionNew(name)

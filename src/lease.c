@@ -245,6 +245,27 @@ acquire(FunctionCallInfo fcinfo, const LeaseRequest *request, TimestampTz *look_
 	return acquired;
 }
 
+typedef struct FirstLease
+{
+	const LeaseRequest *request;
+	LeaseRow   *lease;
+} FirstLease;
+
+/* A StoreAction, of the first lease on a resource. */
+static void
+insert_first(void *arg)
+{
+	FirstLease *first = arg;
+	LeaseRow   *lease = first->lease;
+
+	lease->slot = store_lease_new_slot();
+	lease->resource_key = pstrdup(first->request->resource_key);
+	lease->check_at = DT_NOEND;
+	lease->deadline = DT_NOEND;
+	fill_grant(lease, first->request, coord_now());
+	store_lease_insert(lease);
+}
+
 /*
  * Give a resource to an agent, for itself or for a task's claim.
  *
@@ -270,22 +291,18 @@ coord_lease_grant(const LeaseRequest *request, LeaseRow **lease)
 			return LEASE_HELD;
 		if (*lease == NULL)
 		{
-			StoreReservation new_key;
-			StoreKeyState state = store_reserve(&new_key, STORE_KEY_RESOURCE, request->resource_key, NULL);
+			FirstLease	first = {request, palloc0(sizeof(LeaseRow))};
 
-			if (state == STORE_KEY_IN_FLIGHT)
-				return LEASE_BUSY;
-			if (state == STORE_KEY_EXISTS)
-				continue;		/* somebody was faster */
-			*lease = palloc0(sizeof(LeaseRow));
-			(*lease)->slot = store_lease_new_slot();
-			(*lease)->resource_key = pstrdup(request->resource_key);
-			(*lease)->check_at = DT_NOEND;
-			(*lease)->deadline = DT_NOEND;
-			fill_grant(*lease, request, coord_now());
-			store_lease_insert(*lease);
-			store_key_inserted(&new_key);
-			return LEASE_GRANTED;
+			switch (store_insert_new(STORE_KEY_RESOURCE, request->resource_key, NULL, insert_first, &first))
+			{
+				case STORE_KEY_IN_FLIGHT:
+					return LEASE_BUSY;
+				case STORE_KEY_EXISTS:
+					continue;	/* somebody was faster */
+				case STORE_KEY_FREE:
+					*lease = first.lease;
+					return LEASE_GRANTED;
+			}
 		}
 
 		switch (store_lease_try_lock(*lease, free))

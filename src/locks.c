@@ -35,6 +35,7 @@
 #include "utils/lsyscache.h"
 #include "utils/resowner.h"
 
+#include "compat.h"
 #include "locks.h"
 
 /* the classes: 1 and 2 are those of pg_advisory_lock() */
@@ -136,24 +137,31 @@ coord_try_lock_scheduler(Oid role, int n)
 	return locked;
 }
 
-/* Lock the insertion of a key into a unique index, waiting, until coord_unlock(). */
+/* The lock of the insertion of a key into a unique index. */
 void
-coord_lock_new_key(LOCKTAG *tag, int kind, uint32 hash)
+coord_new_key_tag(LOCKTAG *tag, int kind, uint32 hash)
 {
 	make_tag(tag, (uint16) (LOCK_NEW_KEY + kind), hash);
-	(void) lock(tag, true);
 }
 
-/* Lock the setting of a sequence, waiting, until coord_unlock(). */
+/* The lock of the setting of a sequence. */
 void
-coord_lock_sequence(LOCKTAG *tag, Oid relid)
+coord_sequence_tag(LOCKTAG *tag, Oid relid)
 {
 	make_tag(tag, LOCK_SEQUENCE, relid);
+}
+
+/* Lock, waiting, until coord_unlock(). */
+void
+coord_lock_shortly(const LOCKTAG *tag)
+{
 	(void) lock(tag, true);
 }
 
+/* An error while it was waited for may have come when it was had, or before. */
 void
-coord_unlock(LOCKTAG *tag)
+coord_unlock(const LOCKTAG *tag)
 {
-	LockRelease(tag, ExclusiveLock, false);
+	if (coord_lock_held(tag, ExclusiveLock))
+		(void) LockRelease(tag, ExclusiveLock, false);
 }

@@ -71,6 +71,13 @@ coord_queue_resume(PG_FUNCTION_ARGS)
 	return set_paused(fcinfo, false);
 }
 
+/* A StoreAction. */
+static void
+insert_queue(void *name)
+{
+	store_queue_insert(name, store_caller());
+}
+
 /*
  * Store a queue that was not found, with the default settings.  False when an
  * open transaction is doing so.
@@ -78,16 +85,8 @@ coord_queue_resume(PG_FUNCTION_ARGS)
 bool
 coord_queue_ensure(const char *name)
 {
-	StoreReservation new_name;
-	StoreKeyState state = store_reserve(&new_name, STORE_KEY_QUEUE, name, NULL);
-
-	if (state == STORE_KEY_FREE)
-	{
-		coord_check_queues(store_caller());
-		store_queue_insert(name, store_caller());
-		store_key_inserted(&new_name);
-	}
-	return state != STORE_KEY_IN_FLIGHT;
+	coord_check_queues(store_caller());
+	return store_insert_new(STORE_KEY_QUEUE, name, NULL, insert_queue, unconstify(char *, name)) != STORE_KEY_IN_FLIGHT;
 }
 
 /* A queue, locked; error when another transaction is changing it. */

@@ -37,6 +37,7 @@
 #include "locks.h"
 #include "sequence.h"
 #include "store/installation.h"
+#include "store/short_lock.h"
 #include "store/store.h"
 #include "worker/shared.h"
 
@@ -67,31 +68,45 @@ incarnation_floor(int64 last)
 	return make_number(last, started_at);
 }
 
+typedef struct Raise
+{
+	Oid			sequence;
+	int64		number;			/* drawn */
+} Raise;
+
+/*
+ * A StoreAction: raise a sequence, unless somebody just has.  Not only to the floor but to
+ * the present instant, which is above all that was drawn: a restore may have set it back after
+ * numbers were drawn in this incarnation.  The floor is above that if the clock was set back
+ * since, and the sequence may not go back with it.
+ */
+static void
+raise_sequence(void *arg)
+{
+	Raise	   *raise = arg;
+
+	raise->number = nextval_internal(raise->sequence, false);
+	if (raise->number < incarnation_floor(raise->number))
+	{
+		raise->number = Max(make_number(raise->number, coord_now()), incarnation_floor(raise->number));
+		DirectFunctionCall2(setval_oid, ObjectIdGetDatum(raise->sequence), Int64GetDatum(raise->number));
+	}
+}
+
 static int64
 next_number(const char *sequence)
 {
 	Oid			relid = get_relname_relid(sequence, get_namespace_oid("coord", false));
 	int64		number = nextval_internal(relid, false);
+	Raise		raise = {relid, 0};
 	LOCKTAG		tag;
 
 	if (number >= incarnation_floor(number))
 		return number;
 
-	/*
-	 * Raise the sequence, unless somebody just has.  Not only to the floor but to the
-	 * present instant, which is above all that was drawn: a restore may have set
-	 * it back after numbers were drawn in this incarnation.  The floor is above that if
-	 * the clock was set back since, and the sequence may not go back with it.
-	 */
-	coord_lock_sequence(&tag, relid);
-	number = nextval_internal(relid, false);
-	if (number < incarnation_floor(number))
-	{
-		number = Max(make_number(number, coord_now()), incarnation_floor(number));
-		DirectFunctionCall2(setval_oid, ObjectIdGetDatum(relid), Int64GetDatum(number));
-	}
-	coord_unlock(&tag);
-	return number;
+	coord_sequence_tag(&tag, relid);
+	store_under_lock(&tag, raise_sequence, &raise);
+	return raise.number;
 }
 
 /* Whether numbers that are drawn now are beyond 2^53, which is so from the fourth timeline on. */

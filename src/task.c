@@ -34,6 +34,20 @@
 /* how many claims that have run out task_redrive looks at first */
 #define SETTLE_BATCH 10000
 
+typedef struct NewTask
+{
+	const TaskSpec *spec;
+	bool		blocked;
+	TimestampTz now;
+	Datum		created;		/* as users see it */
+} NewTask;
+
+typedef struct Redrive
+{
+	const DeadLetter *letter;
+	TimestampTz now;
+} Redrive;
+
 PG_FUNCTION_INFO_V1(coord_task_create);
 PG_FUNCTION_INFO_V1(coord_task_create_many);
 PG_FUNCTION_INFO_V1(coord_task_cancel);
@@ -43,8 +57,8 @@ static void check_queues(TaskSpec *specs, int n);
 static int64 redrive_dead(const pg_uuid_t *id, const char *queue, TimestampTz now);
 static int64 redrive_queue(const char *queue, TimestampTz now);
 static pg_uuid_t create(TaskSpec *spec, TimestampTz now, Datum *created);
-static pg_uuid_t *find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key, Datum *found);
-static Datum insert_task(const TaskSpec *spec, bool blocked, TimestampTz now);
+static pg_uuid_t *find_by_unique_key(const TaskSpec *spec, Datum *found);
+static bool insert_task(NewTask *task);
 static void check_state_is_dead(const pg_uuid_t *id);
 static bool redrive(const DeadLetter *letter, TimestampTz now);
 
@@ -284,7 +298,7 @@ static pg_uuid_t
 create(TaskSpec *spec, TimestampTz now, Datum *created)
 {
 	QueueRow   *queue;
-	StoreReservation new_key;
+	NewTask		task = {.spec = spec,.now = now};
 	pg_uuid_t  *existing;
 	pg_uuid_t  *failed = NULL;
 	char	   *failed_state = NULL;
@@ -301,7 +315,7 @@ create(TaskSpec *spec, TimestampTz now, Datum *created)
 	if (spec->run_at == DT_NOBEGIN)
 		spec->run_at = now;
 
-	if (spec->unique_key != NULL && (existing = find_by_unique_key(spec, &new_key, created)) != NULL)
+	if ((existing = find_by_unique_key(spec, created)) != NULL)
 		return *existing;
 	if (!spec->has_id)
 		coord_uuid7(&spec->id);
@@ -340,12 +354,17 @@ create(TaskSpec *spec, TimestampTz now, Datum *created)
 		waits_for[nwaits++] = *dependency;
 	}
 
-	*created = insert_task(spec, nwaits > 0, now);
-	if (spec->unique_key != NULL)
-		store_key_inserted(&new_key);
+	task.blocked = nwaits > 0;
+	while (!insert_task(&task))
+	{
+		/* somebody was faster */
+		if ((existing = find_by_unique_key(spec, created)) != NULL)
+			return *existing;
+	}
+	if (failed == NULL)
+		*created = task.created;
 	if (failed != NULL)
 	{
-		*created = (Datum) 0;
 		store_task_cancel(store_task(&spec->id, STORE_NO_LOCK),
 						  psprintf("dependency %s is %s", coord_uuid_str(failed), failed_state), now);
 	}
@@ -358,30 +377,21 @@ create(TaskSpec *spec, TimestampTz now, Datum *created)
 	return spec->id;
 }
 
-/* The unfinished task that has the unique key, also as users see it; when there is none the key is reserved. */
+/* The unfinished task that has the unique key, also as users see it; NULL when there is none. */
 static pg_uuid_t *
-find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key, Datum *found)
+find_by_unique_key(const TaskSpec *spec, Datum *found)
 {
-	for (;;)
+	pg_uuid_t  *id;
+
+	if (spec->unique_key == NULL)
+		return NULL;
+	while ((id = store_task_with_unique_key(spec->queue, spec->unique_key)) != NULL)
 	{
-		pg_uuid_t  *id = store_task_with_unique_key(spec->queue, spec->unique_key);
 		TaskRow    *task;
 		Datum		row;
 		char	   *state;
 
-		if (id == NULL)
-		{
-			switch (store_reserve(new_key, STORE_KEY_UNIQUE, spec->queue, spec->unique_key))
-			{
-				case STORE_KEY_FREE:
-					return NULL;
-				case STORE_KEY_EXISTS:
-					continue;	/* made meanwhile */
-				case STORE_KEY_IN_FLIGHT:
-					coord_error_name_busy("unique key", spec->unique_key);
-			}
-		}
-
+		CHECK_FOR_INTERRUPTS();
 		row = store_task_find_result(id, &state);
 		if (row == (Datum) 0)
 			continue;			/* finished and purged meanwhile */
@@ -396,37 +406,72 @@ find_by_unique_key(const TaskSpec *spec, StoreReservation *new_key, Datum *found
 			coord_error_task_busy(id);
 		(void) coord_claim_settle(task, coord_now());
 	}
+	return NULL;
 }
 
-/* Add a task, unless the id that the caller chose is taken. */
-static Datum
-insert_task(const TaskSpec *spec, bool blocked, TimestampTz now)
+static void
+task_exists(const pg_uuid_t *id)
 {
-	StoreReservation new_id;
-	StoreKeyState state;
-	Datum		created;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 coord_errargument("id"),
+			 errmsg("task %s exists already", coord_uuid_str(id))));
+}
 
-	if (!spec->has_id)
-		return store_task_insert(spec, blocked, now);
+/* A StoreAction, of a key that is unique in all respects. */
+static void
+insert_row(void *arg)
+{
+	NewTask    *task = arg;
 
-	state = store_reserve_id(&new_id, STORE_KEY_TASK_ID, &spec->id);
-	if (state == STORE_KEY_FREE && store_task_id_is_used(&spec->id))
-		state = STORE_KEY_EXISTS;
-	switch (state)
+	if (task->spec->has_id && store_task_id_is_used(&task->spec->id))
+		task_exists(&task->spec->id);
+	task->created = store_task_insert(task->spec, task->blocked, task->now);
+}
+
+/* A StoreAction, of the unique key, if there is one: error when the id that the caller chose is taken. */
+static void
+insert_with_id(void *arg)
+{
+	NewTask    *task = arg;
+
+	if (!task->spec->has_id)
+		insert_row(task);
+	else
 	{
-		case STORE_KEY_IN_FLIGHT:
-			coord_error_name_busy("task", coord_uuid_str(&spec->id));
-		case STORE_KEY_EXISTS:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 coord_errargument("id"),
-					 errmsg("task %s exists already", coord_uuid_str(&spec->id))));
-		case STORE_KEY_FREE:
-			created = store_task_insert(spec, blocked, now);
-			store_key_inserted(&new_id);
-			return created;
+		switch (store_insert_new_id(STORE_KEY_TASK_ID, &task->spec->id, insert_row, task))
+		{
+			case STORE_KEY_IN_FLIGHT:
+				coord_error_name_busy("task", coord_uuid_str(&task->spec->id));
+			case STORE_KEY_EXISTS:
+				task_exists(&task->spec->id);
+			case STORE_KEY_FREE:
+				break;
+		}
 	}
-	pg_unreachable();
+}
+
+/* Add a task; false when another one has come to have its unique key. */
+static bool
+insert_task(NewTask *task)
+{
+	const TaskSpec *spec = task->spec;
+
+	if (spec->unique_key == NULL)
+		insert_with_id(task);
+	else
+	{
+		switch (store_insert_new(STORE_KEY_UNIQUE, spec->queue, spec->unique_key, insert_with_id, task))
+		{
+			case STORE_KEY_IN_FLIGHT:
+				coord_error_name_busy("unique key", spec->unique_key);
+			case STORE_KEY_EXISTS:
+				return false;
+			case STORE_KEY_FREE:
+				break;
+		}
+	}
+	return true;
 }
 
 /* Error unless the task is a dead letter that can be driven again. */
@@ -450,17 +495,23 @@ check_state_is_dead(const pg_uuid_t *id)
 											coord_uuid_str(follower)), "redriven");
 }
 
+/* A StoreAction. */
+static void
+insert_dead_letter(void *arg)
+{
+	Redrive    *redrive = arg;
+
+	store_redrive(redrive->letter, redrive->now);
+}
+
 /* Make a dead letter pending; false when another task has its unique key. */
 static bool
 redrive(const DeadLetter *letter, TimestampTz now)
 {
-	StoreReservation key;
+	Redrive		redrive = {letter, now};
 
-	if (letter->unique_key != NULL &&
-		store_reserve(&key, STORE_KEY_UNIQUE, letter->queue, letter->unique_key) != STORE_KEY_FREE)
-		return false;
-	store_redrive(letter, now);
 	if (letter->unique_key != NULL)
-		store_key_inserted(&key);
+		return store_insert_new(STORE_KEY_UNIQUE, letter->queue, letter->unique_key, insert_dead_letter, &redrive) == STORE_KEY_FREE;
+	insert_dead_letter(&redrive);
 	return true;
 }

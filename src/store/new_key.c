@@ -49,6 +49,16 @@ static const struct
 	[STORE_KEY_UNIQUE] = {"task_live", "task_live_unique_key"},
 };
 
+typedef struct NewKey
+{
+	StoreKeyKind kind;
+	int			nkeys;
+	ScanKeyData keys[2];
+	StoreAction insert;
+	void	   *arg;
+	StoreKeyState state;
+} NewKey;
+
 /*
  * Whether the index has the key, also from a transaction in progress; in *changed_by
  * the one that is inserting, changing or deleting its row, if there is one.
@@ -79,51 +89,59 @@ probe(StoreKeyKind kind, int nkeys, ScanKey keys, TransactionId *changed_by)
 	return state;
 }
 
-static StoreKeyState
-reserve(StoreReservation *reservation, StoreKeyKind kind, uint32 hash, int nkeys, ScanKey keys)
+/* A StoreAction. */
+static void
+insert_if_free(void *arg)
 {
-	StoreKeyState state;
+	NewKey	   *key = arg;
 	TransactionId changed_by;
 
-	coord_lock_new_key(&reservation->tag, kind, hash);
-	state = probe(kind, nkeys, keys, &changed_by);
-	if (state != STORE_KEY_FREE)
-		coord_unlock(&reservation->tag);
+	key->state = probe(key->kind, key->nkeys, key->keys, &changed_by);
+	if (key->state == STORE_KEY_FREE)
+		key->insert(key->arg);
+}
+
+static StoreKeyState
+insert_new(NewKey *key, uint32 hash)
+{
+	LOCKTAG		tag;
+
+	coord_new_key_tag(&tag, key->kind, hash);
+	store_under_lock(&tag, insert_if_free, key);
 
 	/* what exists is not visible to an older snapshot, so the caller cannot find it */
-	if (state == STORE_KEY_EXISTS && IsolationUsesXactSnapshot())
+	if (key->state == STORE_KEY_EXISTS && IsolationUsesXactSnapshot())
 		coord_error_serialization();
-	return state;
+	return key->state;
 }
 
 /*
- * Ask for a key that the caller has not found, and when it is free keep others
- * from inserting it.  "name2" is NULL for keys of one name.
+ * Ask for a key that the caller has not found, and when it is free insert it.  "name2" is
+ * NULL for keys of one name.
  */
 StoreKeyState
-store_reserve(StoreReservation *reservation, StoreKeyKind kind, const char *name, const char *name2)
+store_insert_new(StoreKeyKind kind, const char *name, const char *name2, StoreAction insert, void *arg)
 {
+	NewKey		key = {.kind = kind,.nkeys = name2 == NULL ? 1 : 2,.insert = insert,.arg = arg};
 	const char *names[] = {name, name2};
-	int			nkeys = name2 == NULL ? 1 : 2;
-	ScanKeyData keys[2];
 	uint32		hash = 0;
 
-	for (int i = 0; i < nkeys; i++)
+	for (int i = 0; i < key.nkeys; i++)
 	{
-		ScanKeyEntryInitialize(&keys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
+		ScanKeyEntryInitialize(&key.keys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
 							   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(names[i]));
 		hash = hash_combine(hash, hash_bytes((const unsigned char *) names[i], strlen(names[i])));
 	}
-	return reserve(reservation, kind, hash, nkeys, keys);
+	return insert_new(&key, hash);
 }
 
 StoreKeyState
-store_reserve_id(StoreReservation *reservation, StoreKeyKind kind, const pg_uuid_t *id)
+store_insert_new_id(StoreKeyKind kind, const pg_uuid_t *id, StoreAction insert, void *arg)
 {
-	ScanKeyData key;
+	NewKey		key = {.kind = kind,.nkeys = 1,.insert = insert,.arg = arg};
 
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
-	return reserve(reservation, kind, hash_bytes(id->data, UUID_LEN), 1, &key);
+	ScanKeyInit(&key.keys[0], 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+	return insert_new(&key, hash_bytes(id->data, UUID_LEN));
 }
 
 /*
@@ -154,11 +172,4 @@ store_changed_by(StoreKeyKind kind, const char *name)
 	if (!TransactionIdIsValid(changed_by))
 		return 0;
 	return BackendXidGetPid(SubTransGetTopmostTransaction(changed_by));
-}
-
-/* A key that was free has been inserted, or will not be. */
-void
-store_key_inserted(StoreReservation *reservation)
-{
-	coord_unlock(&reservation->tag);
 }

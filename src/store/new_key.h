@@ -5,8 +5,9 @@
 #ifndef COORD_STORE_NEW_KEY_H
 #define COORD_STORE_NEW_KEY_H
 
-#include "storage/lock.h"
 #include "utils/uuid.h"
+
+#include "store/short_lock.h"
 
 typedef enum StoreKeyKind
 {
@@ -20,22 +21,15 @@ typedef enum StoreKeyKind
 
 typedef enum StoreKeyState
 {
-	STORE_KEY_FREE,				/* reserved for the caller, until store_key_inserted() */
+	STORE_KEY_FREE,				/* and has been inserted */
 	STORE_KEY_EXISTS,
 	STORE_KEY_IN_FLIGHT			/* an open transaction has inserted it */
 } StoreKeyState;
 
-typedef struct StoreReservation
-{
-	LOCKTAG		tag;
-} StoreReservation;
-
-extern StoreKeyState store_reserve(StoreReservation *reservation, StoreKeyKind kind,
-								   const char *name, const char *name2);
-extern StoreKeyState store_reserve_id(StoreReservation *reservation, StoreKeyKind kind,
-									  const pg_uuid_t *id);
+extern StoreKeyState store_insert_new(StoreKeyKind kind, const char *name, const char *name2,
+									  StoreAction insert, void *arg);
+extern StoreKeyState store_insert_new_id(StoreKeyKind kind, const pg_uuid_t *id, StoreAction insert, void *arg);
 extern bool store_task_is_still(const pg_uuid_t *id);
 extern pid_t store_changed_by(StoreKeyKind kind, const char *name);
-extern void store_key_inserted(StoreReservation *reservation);
 
 #endif							/* COORD_STORE_NEW_KEY_H */
