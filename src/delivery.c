@@ -57,6 +57,9 @@
 /* notifications in a transaction */
 #define NOTICES 1000
 
+/* for how long a session does not wait again for a worker that has not come */
+#define WORKER_MISSING (10 * USECS_PER_SEC)
+
 /* how soon to see whether the queue of notifications has room again */
 #define FULL_RETRY USECS_PER_SEC
 
@@ -244,21 +247,37 @@ coord_deliver_anew(void)
 }
 
 /*
+ * Wait for the worker's next delivery.  One that is about to begin is waited for, too, unless
+ * it lately was in vain.  False when there is none.
+ */
+static bool
+wait_for_worker(void)
+{
+	static TimestampTz missed_at = DT_NOBEGIN;
+	TimestampTz now = coord_now();
+
+	if (!coord_worker_runs() && (coord_shared == NULL || XactReadOnly || (missed_at <= now && now < missed_at + WORKER_MISSING)))
+		return false;
+	coord_wait_for_delivery();
+	if (coord_worker_runs())
+		return true;
+	missed_at = coord_now();
+	return false;
+}
+
+/*
  * Wait until every event that was committed before this call is delivered; without a
- * worker, deliver.
+ * worker, deliver.  Nobody else can do so then before this transaction ends.
  */
 void
 coord_await_delivery(void)
 {
 	SweepCounts counts = {0};
 
-	if (coord_worker_runs())
-		coord_wait_for_delivery();
-	else if (!XactReadOnly)
-	{
-		while (coord_deliver_events(&counts) == SWEEP_MORE)
-			CHECK_FOR_INTERRUPTS();
-	}
+	if (wait_for_worker() || XactReadOnly)
+		return;
+	while (coord_deliver_events(&counts) == SWEEP_MORE)
+		CHECK_FOR_INTERRUPTS();
 }
 
 /* ---- notifying ---- */
