@@ -18,6 +18,7 @@
 #include "rights.h"
 #include "store/finished_store.h"
 #include "store/list_store.h"
+#include "store/queue_store.h"
 #include "store/rights_store.h"
 #include "store/store.h"
 
@@ -327,12 +328,26 @@ store_task_list(FunctionCallInfo fcinfo, const TaskFilter *filter)
 	" UNION ALL SELECT min(t.queue) FROM coord.task_dead t WHERE t.queue > " name \
 	" UNION ALL SELECT 'default' WHERE 'default' > " name ") q (name))"
 
+/* Whether a list has the queue that it is asked for. */
+static bool
+has_queue(const QueueFilter *filter)
+{
+	QueueRow   *queue = store_queue(filter->name);
+
+	return coord_sees_queue(filter->reader, filter->name) &&
+		(queue->exists || strcmp(filter->name, "default") == 0 || store_queue_has_tasks(filter->name)) &&
+		(filter->paused == NULL || queue->paused == *filter->paused) &&
+		(filter->after == NULL || strcmp(filter->name, filter->after) > 0);
+}
+
 /* The names that a list has, which coord.queue finds by counting all tasks. */
 List *
 store_queue_names(const QueueFilter *filter)
 {
 	ListQuery	query;
 
+	if (filter->name != NULL)
+		return has_queue(filter) ? list_make1((void *) filter->name) : NIL;
 	begin_query(&query);
 	(void) add_arg(&query, arg_text(filter->after != NULL ? filter->after : ""));
 	add(&query, "WITH RECURSIVE n (name) AS (SELECT " NEXT_NAME("$1 COLLATE \"C\"")
@@ -351,17 +366,9 @@ store_queue_names(const QueueFilter *filter)
 void
 store_queue_list(FunctionCallInfo fcinfo, const QueueFilter *filter)
 {
-	static StorePlan plan = {.sql = "SELECT ROW(q.*)::coord.queue FROM coord.queue_all q WHERE q.name = $1"
-	" AND ($2 IS NULL OR q.paused = $2) AND ($3 IS NULL OR q.name > $3)"};
-	List	   *names = filter->name == NULL ? store_queue_names(filter) :
-		coord_sees_queue(filter->reader, filter->name) ? list_make1((void *) filter->name) : NIL;
-	StoreArg	paused = arg_bool(filter->paused != NULL && *filter->paused);
+	List	   *names = store_queue_names(filter);
 	ListCell   *cell;
 
-	paused.isnull = filter->paused == NULL;
 	foreach(cell, names)
-	{
-		store_run(&plan, STORE_ARGS(arg_text(lfirst(cell)), paused, arg_text(filter->after)));
-		store_results(fcinfo);
-	}
+		store_add_result(fcinfo, store_queue_result(lfirst(cell)));
 }

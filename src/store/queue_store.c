@@ -14,6 +14,7 @@
 
 #include "compat.h"
 #include "errors.h"
+#include "store/count_store.h"
 #include "store/queue_store.h"
 #include "store/rows.h"
 #include "store/store.h"
@@ -131,13 +132,20 @@ store_queue_update(const QueueRow *queue)
 		coord_queue_ready(queue->name, coord_now());
 }
 
-/* The queue as users see it. */
+/* The queue as users see it: its row of coord.queue_all, which looks for all names to find it. */
 Datum
 store_queue_result(const char *name)
 {
-	static StorePlan plan = {.sql = "SELECT ROW(q.*)::coord.queue FROM coord.queue_all q WHERE q.name = $1"};
+	static StorePlan plan = {.sql = "SELECT ROW(n.name, coalesce(q.paused, false), coalesce(q.max_attempts, 5),"
+		" coalesce(q.lease_ttl, coord.setting('default_lease_ttl')),"
+		" coalesce(q.backoff_base, '1 s'), coalesce(q.backoff_max, '5 min'), q.max_claimed,"
+		" coalesce(q.retention, coord.setting('task_retention')),"
+		" t.pending, t.scheduled, t.blocked, t.claimed, t.dead, t.oldest_pending_age, t.counted_at)::coord.queue"
+		" FROM (SELECT $1) n (name) LEFT JOIN coord.queue_data q USING (name)"
+	" CROSS JOIN LATERAL coord.count_tasks(n.name) t"};
+	static StorePlan plan_of_1_0 = {.sql = "SELECT ROW(q.*)::coord.queue FROM coord.queue_all q WHERE q.name = $1"};
 
-	store_run(&plan, STORE_ARGS(arg_text(name)));
+	store_run(store_counts_exist() ? &plan : &plan_of_1_0, STORE_ARGS(arg_text(name)));
 	return store_result();
 }
 

@@ -90,6 +90,20 @@ few("agent_list(name => 'worker')", 1, 'an agent, by its name');
 
 few("queue_list('few')", 1, 'a small queue');
 few("queue_list(after => 'busy', \"limit\" => 2)", 2, 'small queues');
+is(sql(q{SELECT count(*) FROM coord.queue_list() l FULL JOIN coord.queue q USING (name)
+	WHERE (l.name, l.pending, l.scheduled, l.blocked, l.claimed, l.dead, l.lease_ttl, l.retention, l.max_attempts)
+	IS DISTINCT FROM (q.name, q.pending, q.scheduled, q.blocked, q.claimed, q.dead, q.lease_ttl, q.retention, q.max_attempts)}), '0', 'a list has what the view has');
+
+# Of so many queues each one is found without looking for all of them: a hundred take less than all do.
+sql(q{INSERT INTO coord.queue_data (name, created_by) SELECT 'many ' || n, 10 FROM generate_series(1, 2000) n});
+sub seconds_of
+{
+	my @took = sort { $a <=> $b } map { sql(qq{SELECT clock_timestamp() AS began \\gset
+		SELECT count(*) FROM (SELECT * FROM $_[0] OFFSET 0) q \\gset
+		SELECT extract(epoch FROM clock_timestamp() - :'began')}) } 1 .. 3;
+	return $took[1];
+}
+cmp_ok(seconds_of(q{coord.queue_list(after => 'many', "limit" => 100)}), '<', seconds_of('coord.queue'), 'a list of 100 out of 2,000 queues takes less than all');
 
 $node->stop;
 done_testing();
