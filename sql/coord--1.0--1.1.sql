@@ -163,6 +163,33 @@ WHERE (SELECT coord.sees_all_queues())
 	OR EXISTS (SELECT FROM coord.agent_data a WHERE a.id = l.agent_id AND a.registered_at <= l.acquired_at
 		AND pg_catalog.pg_has_role(a.owner, 'USAGE'));
 
+-- No barrier here, since behind one nothing could be read in the order of positions without
+-- reading all.  Instead whatever is private is NULL in a row that is not for the caller, also
+-- to a function of his that is called before the row is filtered out.  What is left (id,
+-- position, recipient_id, channel) is what anybody who can connect is told by LISTEN.
+-- What came before an agent was registered was to another one of its id.
+-- "level" is 2 for all of the row, 1 for all but its payload, 0 for none.
+CREATE OR REPLACE VIEW coord.event AS
+SELECT e.id, e.position,
+	CASE WHEN r.level > 0 THEN e.type END AS type,
+	CASE WHEN r.level > 0 THEN e.severity END AS severity,
+	CASE WHEN r.level > 0 THEN e.sender_id END AS sender_id,
+	e.recipient_id, e.channel,
+	CASE WHEN r.level = 2 THEN e.payload END AS payload,
+	CASE WHEN r.level > 0 THEN e.created_at END AS created_at
+FROM coord.event_all e
+	CROSS JOIN LATERAL (SELECT CASE
+		WHEN e.recipient_id IS NULL THEN CASE WHEN NOT (SELECT coord.is_granted()) THEN 0
+			WHEN e.channel = 'coord.tasks' AND NOT (SELECT coord.sees_all_queues()) AND
+				NOT coalesce(e.payload ->> 'queue' = ANY ((SELECT coord.seen_queues())::text[]), true) THEN 0
+			ELSE 2 END
+		WHEN (SELECT coord.sees_payloads()) THEN 2
+		WHEN EXISTS (SELECT FROM coord.agent_data a WHERE a.id = e.recipient_id AND coalesce(e.position > a.events_after, true)
+			AND pg_catalog.pg_has_role(a.owner, 'USAGE')) THEN 2
+		WHEN (SELECT coord.is_monitor()) THEN 1
+		ELSE 0 END AS level OFFSET 0) r
+WHERE r.level > 0;
+
 CREATE OR REPLACE VIEW coord.queue WITH (security_barrier) AS
 SELECT * FROM coord.queue_all
 WHERE (SELECT coord.sees_all_queues()) OR name = ANY ((SELECT coord.seen_queues())::text[]);

@@ -567,6 +567,7 @@ WHERE (SELECT coord.sees_all_queues()) OR name = ANY ((SELECT coord.seen_queues(
 -- reading all.  Instead whatever is private is NULL in a row that is not for the caller, also
 -- to a function of his that is called before the row is filtered out.  What is left (id,
 -- position, recipient_id, channel) is what anybody who can connect is told by LISTEN.
+-- What came before an agent was registered was to another one of its id.
 -- "level" is 2 for all of the row, 1 for all but its payload, 0 for none.
 CREATE VIEW coord.event AS
 SELECT e.id, e.position,
@@ -583,7 +584,8 @@ FROM coord.event_all e
 				NOT coalesce(e.payload ->> 'queue' = ANY ((SELECT coord.seen_queues())::text[]), true) THEN 0
 			ELSE 2 END
 		WHEN (SELECT coord.sees_payloads()) THEN 2
-		WHEN EXISTS (SELECT FROM coord.agent_data a WHERE a.id = e.recipient_id AND pg_catalog.pg_has_role(a.owner, 'USAGE')) THEN 2
+		WHEN EXISTS (SELECT FROM coord.agent_data a WHERE a.id = e.recipient_id AND coalesce(e.position > a.events_after, true)
+			AND pg_catalog.pg_has_role(a.owner, 'USAGE')) THEN 2
 		WHEN (SELECT coord.is_monitor()) THEN 1
 		ELSE 0 END AS level OFFSET 0) r
 WHERE r.level > 0;

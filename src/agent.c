@@ -103,6 +103,9 @@ coord_agent_register(PG_FUNCTION_ARGS)
 		new.row.id = *id;
 	else
 		coord_uuid7(&new.row.id);
+	/* what was sent to another agent of that id, before it was deleted, comes before this one */
+	if (id != NULL && store_agent(id, STORE_NO_LOCK) == NULL && coord_worker_runs())
+		coord_wait_for_delivery();
 	do
 		agent = lock_named_agent(name);
 	while (agent == NULL && !insert_agent(&new));	/* it was made meanwhile */

@@ -54,7 +54,7 @@ coord_event_send(PG_FUNCTION_ARGS)
 		(void) coord_owned_agent(sender_id);
 	if (recipient_id == NULL)
 		recipient_id = recipient_by_name(payload);
-	else if (store_agent(recipient_id, STORE_NO_LOCK) == NULL)
+	else if (!store_agent_keep(recipient_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("recipient %s does not exist", coord_uuid_str(recipient_id))));
@@ -239,7 +239,7 @@ recipient_by_name(Jsonb *payload)
 
 	name = pnstrdup(to->val.string.val, to->val.string.len);
 	agent = store_agent_named(name);
-	if (agent == NULL)
+	if (agent == NULL || !store_agent_keep(&agent->id))
 	{
 		ereport(NOTICE,
 				(errmsg("no agent is named \"%s\"; the event has no recipient", name)));

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "miscadmin.h"
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 
@@ -20,6 +21,7 @@
 #include "errors.h"
 #include "settings.h"
 #include "store/agent_store.h"
+#include "store/event_log_store.h"
 #include "store/rows.h"
 #include "store/store.h"
 #include "worker/wakeup.h"
@@ -158,6 +160,31 @@ store_agent_now(const pg_uuid_t *id)
 	return find_agent(id, GetLatestSnapshot());
 }
 
+/*
+ * Keep an agent from being deleted before the end of the transaction; false when there is
+ * none.  Whatever else is done with its row goes on.
+ */
+bool
+store_agent_keep(const pg_uuid_t *id)
+{
+	AgentRow   *agent;
+
+	while ((agent = store_agent_now(id)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		switch (rows_lock(rows_open("agent_data", RowShareLock), &agent->row, LockTupleKeyShare, LockWaitSkip, true))
+		{
+			case STORE_ROW_LOCKED:
+				return true;
+			case STORE_ROW_BUSY:
+				coord_error_agent_busy(agent->name);	/* it is about to be deleted */
+			case STORE_ROW_CHANGED:
+				break;
+		}
+	}
+	return false;
+}
+
 AgentRow *
 store_agent_named(const char *name)
 {
@@ -216,11 +243,11 @@ store_agent_insert(const AgentRow *agent, const char *type, Jsonb *metadata)
 {
 	static StorePlan plan = {.sql = "INSERT INTO coord.agent_data (id, name, type, owner, metadata,"
 	" heartbeat_timeout, heartbeat_at, registered_at, check_at, events_after)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $7 + $6, (SELECT last_value FROM coord.event_position))"};
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $7 + $6, greatest($8, (SELECT last_value FROM coord.event_position)))"};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(&agent->id), arg_text(agent->name), arg_text(type),
 								arg_oid(agent->owner), arg_jsonb(metadata),
-								arg_interval(agent->timeout), arg_time(agent->heartbeat_at)));
+								arg_interval(agent->timeout), arg_time(agent->heartbeat_at), arg_int8(store_last_position())));
 	coord_due_at(JOB_AGENTS, agent->heartbeat_at + agent->timeout);
 }
 

@@ -368,12 +368,13 @@ store_event_heads(int64 after, int64 to, int max, EventHead *heads)
 
 /*
  * Those that the reader, $5, may read: all, if $4, else those to agents for which he acts
- * and those to none, but not what is said on coord.tasks about other queues than $6.
+ * and those to none, but not what is said on coord.tasks about other queues than $6.  What
+ * came before an agent was registered was to another one of its id.
  */
 #define MAY_READ \
 	"($4 OR (e.recipient_id IS NULL AND ($6 IS NULL OR e.channel IS DISTINCT FROM 'coord.tasks' OR" \
 	" coalesce(e.payload ->> 'queue' = ANY ($6), true))) OR EXISTS (" \
-	" SELECT FROM coord.agent_data a WHERE a.id = e.recipient_id AND pg_has_role($5, a.owner, 'USAGE')))"
+	" SELECT FROM coord.agent_data a WHERE a.id = e.recipient_id AND e.position > a.events_after AND pg_has_role($5, a.owner, 'USAGE')))"
 
 /*
  * Run a statement for the partitions that can have events after query->after, one by
