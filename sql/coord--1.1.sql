@@ -1306,7 +1306,7 @@ Returns the text, with a line for each reason.
 Errors: 22004 task_id is NULL; P0002 no such task.$$;
 
 COMMENT ON FUNCTION coord.history(uuid) IS
-$$Tells what has become of a task, in the order of time: its creation, the claims that it lost, its last claim and its end, from its row and from what is still kept of the events about it.
+$$Tells what has become of a task, in the order of time: its creation, the claims that it lost, its last claim and its end, from its row and from what is still kept of the events about it, the last 1,000.
 task_id: the task.
 Returns a row for each.
 Errors: 22004 task_id is NULL; P0002 no such task.$$;

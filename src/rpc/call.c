@@ -18,12 +18,15 @@
 #include "rpc/argument.h"
 #include "rpc/rpc.h"
 
+/* so many rows of a result are asked for at a time */
+#define FETCH_ROWS 100
+
 static void check_names(const RpcRequest *request, const RpcMethod *method, const RpcFunction *function,
 						JsonbContainer *arguments);
 static JsonbValue *find_value(const RpcRequest *request, const RpcMethod *method,
 							  const RpcArgument *argument, JsonbContainer *arguments);
 static JsonbValue *each_with_defaults(const JsonbValue *array, const RpcMethod *elements, JsonbContainer *defaults);
-static Jsonb *run(const RpcMethod *method, RpcFunction *function, Datum *values, char *nulls);
+static Jsonb *run(const RpcRequest *request, const RpcMethod *method, RpcFunction *function, Datum *values, char *nulls);
 
 /*
  * Call a method with arguments by name (NULL: none), and return its result, an object.
@@ -52,7 +55,7 @@ rpc_call(const RpcRequest *request, const RpcMethod *method, JsonbContainer *arg
 					 coord_errexpected(rpc_expected(argument->type)),
 					 errmsg("argument \"%s\" is missing", argument->name)));
 	}
-	return run(method, function, values, nulls);
+	return run(request, method, function, values, nulls);
 }
 
 /* Whether a bridge tries a method again, until an argument of its own, "wait", is over. */
@@ -209,9 +212,34 @@ add_value(Json *json, uint64 row)
 	json_value(json, SPI_gettypeid(SPI_tuptable->tupdesc, 1), value, isnull);
 }
 
-/* The rows that SPI has, in the shape that the method's result has. */
+/*
+ * Add the rows that a cursor gives.  They are not asked for all at once: when what there is
+ * so far makes the answer too large, that is the error.
+ */
+static void
+add_rows(Json *json, const RpcRequest *request, const RpcMethod *method, Portal rows)
+{
+	Size		bytes = 0;
+
+	do
+	{
+		SPI_cursor_fetch(rows, true, FETCH_ROWS);
+		for (uint64 row = 0; row < SPI_processed; row++)
+		{
+			bytes += SPI_tuptable->vals[row]->t_len;
+			if (method->shape == RPC_ROWS)
+				add_row(json, row);
+			else
+				add_value(json, row);
+		}
+		rpc_check_answer(request, bytes);
+	} while (SPI_processed == FETCH_ROWS);
+	SPI_cursor_close(rows);
+}
+
+/* What SPI has, or a cursor gives, in the shape that the method's result has. */
 static JsonbValue *
-form_result(const RpcMethod *method)
+form_result(const RpcRequest *request, const RpcMethod *method, Portal rows)
 {
 	Json		json = {0};
 
@@ -228,11 +256,7 @@ form_result(const RpcMethod *method)
 	else if (method->shape != RPC_NOTHING)
 	{
 		json_begin_array(&json);
-		for (uint64 row = 0; row < SPI_processed; row++)
-			if (method->shape == RPC_ROWS)
-				add_row(&json, row);
-			else
-				add_value(&json, row);
+		add_rows(&json, request, method, rows);
 		json_end_array(&json);
 	}
 	json_end_object(&json);
@@ -240,22 +264,26 @@ form_result(const RpcMethod *method)
 }
 
 static Jsonb *
-run(const RpcMethod *method, RpcFunction *function, Datum *values, char *nulls)
+run(const RpcRequest *request, const RpcMethod *method, RpcFunction *function, Datum *values, char *nulls)
 {
+	bool		is_set = method->shape == RPC_ROWS || method->shape == RPC_VALUES;
 	MemoryContext context = CurrentMemoryContext;
 	MemoryContext old;
+	Portal		rows = NULL;
 	Jsonb	   *result;
 
 	SPI_connect();
 	if (function->plan == NULL)
 		function->plan = prepare(method, function);
-	if (SPI_execute_plan(function->plan, values, nulls, false, 0) != SPI_OK_SELECT)
+	if (is_set)
+		rows = SPI_cursor_open(NULL, function->plan, values, nulls, false);
+	else if (SPI_execute_plan(function->plan, values, nulls, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not call %s", method->function);
 	if (method->shape == RPC_LEASE && SPI_processed == 0)
 		coord_lease_refuse(TextDatumGetCString(values[0]));
 
 	old = MemoryContextSwitchTo(context);
-	result = JsonbValueToJsonb(form_result(method));
+	result = JsonbValueToJsonb(form_result(request, method, rows));
 	MemoryContextSwitchTo(old);
 	SPI_finish();
 	return result;

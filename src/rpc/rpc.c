@@ -236,13 +236,21 @@ check_size(Size size, Size max, const char *what)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("the %s is too large", what),
-				 errdetail("It has %zu bytes; %zu are allowed.", size, max)));
+				 errdetail("It has at least %zu bytes; %zu are allowed.", size, max)));
 }
 
 static Size
 answer_size(Jsonb *answer)
 {
 	return VARSIZE(answer) + coord_json_number_bytes(answer, MAX_ANSWER_BYTES);
+}
+
+/* Error when a result of so many bytes, or more, would make the answer too large. */
+void
+rpc_check_answer(const RpcRequest *request, Size bytes)
+{
+	if (!request->is_notification)
+		check_size(request->batch->answered + bytes, MAX_ANSWER_BYTES, "answer");
 }
 
 /* The response to a request that was served; an error, so that it is undone, when it cannot be given. */

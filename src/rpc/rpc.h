@@ -62,6 +62,7 @@ typedef struct RpcRequest
 } RpcRequest;
 
 /* call.c */
+extern void rpc_check_answer(const RpcRequest *request, Size bytes);
 extern Jsonb *rpc_call(const RpcRequest *request, const RpcMethod *method, JsonbContainer *arguments);
 
 /* failure.c */

@@ -389,6 +389,7 @@ read_log(FunctionCallInfo fcinfo, LogPlans plans, const char *format, const Even
 	int			nused = partitions_in_use(used);
 	int			left = query->max_events;
 	TimestampTz now = coord_now();
+	DestReceiver *rows = store_result_rows(fcinfo);
 	StoreArg	args[9];
 
 	Assert(6 + nmore <= (int) lengthof(args));
@@ -404,8 +405,7 @@ read_log(FunctionCallInfo fcinfo, LogPlans plans, const char *format, const Even
 		args[0] = arg_int8(lower_bound(used, i, query->after));
 		args[1] = arg_int8(upper_bound(used, nused, i));
 		args[2] = arg_int4(left);
-		left -= (int) store_run(plan_for(plans, used[i].number, format), 6 + nmore, args);
-		store_results(fcinfo);
+		left -= (int) store_run_to(rows, plan_for(plans, used[i].number, format), 6 + nmore, args);
 	}
 }
 

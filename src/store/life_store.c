@@ -99,15 +99,18 @@ store_agent_name(const pg_uuid_t *id)
  * is no such task.
  *
  * What its row does not tell any more, the events of coord.tasks do.  Anybody may send
- * events there, so that their payloads are shown as they are, and taken for nothing.
+ * events there, so that their payloads are taken for nothing; and of what may be large, or
+ * many, not more is shown than coord's own need.
  */
 bool
 store_task_history(FunctionCallInfo fcinfo, const pg_uuid_t *id)
 {
+#define MAX_EVENTS "1000"
+#define DETAIL(key) "left(payload ->> '" key "', 10000)"
 	static StorePlan plan = {.sql = "WITH task AS MATERIALIZED (SELECT * FROM coord.task_all WHERE id = $1),"
 		" event AS MATERIALIZED (SELECT * FROM coord.event_all WHERE channel = 'coord.tasks'"
 		"  AND left(payload ->> 'task_id', 36) = $1::text AND type IN ('task.requeued', 'task.dead') AND sender_id IS NULL"
-		"  AND EXISTS (SELECT FROM task))"
+		"  AND EXISTS (SELECT FROM task) ORDER BY created_at DESC LIMIT " MAX_EVENTS ")"
 		" SELECT ROW(h.at, h.what, h.attempt, h.agent_id, jsonb_strip_nulls(h.detail))::coord.history_entry FROM ("
 		" SELECT created_at, 'created', NULL::integer, NULL::uuid, jsonb_build_object('queue', queue, 'type', type,"
 		"  'priority', priority, 'unique_key', unique_key, 'depends_on', depends_on), 0 FROM task"
@@ -115,15 +118,12 @@ store_task_history(FunctionCallInfo fcinfo, const pg_uuid_t *id)
 		"  'lease_expires_at', lease_expires_at, 'resource_key', resource_key), 1 FROM task WHERE claimed_at IS NOT NULL"
 		" UNION ALL SELECT created_at, substr(type, 6),"
 		"  CASE WHEN payload ->> 'attempts' ~ '^[0-9]{1,9}$' THEN (payload ->> 'attempts')::integer END, recipient_id,"
-		"  payload - '{task_id,queue,agent_id,attempts}'::text[], 2 FROM event"
+		"  jsonb_build_object('reason', " DETAIL("reason") ", 'run_at', " DETAIL("run_at") ", 'error', " DETAIL("error") "), 2 FROM event"
 		" UNION ALL SELECT run_at, 'scheduled', NULL, NULL, jsonb_build_object('error', error), 3 FROM task"
 		"  WHERE state = 'pending' AND (attempts > 0 OR run_at > clock_timestamp())"
 		" UNION ALL SELECT finished_at, state, attempts, agent_id, jsonb_build_object('error', error), 3 FROM task"
 		"  WHERE finished_at IS NOT NULL AND NOT (state = 'dead' AND EXISTS (SELECT FROM event WHERE type = 'task.dead'))"
 	" ) h (at, what, attempt, agent_id, detail, step) ORDER BY h.at, h.step"};
 
-	if (store_run(&plan, STORE_ARGS(arg_uuid(id))) == 0)
-		return false;
-	store_results(fcinfo);
-	return true;
+	return store_run_to(store_result_rows(fcinfo), &plan, STORE_ARGS(arg_uuid(id))) > 0;
 }

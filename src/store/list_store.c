@@ -80,8 +80,7 @@ arg_seen_queues(Oid reader)
 static void
 run_query(FunctionCallInfo fcinfo, ListQuery *query)
 {
-	store_run_once(query->sql.data, query->nargs, query->args);
-	store_results(fcinfo);
+	store_run_once_to(store_result_rows(fcinfo), query->sql.data, query->nargs, query->args);
 }
 
 /* ---- agents: the newest first ---- */

@@ -47,9 +47,8 @@ store_queue_stats(FunctionCallInfo fcinfo, const char *queue, TimestampTz since,
 {
 	StoreArg	seen = arg_seen_queues(reader);
 
-	store_run_once(STATS("ROW(" COLUMNS ")::coord.queue_stat"), STORE_ARGS(arg_text(queue), arg_time(since),
-				   seen));
-	store_results(fcinfo);
+	store_run_once_to(store_result_rows(fcinfo), STATS("ROW(" COLUMNS ")::coord.queue_stat"),
+					  STORE_ARGS(arg_text(queue), arg_time(since), seen));
 }
 
 /* The same for each queue that the reader may see, in the order of their names: a list of QueueStat. */

@@ -23,6 +23,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -111,6 +112,7 @@ store_open(StoreScope *scope)
 	Oid			owner;
 
 	PreventCommandIfParallelMode("a function of coord");
+	AcceptInvalidationMessages();	/* a right that is no more does not last longer in an open transaction */
 	owner = store_owner();
 	scope->outer_caller = caller;
 	caller = GetUserId();
@@ -321,7 +323,42 @@ store_run_once(const char *sql, int nargs, const StoreArg *args)
 	return count_of(sql, SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0));
 }
 
-/* The same, for one without arguments that only reads and must see what has been committed by now. */
+/* A statement's arguments as a list of parameters. */
+static ParamListInfo
+param_list(int nargs, const StoreArg *args)
+{
+	ParamListInfo params = makeParamList(nargs);
+
+	for (int i = 0; i < nargs; i++)
+		params->params[i] = (ParamExternData) {args[i].value, args[i].isnull, PARAM_FLAG_CONST, args[i].type};
+	return params;
+}
+
+/* As store_run(), but the rows go to "rows", one by one. */
+uint64
+store_run_to(DestReceiver *rows, StorePlan *plan, int nargs, const StoreArg *args)
+{
+	SPIExecuteOptions options = {.params = param_list(nargs, args),.dest = rows};
+
+	store_pin_settings();
+	if (plan->plan == NULL)
+		prepare(plan, nargs, args);
+	free_last_result();
+	return count_of(plan->sql, SPI_execute_plan_extended(plan->plan, &options));
+}
+
+/* As store_run_once(), but the rows go to "rows", one by one. */
+uint64
+store_run_once_to(DestReceiver *rows, const char *sql, int nargs, const StoreArg *args)
+{
+	SPIExecuteOptions options = {.params = param_list(nargs, args),.dest = rows};
+
+	store_pin_settings();
+	free_last_result();
+	return count_of(sql, SPI_execute_extended(sql, &options));
+}
+
+/* As store_run_once(), for a statement without arguments that only reads and must see what has been committed by now. */
 uint64
 store_run_once_latest(const char *sql)
 {
@@ -508,86 +545,4 @@ store_int8_array(void)
 	for (uint64 i = 0; i < SPI_processed; i++)
 		elements[i] = Int64GetDatum(store_int8(i, 1, 0));
 	return construct_array(elements, (int) SPI_processed, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
-}
-
-/* The one row, of one column, that the last statement gave. */
-Datum
-store_result(void)
-{
-	bool		isnull;
-	Datum		row;
-
-	if (SPI_processed != 1)
-		elog(ERROR, "expected one row, got " UINT64_FORMAT, SPI_processed);
-	row = store_value(0, 1, &isnull);
-	Assert(!isnull);
-	return row;
-}
-
-/* Close the scope and keep "row", a datum of variable length, for the caller. */
-Datum
-store_close_with(StoreScope *scope, Datum row)
-{
-	Datum		kept = scope->connected ? SPI_datumTransfer(row, false, -1) : row;
-
-	store_close(scope);
-	return kept;
-}
-
-/*
- * A row as the calling statement expects it: it may have been planned before an update of
- * the extension added columns at the end of the row's type.
- */
-Datum
-store_as_expected(FunctionCallInfo fcinfo, Datum row)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	HeapTupleHeader header = DatumGetHeapTupleHeader(row);
-	TupleDesc	desc;
-	TupleDesc	expected;
-	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header), .t_data = header};
-	Datum	   *values;
-	bool	   *nulls;
-
-	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) || rsinfo->expectedDesc == NULL)
-		return row;
-	desc = lookup_rowtype_tupdesc_copy(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
-	if (rsinfo->expectedDesc->natts >= desc->natts)
-		return row;
-	/* not of the type that it has by name, which has the columns of now */
-	expected = CreateTupleDescCopy(rsinfo->expectedDesc);
-	expected->tdtypeid = RECORDOID;
-	expected->tdtypmod = -1;
-	BlessTupleDesc(expected);
-	values = palloc(sizeof(Datum) * desc->natts);
-	nulls = palloc(sizeof(bool) * desc->natts);
-	heap_deform_tuple(&tuple, desc, values, nulls);
-	return HeapTupleGetDatum(heap_form_tuple(expected, values, nulls));
-}
-
-/* Add a row, a composite datum, to a SETOF result. */
-void
-store_add_result(FunctionCallInfo fcinfo, Datum row)
-{
-	HeapTupleHeader header = DatumGetHeapTupleHeader(row);
-	HeapTupleData tuple;
-
-	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-	tuple.t_data = header;
-	ItemPointerSetInvalid(&tuple.t_self);
-	tuple.t_tableOid = InvalidOid;
-	tuplestore_puttuple(((ReturnSetInfo *) fcinfo->resultinfo)->setResult, &tuple);
-}
-
-/* Add the last statement's rows, of one composite column, to a SETOF result. */
-void
-store_results(FunctionCallInfo fcinfo)
-{
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-
-		store_add_result(fcinfo, store_value(i, 1, &isnull));
-		Assert(!isnull);
-	}
 }

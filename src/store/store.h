@@ -13,6 +13,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "nodes/lockoptions.h"
+#include "tcop/dest.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -87,6 +88,8 @@ extern uint64 store_run(StorePlan *plan, int nargs, const StoreArg *args);
 extern uint64 store_run_latest(StorePlan *plan, int nargs, const StoreArg *args);
 extern uint64 store_run_within(StorePlan *plan, int nargs, const StoreArg *args);
 extern uint64 store_run_once(const char *sql, int nargs, const StoreArg *args);
+extern uint64 store_run_to(DestReceiver *rows, StorePlan *plan, int nargs, const StoreArg *args);
+extern uint64 store_run_once_to(DestReceiver *rows, const char *sql, int nargs, const StoreArg *args);
 extern uint64 store_run_once_latest(const char *sql);
 
 /* reading the last result */
@@ -111,7 +114,7 @@ extern Datum store_result(void);
 extern Datum store_close_with(StoreScope *scope, Datum row);
 extern Datum store_as_expected(FunctionCallInfo fcinfo, Datum row);
 extern void store_add_result(FunctionCallInfo fcinfo, Datum row);
-extern void store_results(FunctionCallInfo fcinfo);
+extern DestReceiver *store_result_rows(FunctionCallInfo fcinfo);
 
 static inline StoreArg
 arg_uuid(const pg_uuid_t *id)
