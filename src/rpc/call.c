@@ -219,11 +219,13 @@ add_value(Json *json, uint64 row)
 static void
 add_rows(Json *json, const RpcRequest *request, const RpcMethod *method, Portal rows)
 {
+	MemoryContext context = CurrentMemoryContext;
 	Size		bytes = 0;
 
 	do
 	{
 		SPI_cursor_fetch(rows, true, FETCH_ROWS);
+		MemoryContextSwitchTo(context); /* SPI leaves its own */
 		for (uint64 row = 0; row < SPI_processed; row++)
 		{
 			bytes += SPI_tuptable->vals[row]->t_len;
@@ -235,6 +237,7 @@ add_rows(Json *json, const RpcRequest *request, const RpcMethod *method, Portal 
 		rpc_check_answer(request, bytes);
 	} while (SPI_processed == FETCH_ROWS);
 	SPI_cursor_close(rows);
+	MemoryContextSwitchTo(context);
 }
 
 /* What SPI has, or a cursor gives, in the shape that the method's result has. */

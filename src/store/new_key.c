@@ -126,7 +126,7 @@ store_insert_new(StoreKeyKind kind, const char *name, const char *name2, StoreAc
 	const char *names[] = {name, name2};
 	uint32		hash = 0;
 
-	for (int i = 0; i < lengthof(names) && names[i] != NULL; i++)
+	for (int i = 0; i < (int) lengthof(names) && names[i] != NULL; i++)
 	{
 		ScanKeyEntryInitialize(&key.keys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
 							   C_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(names[i]));
