@@ -361,14 +361,14 @@ create(TaskSpec *spec, TimestampTz now, Datum *created)
 		if ((existing = find_by_unique_key(spec, created)) != NULL)
 			return *existing;
 	}
-	if (failed == NULL)
-		*created = task.created;
 	if (failed != NULL)
 	{
 		store_task_cancel(store_task(&spec->id, STORE_NO_LOCK),
 						  psprintf("dependency %s is %s", coord_uuid_str(failed), failed_state), now);
+		return spec->id;
 	}
-	else if (nwaits > 0)
+	*created = task.created;
+	if (nwaits > 0)
 	{
 		for (int i = 0; i < nwaits; i++)
 			store_dependency_insert(&spec->id, &waits_for[i]);

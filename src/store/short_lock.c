@@ -14,28 +14,40 @@
 
 #include "locks.h"
 #include "store/short_lock.h"
-#include "store/store.h"
+
+/* What there was before. */
+typedef struct Before
+{
+	int			told;			/* client_min_messages */
+	ResourceOwner owner;
+} Before;
+
+static void
+leave(const LOCKTAG *tag, const Before *before)
+{
+	client_min_messages = before->told;
+	CurrentResourceOwner = before->owner;
+	coord_unlock(tag);
+}
 
 /* Lock, waiting; do it; and unlock. */
 void
 store_under_lock(const LOCKTAG *tag, StoreAction action, void *arg)
 {
-	ResourceOwner owner = CurrentResourceOwner;
-	int			guc_level;
+	const Before before = {client_min_messages, CurrentResourceOwner};
 
-	store_pin_settings();		/* of a level around ours */
-	guc_level = NewGUCNestLevel();
-	(void) set_config_option("client_min_messages", "error", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	/* not as a setting is set, which takes longer than many an action: it is so until we leave */
+	client_min_messages = ERROR;
 	PG_TRY();
 	{
 		coord_lock_shortly(tag);
 		action(arg);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
-		CurrentResourceOwner = owner;
-		coord_unlock(tag);
+		leave(tag, &before);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	AtEOXact_GUC(true, guc_level);
+	leave(tag, &before);
 }
