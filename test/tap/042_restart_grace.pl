@@ -14,7 +14,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 # all that is done before it ends is done in time, however slow the machine is
-my $timeout = 10;
+my $timeout = 10 * CoordCluster::slowness();
 
 # Agents that have just beaten, each with a claim; and one that has ended.
 my $fill = qq{

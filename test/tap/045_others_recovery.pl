@@ -163,7 +163,7 @@ sql(q{
 	SELECT count(coord.task_create('t', queue => 'done')) FROM generate_series(1, 5000)});
 sql(q{
 	SELECT count(*) FROM (SELECT jsonb_agg(jsonb_build_object('task_id', t.id, 'fencing_token', t.fencing_token)) AS claimed
-		FROM coord.agent a, coord.task_claim(a.id, 'done', max_tasks => 5000) t WHERE a.name = 'old') c, coord.task_complete_many(claimed)});
+		FROM coord.agent a, coord.task_claim(a.id, 'done', lease_ttl => '1 h', max_tasks => 5000) t WHERE a.name = 'old') c, coord.task_complete_many(claimed)});
 is(sql(q{SELECT count(*) FROM coord.agent_retire((SELECT id FROM coord.agent WHERE name = 'old'))}), '1', 'an agent that finished 5000 tasks retires');
 cmp_ok(pages_of_a_life('late'), '<', $few + 100, "the next one's life costs no more pages than before ($few)");
 is(sql(q{SELECT state, attempts, agent_id IS NULL, count(*) FROM coord.task WHERE queue = 'lives' GROUP BY 1, 2, 3}), 'pending|0|t|4',

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Clients that work on through failovers, and a check of what they were told.
 
-    failover.py work DIRECTORY [--clients 16]     until SIGTERM
+    failover.py work DIRECTORY [--clients 16] [--heartbeat-timeout '1 min']     until SIGTERM
     failover.py check DIRECTORY [--lossy]
 
 Each client is a process of its own, with an agent of its own: it creates tasks, claims and
@@ -47,8 +47,8 @@ REFUSED = ("55000", "55P03")        # the claim or lease is not the caller's any
 
 
 class Client:
-    def __init__(self, directory, number, stop):
-        self.name, self.stop = f"client {number}", stop
+    def __init__(self, directory, number, heartbeat_timeout, stop):
+        self.name, self.heartbeat_timeout, self.stop = f"client {number}", heartbeat_timeout, stop
         self.random = random.Random(number)
         self.history = open(os.path.join(directory, f"{number}.{time.time()}.json"), "w", buffering=1)
         self.connection = self.agent = None
@@ -62,7 +62,8 @@ class Client:
 
     def connect(self):
         self.connection = connect_at_last(self.name, seconds=120)
-        self.agent = self.ask("SELECT id FROM coord.agent_register(%s, heartbeat_timeout => '1 min')", self.name)[0][0]
+        self.agent = self.ask("SELECT id FROM coord.agent_register(%s, heartbeat_timeout => %s)",
+                              self.name, self.heartbeat_timeout)[0][0]
 
     def create(self):
         at = time.time()
@@ -122,9 +123,9 @@ class Client:
         self.history.close()
 
 
-def run_client(directory, number, stop):
+def run_client(options, number, stop):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    client = Client(directory, number, stop)
+    client = Client(options.directory, number, options.heartbeat_timeout, stop)
     if number == 0:
         client.run(client.read)
     else:
@@ -137,7 +138,7 @@ def work(options):
     connection.close()
     stop = multiprocessing.Event()
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
-    clients = [multiprocessing.Process(target=run_client, args=(options.directory, number, stop))
+    clients = [multiprocessing.Process(target=run_client, args=(options, number, stop))
                for number in range(options.clients + 1)]
     for client in clients:
         client.start()
@@ -253,6 +254,7 @@ def main():
     arguments.add_argument("command", choices=["work", "check"])
     arguments.add_argument("directory")
     arguments.add_argument("--clients", type=int, default=16)
+    arguments.add_argument("--heartbeat-timeout", default="1 min")
     arguments.add_argument("--lossy", action="store_true")
     options = arguments.parse_args()
     return work(options) if options.command == "work" else check(options)
