@@ -307,6 +307,12 @@ role: the role. queue: the queue that it gets rights to, which need not exist ye
 Returns nothing. A grant for the same queue is replaced, and taken away when can_create and can_claim are both false; grants for several queues add up. A role whose last grant is taken away like that is still an agent's: it has leases and events, and no tasks; revoke_all takes everything.
 Errors: 42704 no such role; 22023 bad argument; 42501 the caller is not the extension's owner.$$;
 
+COMMENT ON FUNCTION coord.task_claim(uuid, text, uuid, text, interval, integer) IS
+$$Claims tasks for an agent: nobody else gets them before the claim ends, by task_complete, task_fail or task_release, or by running out at lease_expires_at, which task_renew moves. Also a heartbeat.
+agent_id: an active agent. queue: the queue to claim from, when task_id is NULL. task_id: that task and no other; NULL is the next ones of the queue. resource_key: a lease to take with the claim, for tasks that have none of their own. lease_ttl: how long the claim lasts, unless it is renewed; NULL is the queue's. max_tasks: how many at most, 1 to 10,000, when task_id is NULL.
+Returns the tasks, highest priority first, then earliest run_at, then oldest, each with its fencing_token and lease_expires_at; none when none is claimable. Tasks whose resource is held are passed over. A batch ends when its tasks have 32 MiB as text; the next call goes on.
+Errors: 22004, 22023 bad argument; P0002 no such agent or task; 55000 the agent is not active; 42501 it belongs to another role. With task_id also: 55P03 the task is claimed, its resource is held, an open transaction is changing either, or the queue is at max_claimed; 55000 it is not claimable.$$;
+
 COMMENT ON FUNCTION coord.task_complete(uuid, bigint, jsonb) IS
 $$Completes a task, releases the lease that its claim took, and unblocks what depends on it; beyond 1,000 such tasks the worker does, right afterwards.
 task_id: the id of the task. fencing_token: that of the claim. result: any JSON up to 1 MiB.

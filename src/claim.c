@@ -32,6 +32,9 @@
 
 #define MAX_TASKS 10000
 
+/* With so many bytes, as text, a batch is large enough: payloads may have a megabyte each. */
+#define BATCH_BYTES (32 * 1024 * 1024)
+
 /* how many claims that have run out a claimant gives back, when it finds nothing */
 #define HELP_BATCH 100
 
@@ -60,6 +63,7 @@ typedef struct ClaimedTasks
 {
 	int			n;
 	ClaimedTask *tasks;			/* room for max_tasks */
+	Size		bytes;			/* of these, if there may be several */
 	UuidList	batch;			/* the same, if there may be several: the sweep looks at them together */
 	TimestampTz check_at;		/* then */
 } ClaimedTasks;
@@ -78,6 +82,7 @@ static void claim_next(const ClaimRequest *request, const char *queue_name, Time
 static QueueRow *queue_to_claim_from(const char *name);
 static bool a_resource_has_come_free(const char *queue, TimestampTz now);
 static bool in_batch(const ClaimRequest *request);
+static bool wants_more(const ClaimRequest *request, const ClaimedTasks *claimed);
 static TimestampTz first_look_at(const TaskRow *task, const ClaimRequest *request);
 static int	compare_claimed(const void *a, const void *b);
 static TakeOutcome take(TaskRow *task, const ClaimRequest *request, const QueueRow *queue, LeaseRow **lease);
@@ -137,6 +142,12 @@ static bool
 in_batch(const ClaimRequest *request)
 {
 	return request->max_tasks > 1;
+}
+
+static bool
+wants_more(const ClaimRequest *request, const ClaimedTasks *claimed)
+{
+	return claimed->n < request->max_tasks && claimed->bytes < BATCH_BYTES;
 }
 
 /*
@@ -270,7 +281,7 @@ try_candidate(const ClaimRequest *request, const QueueRow *queue, ReadyClaim *re
 }
 
 /*
- * Claim what is claimable now, in the queue's order, until there are max_tasks.  With
+ * Claim what is claimable now, in the queue's order, until there are enough.  With
  * "private" no shared ring is used; nor to find what only this transaction sees, or for
  * a single resource.  Nor any more by who has an old snapshot and has met a task that it
  * cannot claim: there may be any number of them, which it would keep from others meanwhile.
@@ -285,7 +296,7 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
 	ReadyOutcome outcome = READY_TASK;
 	bool		full = false;
 
-	while (claimed->n < request->max_tasks && !full && outcome != READY_NONE)
+	while (wants_more(request, claimed) && !full && outcome != READY_NONE)
 	{
 		ReadyTask	candidate;
 
@@ -303,6 +314,7 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
 				claimed->tasks[claimed->n++] = (ClaimedTask) {candidate, store_task_as_result(&task)};
 			if (done && in_batch(request))
 			{
+				claimed->bytes += store_row_bytes(claimed->tasks[claimed->n - 1].row);
 				claimed->batch.ids[claimed->batch.n++] = task.id;
 				claimed->check_at = Min(claimed->check_at, first_look_at(&task, request));
 			}
@@ -321,7 +333,7 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
 }
 
 /*
- * Claim up to max_tasks of a queue.
+ * Claim up to max_tasks of a queue, or BATCH_BYTES and one more.
  *
  * Who finds too few looks whether leases that the queue waits for have run out, and gives
  * back claims in it that have, if the worker has not, and tries again: this is what makes a
@@ -340,9 +352,9 @@ claim_next(const ClaimRequest *request, const char *queue_name, TimestampTz now,
 	if (queue->paused)
 		return;
 	claim_pass(request, queue, false, now, claimed);
-	if (claimed->n < request->max_tasks && a_resource_has_come_free(queue_name, now))
+	if (wants_more(request, claimed) && a_resource_has_come_free(queue_name, now))
 		claim_pass(request, queue, true, now, claimed);
-	if (claimed->n < request->max_tasks && coord_claims_give_back_due(queue_name, now))
+	if (wants_more(request, claimed) && coord_claims_give_back_due(queue_name, now))
 		claim_pass(request, queue, false, now, claimed);
 	for (int i = 0; i < SWEEPS_MET && claimed->n == 0 && coord_sweep_was_at_work(sweeps); i++)
 	{

@@ -13,7 +13,6 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/datum.h"
 #include "utils/memutils.h"
 
 #include "agent.h"
@@ -132,11 +131,11 @@ coord_task_complete_many(PG_FUNCTION_ARGS)
 {
 	StoreScope	scope;
 	TaskCompletion *completions;
-	Datum	   *completed;
+	OrderedRows *completed;
 	int		   *order;
 	int			n;
 	MemoryContext per_task;
-	MemoryContext batch;
+	MemoryContext outer;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -146,29 +145,25 @@ coord_task_complete_many(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	store_open(&scope);
 	completions = coord_task_completions(PG_GETARG_JSONB_P(0), &n);
-	completed = palloc_extended(sizeof(Datum) * Max(n, 1), MCXT_ALLOC_HUGE);
 	order = palloc_extended(sizeof(int) * Max(n, 1), MCXT_ALLOC_HUGE);
 	for (int i = 0; i < n; i++)
 		order[i] = i;
 	qsort_arg(order, n, sizeof(int), compare_completions, completions);
 
+	completed = store_order_rows();
 	per_task = AllocSetContextCreate(CurrentMemoryContext, "coord completion", ALLOCSET_DEFAULT_SIZES);
-	batch = MemoryContextSwitchTo(per_task);
+	outer = MemoryContextSwitchTo(per_task);
 	for (int i = 0; i < n; i++)
 	{
 		const TaskCompletion *completion = &completions[order[i]];
-		Datum		row;
 
 		CHECK_FOR_INTERRUPTS();
-		row = complete(&completion->id, completion->token, completion->result);
-		MemoryContextSwitchTo(batch);
-		completed[order[i]] = datumCopy(row, false, -1);
-		MemoryContextSwitchTo(per_task);
+		store_order_row(completed, order[i], complete(&completion->id, completion->token, completion->result));
+		MemoryContextSwitchTo(per_task);	/* which SPI may have left */
 		MemoryContextReset(per_task);
 	}
-	MemoryContextSwitchTo(batch);
-	for (int i = 0; i < n; i++)
-		store_add_result(fcinfo, completed[i]);
+	MemoryContextSwitchTo(outer);
+	store_add_ordered(fcinfo, completed);
 	store_close(&scope);
 	return (Datum) 0;
 }

@@ -5,12 +5,16 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_operator_d.h"
 #include "executor/tuptable.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "tcop/dest.h"
+#include "utils/tuplesort.h"
 #include "utils/tuplestore.h"
 #include "utils/typcache.h"
 
+#include "args.h"
 #include "store/store.h"
 
 /* The one row, of one column, that the last statement gave. */
@@ -81,6 +85,86 @@ store_add_result(FunctionCallInfo fcinfo, Datum row)
 	tuple.t_tableOid = InvalidOid;
 	tuplestore_puttuple(((ReturnSetInfo *) fcinfo->resultinfo)->setResult, &tuple);
 }
+
+/* How long a row is as text, more or less: of a few bytes of JSON numbers many may come. */
+Size
+store_row_bytes(Datum row)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(row);
+	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+	Size		bytes = HeapTupleHeaderGetDatumLength(header);
+
+	for (int column = 1; column <= desc->natts; column++)
+	{
+		bool		isnull;
+		Datum		value;
+
+		if (TupleDescAttr(desc, column - 1)->atttypid != JSONBOID)
+			continue;
+		value = GetAttributeByNum(header, column, &isnull);
+		if (!isnull)
+			bytes += coord_json_number_bytes(DatumGetJsonbP(value), MaxAllocSize);
+	}
+	ReleaseTupleDesc(desc);
+	return bytes;
+}
+
+/* ---- rows that are made in another order than they are returned in ---- */
+
+struct OrderedRows
+{
+	Tuplesortstate *sort;
+	TupleTableSlot *in;			/* of the place and the row, as is the other */
+	TupleTableSlot *out;
+};
+
+/* Rows to be sorted, which may be more than there is memory for: what is more than work_mem is on disk. */
+OrderedRows *
+store_order_rows(void)
+{
+	OrderedRows *rows = palloc(sizeof(OrderedRows));
+	TupleDesc	desc = CreateTemplateTupleDesc(2);
+	AttrNumber	key = 1;
+	Oid			less = Int8LessOperator;
+	Oid			collation = InvalidOid;
+	bool		nulls_first = false;
+
+	TupleDescInitEntry(desc, 1, "place", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, 2, "row", RECORDOID, -1, 0);
+	rows->in = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+	rows->out = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	rows->sort = tuplesort_begin_heap(desc, 1, &key, &less, &collation, &nulls_first, work_mem, NULL, TUPLESORT_NONE);
+	return rows;
+}
+
+void
+store_order_row(OrderedRows *rows, int64 place, Datum row)
+{
+	ExecClearTuple(rows->in);
+	rows->in->tts_values[0] = Int64GetDatum(place);
+	rows->in->tts_values[1] = row;
+	memset(rows->in->tts_isnull, false, 2 * sizeof(bool));
+	ExecStoreVirtualTuple(rows->in);
+	tuplesort_puttupleslot(rows->sort, rows->in);
+}
+
+/* Add them to a SETOF result, in order. */
+void
+store_add_ordered(FunctionCallInfo fcinfo, OrderedRows *rows)
+{
+	tuplesort_performsort(rows->sort);
+	while (tuplesort_gettupleslot(rows->sort, true, false, rows->out, NULL))
+	{
+		bool		isnull;
+
+		store_add_result(fcinfo, slot_getattr(rows->out, 2, &isnull));
+	}
+	ExecDropSingleTupleTableSlot(rows->in);
+	ExecDropSingleTupleTableSlot(rows->out);
+	tuplesort_end(rows->sort);
+}
+
+/* ---- rows of a statement ---- */
 
 typedef struct RowReceiver
 {

@@ -26,6 +26,7 @@
 #define STORE_MAX_TABLES 16
 
 typedef struct RowsTable RowsTable;
+typedef struct OrderedRows OrderedRows;
 
 typedef struct StoreScope
 {
@@ -114,6 +115,10 @@ extern Datum store_result(void);
 extern Datum store_close_with(StoreScope *scope, Datum row);
 extern Datum store_as_expected(FunctionCallInfo fcinfo, Datum row);
 extern void store_add_result(FunctionCallInfo fcinfo, Datum row);
+extern Size store_row_bytes(Datum row);
+extern OrderedRows *store_order_rows(void);
+extern void store_order_row(OrderedRows *rows, int64 place, Datum row);
+extern void store_add_ordered(FunctionCallInfo fcinfo, OrderedRows *rows);
 extern DestReceiver *store_result_rows(FunctionCallInfo fcinfo);
 
 static inline StoreArg

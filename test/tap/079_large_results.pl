@@ -1,5 +1,5 @@
-# What is large is not collected before it is given, or refused: events of a megabyte, which
-# take little on disk, cost who reads many of them no gigabytes.
+# What is large is not collected before it is given, or refused: events and tasks of a
+# megabyte, which take little on disk, cost who asks for many of them no gigabytes.
 
 use strict;
 use warnings;
@@ -49,6 +49,33 @@ cmp_ok($mb, '<', $little + 150, 'and does not collect it whole');
 ($mb, $answer) = costs(q{SELECT coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "event.list", "params": {"max_events": 10000}}') -> 'error' ->> 'message'});
 is($answer, 'the answer is too large', 'what does not fit into an answer is refused');
 cmp_ok($mb, '<', $little + 600, 'before all of it was collected');
+
+# ---- tasks
+
+$node->safe_psql('postgres', q{
+	SELECT count(coord.task_create('t', to_jsonb(repeat('a', 1048000)), queue => 'large')) FROM generate_series(1, 200);
+	SELECT count(coord.task_create('t', '[1e131000, 1e131000, 1e131000, 1e131000, 1e131000, 1e131000, 1e131000]', queue => 'long')) FROM generate_series(1, 100)});
+my $claim = q{FROM coord.agent a, LATERAL coord.task_claim(a.id, 'large', max_tasks => 10000, lease_ttl => '1 h')};
+my ($one) = costs("SELECT count(*) FROM coord.agent a, LATERAL coord.task_claim(a.id)");
+($mb, $answer) = costs("SELECT count(*), count(DISTINCT payload) $claim");
+is($answer, '33|1', 'a batch ends when it has 32 MiB');
+cmp_ok($mb, '<', $one + 150, 'which are all that it has in memory');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM coord.agent a, LATERAL coord.task_claim(a.id, 'long', max_tasks => 10000)}), '37',
+	'also when they are of few bytes, and as text of many');
+is($node->safe_psql('postgres', q{
+	SELECT jsonb_array_length(coord.rpc(jsonb_build_object('jsonrpc', '2.0', 'id', 1, 'method', 'task.claim', 'params',
+		jsonb_build_object('agent_id', id, 'queue', 'large', 'max_tasks', 10000))) -> 'result' -> 'tasks') FROM coord.agent}), '33',
+	'by JSON-RPC, too, whose answer has room for that');
+my @rest = map { $node->safe_psql('postgres', "SELECT count(*) $claim") } 1 .. 5;
+is("@rest", '33 33 33 33 2', 'the next batch goes on');
+my $complete = q{SELECT count(*), count(*) FILTER (WHERE c.ordinality = t.ordinality AND length(payload::text) > 1048000)
+	FROM (SELECT jsonb_agg(jsonb_build_object('task_id', id, 'fencing_token', fencing_token) ORDER BY md5(id::text)) AS tasks
+		FROM coord.task WHERE queue = 'large' AND state = 'claimed') a,
+		LATERAL coord.task_complete_many(tasks) WITH ORDINALITY c JOIN
+		LATERAL jsonb_array_elements(tasks) WITH ORDINALITY t ON t.value ->> 'task_id' = c.id::text};
+($mb, $answer) = costs($complete);
+is($answer, '200|200', 'all are completed, and given in the order in which they were named');
+cmp_ok($mb, '<', $one + 150, 'which are not collected');
 
 $node->stop('fast');
 done_testing();
