@@ -6,10 +6,13 @@
  * sent has the server wait as soon as that fills its buffers, in the middle of whatever it
  * does; and it can have the server say much (debug_print_plan).  So while it has the lock
  * a session says nothing, and when there is an error it gives up the lock before it says that.
+ * If it is terminated meanwhile, it ends without a word: for who is about to end, locks are
+ * given up after that has been said.
  */
 #include "postgres.h"
 
-#include "utils/guc.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
 #include "utils/resowner.h"
 
 #include "locks.h"
@@ -18,14 +21,14 @@
 /* What there was before. */
 typedef struct Before
 {
-	int			told;			/* client_min_messages */
+	CommandDest output;			/* where what is said goes to */
 	ResourceOwner owner;
 } Before;
 
 static void
 leave(const LOCKTAG *tag, const Before *before)
 {
-	client_min_messages = before->told;
+	whereToSendOutput = before->output;
 	CurrentResourceOwner = before->owner;
 	coord_unlock(tag);
 }
@@ -34,10 +37,10 @@ leave(const LOCKTAG *tag, const Before *before)
 void
 store_under_lock(const LOCKTAG *tag, StoreAction action, void *arg)
 {
-	const Before before = {client_min_messages, CurrentResourceOwner};
+	const Before before = {whereToSendOutput, CurrentResourceOwner};
+	MemoryContext context = CurrentMemoryContext;
 
-	/* not as a setting is set, which takes longer than many an action: it is so until we leave */
-	client_min_messages = ERROR;
+	whereToSendOutput = DestNone;
 	PG_TRY();
 	{
 		coord_lock_shortly(tag);
@@ -45,8 +48,15 @@ store_under_lock(const LOCKTAG *tag, StoreAction action, void *arg)
 	}
 	PG_CATCH();
 	{
+		ErrorData  *error;
+
 		leave(tag, &before);
-		PG_RE_THROW();
+		/* it was not to be told to the client when it was raised, and is now */
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		error->output_to_client = whereToSendOutput == DestRemote;
+		ReThrowError(error);
 	}
 	PG_END_TRY();
 	leave(tag, &before);

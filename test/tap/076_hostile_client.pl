@@ -46,13 +46,16 @@ sub unread
 	return ($socket, $pid);
 }
 
-# Where the server of a call comes to, unread, after so many bytes: whether it has come to the
+# Statements of which the client is told so many bytes, or so many times.
+sub bytes { return "DO \$\$ BEGIN RAISE NOTICE '%', repeat('x', $_[0]); END \$\$"; }
+sub notices { return "DO \$\$ BEGIN FOR i IN 1 .. $_[0] LOOP RAISE NOTICE 'x'; END LOOP; END \$\$"; }
+
+# Where the server of a call comes to, unread, after a statement: whether it has come to the
 # call, waits in it for the client, and how many locks of coord's own it has.
 sub comes_to
 {
-	my ($before, $n, $call) = @_;
-	(my $this = $call) =~ s/%n/$n/g;
-	my ($socket, $pid) = unread("$before DO \$\$ BEGIN RAISE NOTICE '%', repeat('x', $n); END \$\$", $this);
+	my ($before, $call) = @_;
+	my ($socket, $pid) = unread($before, $call);
 	my $state;
 
 	do
@@ -65,24 +68,34 @@ sub comes_to
 	return map { $_ eq 't' ? 1 : $_ eq 'f' ? 0 : $_ } split /\|/, $state;
 }
 
-# With ever more before a call, up to so much that the server does not come to it: how often it waits in the
-# call, and how often with a lock.
-sub stopped
+# How much may be said before a server does not come to a call any more: not so much as that.
+sub too_much
 {
-	my ($before, $call, $step, $steps) = @_;
-	my ($in_call, $locked) = (0, 0);
+	my ($says, $step) = @_;
 	my ($least, $most) = (0, 1 << 22);
 
 	while ($most - $least > $step)
 	{
 		my $n = int(($least + $most) / 2);
 
-		if ((comes_to($before, $n, 'SELECT -- the call'))[0]) { $least = $n } else { $most = $n }
+		if ((comes_to($says->($n), 'SELECT -- the call'))[0]) { $least = $n } else { $most = $n }
 	}
+	return $most;
+}
+
+# With ever more before a call, up to so much that the server does not come to it: how often it waits in the
+# call, and how often with a lock.
+sub stopped
+{
+	my ($before, $call, $step, $steps) = @_;
+	my ($in_call, $locked) = (0, 0);
+	my $most = too_much(sub { $before . bytes($_[0]) }, $step);
+
 	for my $i (1 .. $steps)
 	{
 		my $n = $most - $i * $step;
-		my ($came, $waits, $locks) = $n < 0 ? (0, 0, 0) : comes_to($before, $n, $call);
+		(my $this = $call) =~ s/%n/$n/g;
+		my ($came, $waits, $locks) = $n < 0 ? (0, 0, 0) : comes_to($before . bytes($n), $this);
 
 		$in_call += $came && $waits;
 		$locked++ if $came && $waits && $locks > 0;
@@ -108,6 +121,35 @@ for my $what (sort keys %calls)
 my ($in_call, $locked) = stopped('', "SELECT coord.agent_register('another %n', id => '$other') -- the call", 250, 40);
 cmp_ok($in_call, '>', 0, 'an error: the server waits for the client in the call');
 is($locked, 0, 'an error: without a lock');
+
+# ---- nor is that of its end said before the lock is given up
+
+sql(q{
+	CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(77); RETURN NEW; END';
+	CREATE TRIGGER hold_up BEFORE INSERT ON coord.agent_data FOR EACH ROW WHEN (NEW.name LIKE 'held %') EXECUTE FUNCTION hold_up()});
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(77)');
+my $most = too_much(\&notices, 1);
+my ($held, $left) = (0, 0);
+for my $n ($most - 3 .. $most - 1)
+{
+	my ($socket, $pid) = unread(notices($n), "SELECT coord.agent_register('held $n')");
+	my $locks;
+
+	do
+	{
+		$locks = $watch->query_safe(qq{SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+			WHERE pid = $pid AND locktype = 'advisory' AND objsubid > 2 AND wait_event = 'advisory'});
+	} while ($locks == 0);
+	$held++;
+	$watch->query_safe("SELECT pg_terminate_backend($pid)");
+	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid AND wait_event IS DISTINCT FROM 'ClientWrite'");
+	$left += $watch->query_safe("SELECT count(*) FROM pg_locks WHERE pid = $pid AND locktype = 'advisory' AND objsubid > 2");
+	close $socket;
+}
+is($held, 3, 'servers that have a lock are terminated');
+is($left, 0, 'and do not wait for the client before they give it up');
+$holder->quit;
 
 $watch->quit;
 $node->stop('fast');
