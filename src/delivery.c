@@ -247,17 +247,21 @@ coord_deliver_anew(void)
 }
 
 /*
- * Wait for the worker's next delivery.  One that is about to begin is waited for, too, unless
- * it lately was in vain.  False when there is none.
+ * Wait for the worker's next delivery, if there is anything to deliver.  One that is about to
+ * begin is waited for, too, unless it lately was in vain.  False when there is none.
  */
 static bool
 wait_for_worker(void)
 {
 	static TimestampTz missed_at = DT_NOBEGIN;
+	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
 	TimestampTz now = coord_now();
 
-	if (!coord_worker_runs() && (coord_shared == NULL || XactReadOnly || (missed_at <= now && now < missed_at + WORKER_MISSING)))
+	if (db == NULL ||
+		(db->pid == 0 && (XactReadOnly || (missed_at <= now && now < missed_at + WORKER_MISSING))))
 		return false;
+	if (!coord_events_may_wait(db))
+		return true;
 	coord_wait_for_delivery();
 	if (coord_worker_runs())
 		return true;

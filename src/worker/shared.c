@@ -315,8 +315,8 @@ coord_leases_may_be_due(TimestampTz now)
 }
 
 /* Whether events may have been committed that are not delivered. */
-static bool
-events_may_wait(CoordDatabase *db)
+bool
+coord_events_may_wait(CoordDatabase *db)
 {
 	if (pg_atomic_read_u32(&db->inbox_from) != InvalidBlockNumber)
 		return true;
@@ -336,7 +336,7 @@ coord_wait_for_delivery(void)
 	TimestampTz give_up_at = coord_now() + DELIVERY_TIMEOUT_MS * INT64CONST(1000);
 	uint64		delivery;
 
-	if (db == NULL || !events_may_wait(db))
+	if (db == NULL || !coord_events_may_wait(db))
 		return;
 	delivery = pg_atomic_add_fetch_u64(&db->deliveries_asked, 1);
 	coord_tell_worker(db, JOB_EVENTS, COORD_DUE_NOW);

@@ -169,6 +169,7 @@ extern bool coord_leases_may_be_due(TimestampTz now);
 extern void coord_wake_launcher(void);
 extern bool coord_hold_worker(Oid dbid);
 extern void coord_unhold_worker(Oid dbid);
+extern bool coord_events_may_wait(CoordDatabase *db);
 extern void coord_wait_for_delivery(void);
 extern void coord_wait_for_round(SweepCounts *counts);
 extern void coord_lower_block(pg_atomic_uint32 *block, BlockNumber to);

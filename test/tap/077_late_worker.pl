@@ -61,5 +61,17 @@ is(sql(q{SELECT count(*) FROM coord.event_list(type => 'without')}), '1', 'where
 kill 'CONT', $launcher;
 CoordCluster::has_worker($node, 'postgres');
 
+# and where there is nothing to deliver, nobody is kept from it
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM coord.event WHERE position IS NULL'), 'all is delivered');
+my $reader = CoordCluster::session_of($node, 'hostile');
+kill 'STOP', $launcher;
+$worker = sql('SELECT pid FROM coord.worker');
+sql("SELECT pg_terminate_backend($worker)");
+$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker");
+$reader->query_safe('BEGIN; SELECT count(*) FROM coord.event_list()');
+is(sql($locks), 0, 'a reader with nothing to deliver does not deliver');
+kill 'CONT', $launcher;
+$reader->quit;
+
 $node->stop('fast');
 done_testing();
