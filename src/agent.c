@@ -25,6 +25,7 @@
 #include "beat.h"
 #include "claim.h"
 #include "clock.h"
+#include "delivery.h"
 #include "errors.h"
 #include "lease.h"
 #include "quota.h"
@@ -103,9 +104,8 @@ coord_agent_register(PG_FUNCTION_ARGS)
 		new.row.id = *id;
 	else
 		coord_uuid7(&new.row.id);
-	/* what was sent to another agent of that id, before it was deleted, comes before this one */
-	if (id != NULL && store_agent(id, STORE_NO_LOCK) == NULL && coord_worker_runs())
-		coord_wait_for_delivery();
+	if (id != NULL && store_agent(id, STORE_NO_LOCK) == NULL && store_inbox_has_events_to(id))
+		coord_await_delivery();
 	do
 		agent = lock_named_agent(name);
 	while (agent == NULL && !insert_agent(&new));	/* it was made meanwhile */
@@ -381,9 +381,19 @@ insert_row(void *arg)
 {
 	NewAgent   *new = arg;
 
-	/* what was just being written while another agent of that id was deleted */
+	coord_check_agents(new->row.owner);
 	if (new->chose_id)
+	{
+		/* what was sent to another agent of that id, before it was deleted, is to have a position before this one */
+		if (store_inbox_has_events_to(&new->row.id))
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("events to another agent that had the id %s are yet to be delivered",
+							coord_uuid_str(&new->row.id)),
+					 errhint("Try again in a moment.")));
+		/* what was just being written while that was deleted */
 		(void) store_agent_delete_belongings(&new->row.id);
+	}
 	new->row.heartbeat_at = coord_now();
 	store_agent_insert(&new->row, new->type, new->metadata);
 }
@@ -412,7 +422,6 @@ insert_with_id(void *arg)
 static bool
 insert_agent(NewAgent *new)
 {
-	coord_check_agents(new->row.owner);
 	switch (store_insert_new(STORE_KEY_AGENT_NAME, new->row.name, NULL, insert_with_id, new))
 	{
 		case STORE_KEY_IN_FLIGHT:

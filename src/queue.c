@@ -75,6 +75,7 @@ coord_queue_resume(PG_FUNCTION_ARGS)
 static void
 insert_queue(void *name)
 {
+	coord_check_queues(store_caller());
 	store_queue_insert(name, store_caller());
 }
 
@@ -85,7 +86,6 @@ insert_queue(void *name)
 bool
 coord_queue_ensure(const char *name)
 {
-	coord_check_queues(store_caller());
 	return store_insert_new(STORE_KEY_QUEUE, name, NULL, insert_queue, unconstify(char *, name)) != STORE_KEY_IN_FLIGHT;
 }
 

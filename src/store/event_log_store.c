@@ -500,11 +500,11 @@ store_log_has_come_to(int64 position)
 	return store_run_latest(&plan, STORE_ARGS(arg_int8(position))) > 0;
 }
 
-/* The position that an agent has acknowledged; at first, the last one before it was registered. */
+/* The position that an agent has acknowledged, and no lower one than the last before it was registered. */
 int64
 store_event_cursor(const pg_uuid_t *agent_id)
 {
-	static StorePlan plan = {.sql = "SELECT coalesce((SELECT position FROM coord.event_cursor WHERE agent_id = $1),"
+	static StorePlan plan = {.sql = "SELECT greatest((SELECT position FROM coord.event_cursor WHERE agent_id = $1),"
 	" (SELECT events_after FROM coord.agent_data WHERE id = $1), 0)"};
 
 	store_run(&plan, STORE_ARGS(arg_uuid(agent_id)));

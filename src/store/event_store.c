@@ -129,6 +129,15 @@ store_event_task_dead(const TaskRow *task, const char *error, TimestampTz now)
 								arg_int4(task->attempts), arg_text(error), arg_time(now)));
 }
 
+/* Whether there is one to that agent, also for an older snapshot. */
+bool
+store_inbox_has_events_to(const pg_uuid_t *agent_id)
+{
+	static StorePlan plan = {.sql = "SELECT FROM coord.event_inbox WHERE recipient_id = $1 LIMIT 1"};
+
+	return store_run_latest(&plan, STORE_ARGS(arg_uuid(agent_id))) > 0;
+}
+
 /* ---- delivering ---- */
 
 static int

@@ -37,6 +37,7 @@ typedef struct InboxEntry
 	ItemPointerData place;
 } InboxEntry;
 
+extern bool store_inbox_has_events_to(const pg_uuid_t *agent_id);
 extern uint32 store_inbox_file(void);
 extern int	store_inbox_look(Snapshot snapshot, BlockNumber from, InboxEntry *entries, int max, bool *more);
 extern int	store_inbox_take(const InboxEntry *entries, int *n, int64 budget, int64 *first_position);

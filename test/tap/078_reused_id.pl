@@ -44,19 +44,54 @@ like($err, qr/agent id $kept is in use under another name/, 'the id is not free'
 my $id = as('thief', "SELECT id FROM coord.agent_register('thief', id => '$deleted')");
 is(as('thief', "$read '$id'"), '0|0|0|0', 'another one that is free can be taken');
 
+# ---- one that was committed before the agent was deleted, and is delivered after that
+
+my $late = as('gone', q{SELECT id FROM coord.agent_register('late', heartbeat_timeout => '1 h')});
+as('gone', "SELECT coord.agent_retire('$late')");
+my $purger = $node->background_psql('postgres');
+$purger->query_safe('BEGIN; SELECT coord.purge()');
+as('sender', qq{SELECT coord.event_send('t', '"secret"', recipient_id => '$late')});
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM coord.agent WHERE id = '$late'"), 'an agent is deleted that was sent something');
+($ret, undef, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT coord.agent_register('heir of it', id => '$late')", extra_params => [ '-U', 'thief' ]);
+like($err, qr/55P03: events to another agent that had the id $late are yet to be delivered/, 'its id is not free before that is delivered');
+$purger->query_safe('ROLLBACK');
+as('thief', "SELECT id FROM coord.agent_register('heir of it', id => '$late')");
+is(as('thief', "$read '$late'"), '0|0|0|0', 'and then that is not read by who takes it');
+
 # ---- an event to somebody whose agents are left out of a dump, as he is no more
 
-sql('REVOKE ALL ON SCHEMA coord FROM gone; DROP OWNED BY gone; DROP ROLE gone');
-my $dump = $node->basedir . '/dump.sql';
-$node->command_ok([ 'pg_dump', '-f', $dump, $node->connstr('postgres') ], 'the database is dumped');
-sql('CREATE DATABASE restored');
-$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', $dump ], 'and restored');
+# A copy of the database without the role "gone".
+sub copy_without_him
+{
+	my ($to) = @_;
+	my $dump = $node->basedir . "/$to.sql";
+
+	sql('REVOKE ALL ON SCHEMA coord FROM gone; DROP OWNED BY gone; DROP ROLE gone');
+	$node->command_ok([ 'pg_dump', '-f', $dump, $node->connstr('postgres') ], 'the database is dumped');
+	sql("CREATE DATABASE $to");
+	$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($to), '-f', $dump ], 'and restored');
+	return;
+}
+
+copy_without_him('restored');
 CoordCluster::has_worker($node, 'restored');
 is(as('thief', "SELECT id FROM coord.agent_register('heir', id => '$kept')", 'restored'), $kept, 'the id is free in the copy');
-is($node->safe_psql('restored', q{SELECT count(*) FROM coord.event WHERE payload = '"secret"'}), '1', 'where the event is');
+is($node->safe_psql('restored', qq{SELECT count(*) FROM coord.event WHERE recipient_id = '$kept'}), '1', 'where the event is');
 is(as('thief', "$read '$kept'", 'restored'), '0|0|0|0', 'and not read by who took the id');
 as('sender', qq{SELECT coord.event_send('t', '"secret"', recipient_id => '$kept')}, 'restored');
 is(as('thief', "$read '$kept'", 'restored'), '1|1|1|1', 'who reads what is sent to him');
+
+# ---- the same, when nobody has delivered it: without a worker
+
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
+$node->restart;
+sql(q{CREATE ROLE gone LOGIN; SELECT coord.grant_agent('gone')});
+$kept = as('gone', q{SELECT id FROM coord.agent_register('kept anew', heartbeat_timeout => '1 h')});
+as('sender', qq{SELECT coord.event_send('t', '"secret"', recipient_id => '$kept')});
+copy_without_him('bare');
+is($node->safe_psql('bare', qq{SELECT count(*) FROM coord.event WHERE recipient_id = '$kept' AND position IS NULL}), '1', 'an event is yet to be delivered');
+as('thief', "SELECT id FROM coord.agent_register('heir anew', id => '$kept')", 'bare');
+is(as('thief', "$read '$kept'", 'bare'), '0|0|0|0', 'and not read by who takes the id');
 
 $node->stop('fast');
 done_testing();
