@@ -208,9 +208,23 @@ rows_read_slot(TupleTableSlot *slot, StoredRow *row)
 	ExecClearTuple(slot);
 }
 
+/* The last entries first, if the keys name one row: they are of its latest versions, where old ones cannot be pruned. */
+static ScanDirection
+direction_for(int nkeys, const ScanKeyData *keys, Snapshot snapshot)
+{
+	for (int i = 0; i < nkeys; i++)
+	{
+		if (keys[i].sk_strategy != BTEqualStrategyNumber)
+			return ForwardScanDirection;
+	}
+	/* another snapshot shows a version that is being changed, and the one that takes its place */
+	return snapshot->snapshot_type == SNAPSHOT_MVCC ? BackwardScanDirection : ForwardScanDirection;
+}
+
 /*
- * The first row that an index finds and that is visible to the snapshot; NULL is the
- * snapshot that a statement would have now.  "row" may be NULL.
+ * The first row that an index, a unique one if all keys are to be equal, finds and that is
+ * visible to the snapshot; NULL is the snapshot that a statement would have now.  "row" may
+ * be NULL.
  */
 bool
 rows_find(RowsTable *table, const char *index, int nkeys, ScanKey keys, Snapshot snapshot, StoredRow *row)
@@ -225,7 +239,7 @@ rows_find(RowsTable *table, const char *index, int nkeys, ScanKey keys, Snapshot
 		snapshot = RegisterSnapshot(snapshot);
 	scan = coord_index_beginscan(table->rel, rows_index(table, index), snapshot, nkeys);
 	index_rescan(scan, keys, nkeys, NULL, 0);
-	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	found = index_getnext_slot(scan, direction_for(nkeys, keys, snapshot), slot);
 	if (found && row != NULL)
 		rows_read_slot(slot, row);
 	else

@@ -171,6 +171,10 @@ is(as('victim', q{SELECT count(*) FROM coord.agent a, coord.task_claim(a.id, 'ri
 
 refused(q{SELECT coord.task_create('t', queue => 'more ' || n) FROM generate_series(1, 50) n}, 'coord.max_queues_per_role', 'a role can make so many queues');
 is(as('victim', q{SELECT queue FROM coord.task_create('t', queue => 'another')}), 'another', 'another role still can');
+my $making = CoordCluster::session_of($node, 'victim');
+$making->query_safe(q{BEGIN; SELECT coord.task_create('t', queue => 'just made')});
+is(as('hostile', q{SELECT queue FROM coord.task_create('t', queue => 'just made')}), 'just made', 'and what another role makes is none of its own');
+$making->quit;
 refused(q{SELECT count(coord.event_subscribe(id, 'c' || n)) FROM coord.agent, generate_series(1, 6) n WHERE name = 'beats 1'},
 	'coord.max_subscriptions_per_agent', 'an agent can be subscribed to so many channels');
 is(as('hostile', q{SELECT count(coord.event_subscribe(id, 'c' || n % 5)) FROM coord.agent, generate_series(1, 10) n WHERE name = 'beats 1'}),
@@ -199,5 +203,15 @@ refused(q{CALL coord.queue_wait('none', '1 min')}, 'coord.max_queue_waiters', 's
 is(as('victim', q{CALL coord.queue_wait('another', '1 min')}), '', 'and one of another role');
 $_->kill_kill for @waiters;
 $_->quit for @full;
+
+# ---- a role with nothing, and a snapshot
+
+sql(q{CREATE ROLE nobody LOGIN; SELECT coord.agent_register('takes', heartbeat_timeout => '1 h')});
+my $nobody = CoordCluster::session_of($node, 'nobody');
+$nobody->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+my $taken = q{FROM coord.agent a, LATERAL coord.lease_acquire('hot', a.id) l, LATERAL coord.lease_release(l.id) WHERE a.name = 'takes'};
+sql(qq{DO \$\$ BEGIN FOR i IN 1 .. 2000 LOOP PERFORM $taken; COMMIT; END LOOP; END \$\$});
+cmp_ok(CoordCluster::pages($node, "SELECT $taken"), '<', 1000, 'does not make a resource that is taken often dearer each time');
+$nobody->quit;
 
 done_testing();
