@@ -10,8 +10,8 @@
 
 #include "catalog/pg_type_d.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 
 #include "errors.h"
 #include "lease.h"
@@ -93,6 +93,7 @@ check_names(const RpcRequest *request, const RpcMethod *method, const RpcFunctio
 	{
 		char	   *name = json_string_value(&member);
 
+		CHECK_FOR_INTERRUPTS();
 		(void) JsonbIteratorNext(&members, &member, true);
 		if (is_waited_for(request, method, name))
 			check_wait(&member);
@@ -125,41 +126,76 @@ find_value(const RpcRequest *request, const RpcMethod *method, const RpcArgument
 	return value;
 }
 
-/* An object with the session's defaults for arguments that it leaves out. */
-static Jsonb *
-with_defaults(JsonbValue *object, const RpcFunction *function, JsonbContainer *defaults)
+/*
+ * Add an object, with defaults (of the function's arguments, NULL: none) for what it leaves out,
+ * or has as null.  False when an argument is missing all the same.
+ */
+static bool
+add_with_defaults(Json *json, JsonbContainer *object, const RpcFunction *function, JsonbValue *const *defaults)
 {
-	Json		json = {0};
+	JsonbIterator *members = JsonbIteratorInit(object);
+	JsonbValue	key;
+	JsonbValue	value;
+	bool		complete = true;
 
-	json_begin_object(&json);
+	json_begin_object(json);
 	for (int i = 0; i < function->nargs; i++)
 	{
 		const char *name = function->args[i].name;
-		JsonbValue *given = json_member(object->val.binary.data, name);
-		JsonbValue *value = json_member(defaults, name);
 
-		if (value != NULL && (given == NULL || given->type == jbvNull))
-			json_jsonb_member(&json, name, JsonbValueToJsonb(value));
+		if (defaults[i] != NULL)
+		{
+			json_key(json, name);
+			json_copy(json, defaults[i]);
+		}
+		else if (function->args[i].required)
+			complete &= getKeyJsonValueFromContainer(object, name, strlen(name), &value) != NULL && value.type != jbvNull;
 	}
-	json_end_object(&json);
-	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(JsonbValueToJsonb(object)),
-											  JsonbPGetDatum(JsonbValueToJsonb(json.value))));
+	(void) JsonbIteratorNext(&members, &key, true);
+	while (JsonbIteratorNext(&members, &key, true) == WJB_KEY)
+	{
+		(void) JsonbIteratorNext(&members, &value, true);
+		if (value.type != jbvNull)
+		{
+			json_copy_key(json, &key);	/* of two that are the same, the last counts */
+			json_copy(json, &value);
+		}
+	}
+	json_end_object(json);
+	return complete;
 }
 
-/* An array with the session's defaults for each object in it. */
+/*
+ * An array with the session's defaults for each object in it.  It ends with the first that
+ * cannot be right, which the function will refuse: there may be millions after it.
+ */
 static JsonbValue *
 each_with_defaults(const JsonbValue *array, const RpcMethod *elements, JsonbContainer *defaults)
 {
 	RpcFunction *function = rpc_function(elements);
+	JsonbValue **of_arguments = palloc(sizeof(JsonbValue *) * Max(function->nargs, 1));
 	JsonbIterator *iterator = JsonbIteratorInit(array->val.binary.data);
 	JsonbValue	element;
 	Json		json = {0};
+	bool		complete = true;
 
+	for (int i = 0; i < function->nargs; i++)
+	{
+		of_arguments[i] = json_member(defaults, function->args[i].name);
+		if (of_arguments[i] != NULL && of_arguments[i]->type == jbvNull)
+			of_arguments[i] = NULL;
+	}
 	json_begin_array(&json);
 	(void) JsonbIteratorNext(&iterator, &element, true);
-	while (JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
-		json_jsonb(&json, json_is_object(&element) ?
-				   with_defaults(&element, function, defaults) : JsonbValueToJsonb(&element));
+	while (complete && JsonbIteratorNext(&iterator, &element, true) == WJB_ELEM)
+	{
+		CHECK_FOR_INTERRUPTS();
+		complete = json_is_object(&element);
+		if (complete)
+			complete = add_with_defaults(&json, element.val.binary.data, function, of_arguments);
+		else
+			json_copy(&json, &element);
+	}
 	json_end_array(&json);
 	return json.value;
 }

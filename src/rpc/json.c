@@ -73,6 +73,18 @@ push(Json *json, JsonbValue *value)
 }
 
 void
+json_copy_key(Json *json, const JsonbValue *key)
+{
+	json->value = pushJsonbValue(&json->state, WJB_KEY, unconstify(JsonbValue *, key));
+}
+
+void
+json_copy(Json *json, const JsonbValue *value)
+{
+	push(json, unconstify(JsonbValue *, value));
+}
+
+void
 json_null(Json *json)
 {
 	JsonbValue	value = {.type = jbvNull};

@@ -32,6 +32,10 @@ extern void json_time(Json *json, TimestampTz value);
 extern void json_jsonb(Json *json, Jsonb *value);
 extern void json_value(Json *json, Oid type, Datum value, bool isnull);
 
+/* the same, of what was read from other JSON */
+extern void json_copy_key(Json *json, const JsonbValue *key);
+extern void json_copy(Json *json, const JsonbValue *value);
+
 /* a key and its value */
 extern void json_string_member(Json *json, const char *key, const char *value);
 extern void json_bool_member(Json *json, const char *key, bool value);

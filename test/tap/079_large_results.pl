@@ -50,6 +50,15 @@ cmp_ok($mb, '<', $little + 150, 'and does not collect it whole');
 is($answer, 'the answer is too large', 'what does not fit into an answer is refused');
 cmp_ok($mb, '<', $little + 600, 'before all of it was collected');
 
+# ---- arguments
+
+my $many = q{(SELECT '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "task_create_many", "arguments": {"tasks": [' ||
+	string_agg('{}', ',') || ']}}}' FROM generate_series(1, 200000))};
+($little) = costs("SELECT jsonb_typeof($many\::jsonb)");
+($mb, $answer) = costs("SELECT coord.mcp($many, '{\"queue\": \"q\"}') ->> 'result' LIKE '%Task 1 has no%type%'");
+is($answer, 't', 'the first task that is not right is refused');
+cmp_ok($mb, '<', $little + 100, 'before all have been given the defaults of the session');
+
 # ---- tasks
 
 $node->safe_psql('postgres', q{
