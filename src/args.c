@@ -20,6 +20,10 @@
 /* no duration that coord is told may be longer: it would be past all dates */
 #define MAX_DURATION (INT64CONST(100) * 366 * USECS_PER_DAY)
 
+/* Instants are of the years 1 to 9999, in whatever time zone: JSON's readers know no others. */
+#define MIN_INSTANT ((INT64CONST(1721426) + 1 - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
+#define MAX_INSTANT ((INT64CONST(5373484) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
+
 static void
 null_argument(const char *name)
 {
@@ -226,6 +230,11 @@ coord_check_instant(TimestampTz instant, const char *name)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 coord_errargument(name),
 				 errmsg("argument \"%s\" must be finite", name)));
+	if (instant < MIN_INSTANT || instant > MAX_INSTANT)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 coord_errargument(name),
+				 errmsg("argument \"%s\" must be between the years 1 and 9999", name)));
 	return instant;
 }
 
