@@ -369,5 +369,10 @@ store_queue_list(FunctionCallInfo fcinfo, const QueueFilter *filter)
 	ListCell   *cell;
 
 	foreach(cell, names)
-		store_add_result(fcinfo, store_queue_result(lfirst(cell)));
+	{
+		Datum		row = store_queue_result(lfirst(cell));
+
+		if (row != (Datum) 0)
+			store_add_result(fcinfo, row);
+	}
 }

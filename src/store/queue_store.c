@@ -132,7 +132,10 @@ store_queue_update(const QueueRow *queue)
 		coord_queue_ready(queue->name, coord_now());
 }
 
-/* The queue as users see it: its row of coord.queue_all, which looks for all names to find it. */
+/*
+ * The queue as users see it: its row of coord.queue_all, which looks for all names to find it.
+ * With the schema of 1.0 there is none (0) if its last task has just gone.
+ */
 Datum
 store_queue_result(const char *name)
 {
@@ -145,8 +148,7 @@ store_queue_result(const char *name)
 	" CROSS JOIN LATERAL coord.count_tasks(n.name) t"};
 	static StorePlan plan_of_1_0 = {.sql = "SELECT ROW(q.*)::coord.queue FROM coord.queue_all q WHERE q.name = $1"};
 
-	store_run(store_counts_exist() ? &plan : &plan_of_1_0, STORE_ARGS(arg_text(name)));
-	return store_result();
+	return store_run(store_counts_exist() ? &plan : &plan_of_1_0, STORE_ARGS(arg_text(name))) > 0 ? store_result() : (Datum) 0;
 }
 
 /*
