@@ -28,7 +28,11 @@ ok($ok, 'the checker takes what is right and refuses what is wrong') or diag($sa
 
 ($ok, $said) = run_it("$torture/torture.py", '--seconds', 60 * ($ENV{COORD_SLOWNESS} // 1), '--kinds', 'plain,queue,events,failover,disk',
 	'--keep', "$ENV{TESTLOGDIR}/torture");
-ok($ok, 'what was seen can be true') or diag($said);
+SKIP:
+{
+	skip 'hardly anything happens in time under valgrind, which is to fail elsewhere', 1 if ($ENV{COORD_SLOWNESS} // 1) >= 10;
+	ok($ok, 'what was seen can be true') or diag($said);
+}
 like($said, qr/^0 violations$/m, 'no violation');
 diag($_) for $said =~ /^(skipped: .*)$/mg;
 note($said);
