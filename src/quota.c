@@ -4,9 +4,9 @@
  *
  * A superuser, and who has the rights of the extension's owner, may have any number:
  * nobody keeps it from itself.  What is stored is counted by an index, when one more is
- * made; transactions that do so at once do not see each other, so a limit may be
- * exceeded by as many as there are of them.  What is in shared memory is counted
- * exactly, under its lock, but only once a role could have its share.
+ * made; transactions that do so at once do not see each other, so each of them may
+ * come to the limit.  What is in shared memory is counted exactly, under its lock, but
+ * only once a role could have its share.
  */
 #include "postgres.h"
 
