@@ -11,14 +11,20 @@
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 -- All that is changed, and what is read with it, is locked at once or not at all: whoever
--- reads locks the view first, whoever finishes a task the table.
+-- reads locks the view first, whoever finishes a task the table.  Others are not queued up
+-- meanwhile, so the longest that this may take is looked at here.
 DO $$
+DECLARE
+	give_up_at CONSTANT timestamptz = clock_timestamp() + nullif(current_setting('lock_timeout')::interval, '0');
 BEGIN
 	LOOP
 		BEGIN
 			LOCK TABLE coord.task_all, coord.queue IN ACCESS EXCLUSIVE MODE NOWAIT;
 			EXIT;
 		EXCEPTION WHEN lock_not_available THEN
+			IF clock_timestamp() >= give_up_at THEN
+				RAISE;
+			END IF;
 			PERFORM pg_sleep(random() * 0.01);
 		END;
 	END LOOP;

@@ -148,6 +148,11 @@ sql('by_hand', q{
 	SELECT coord.task_cancel(id) FROM coord.task_create('t', '{"kept": true}')});
 is(sql('by_hand', 'SELECT DISTINCT tableoid::regclass FROM coord.task_finished'), 'coord.task_finished_old', 'a partition that was added by hand has tasks');
 my $kept = sql('by_hand', 'SELECT * FROM coord.task');
+my $reader = $node->background_psql('by_hand');
+$reader->query_safe('BEGIN; SELECT count(*) FROM coord.task');
+my (undef, undef, $gives_up) = $node->psql('by_hand', "\\set VERBOSITY verbose\nSET lock_timeout = '200 ms'; ALTER EXTENSION coord UPDATE");
+like($gives_up, qr/ERROR:  55P03/, 'an update beside a reader who stays gives up after lock_timeout');
+$reader->quit;
 sql('by_hand', 'ALTER EXTENSION coord UPDATE');
 is(sql('by_hand', 'SELECT * FROM coord.task'), $kept, 'they are there after the update');
 is(sql('by_hand', q{SELECT DISTINCT tableoid::regclass FROM coord.task_finished}), 'coord.task_finished_0', 'where retention finds them');
