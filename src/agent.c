@@ -29,6 +29,7 @@
 #include "errors.h"
 #include "lease.h"
 #include "quota.h"
+#include "store/deadline_store.h"
 #include "store/event_store.h"
 #include "store/new_key.h"
 #include "store/store.h"
@@ -42,6 +43,7 @@ typedef struct NewAgent
 {
 	AgentRow	row;
 	bool		chose_id;
+	bool		id_is_over;		/* see check_id_is_over() */
 	const char *type;
 	Jsonb	   *metadata;
 } NewAgent;
@@ -79,6 +81,34 @@ is_active(const AgentRow *agent, TimestampTz now)
 	return coord_agent_ends_at(agent) > now && (!IsolationUsesXactSnapshot() || is_active_now(&agent->id, now));
 }
 
+static bool
+was_sent_something(const pg_uuid_t *id)
+{
+	return !coord_all_is_delivered() && store_inbox_has_events_to(id);
+}
+
+/*
+ * What another agent had that is no more, since it was deleted or left out of a dump, is to be
+ * over before its id is taken: what was sent to it is to have a position before the new one's
+ * events, and what becomes of its claims is told to it.  Nothing is added to that any more.
+ */
+static void
+check_id_is_over(const pg_uuid_t *id)
+{
+	if (was_sent_something(id))
+		coord_await_delivery();
+	if (was_sent_something(id))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("events to another agent that had the id %s are yet to be delivered", coord_uuid_str(id)),
+				 errhint("Try again in a moment.")));
+	if (store_claims_of_now(id, 1).n > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("another agent that had the id %s still has claims", coord_uuid_str(id)),
+				 errhint("They end when they run out.")));
+}
+
 /* agent_register(name, type, heartbeat_timeout, metadata, id) */
 Datum
 coord_agent_register(PG_FUNCTION_ARGS)
@@ -104,8 +134,11 @@ coord_agent_register(PG_FUNCTION_ARGS)
 		new.row.id = *id;
 	else
 		coord_uuid7(&new.row.id);
-	if (id != NULL && store_agent(id, STORE_NO_LOCK) == NULL && store_inbox_has_events_to(id))
-		coord_await_delivery();
+	if (id != NULL && store_agent_now(id) == NULL)
+	{
+		check_id_is_over(id);
+		new.id_is_over = true;
+	}
 	do
 		agent = lock_named_agent(name);
 	while (agent == NULL && !insert_agent(&new));	/* it was made meanwhile */
@@ -384,14 +417,12 @@ insert_row(void *arg)
 	coord_check_agents(new->row.owner);
 	if (new->chose_id)
 	{
-		/* what was sent to another agent of that id, before it was deleted, is to have a position before this one */
-		if (store_inbox_has_events_to(&new->row.id))
+		if (!new->id_is_over)
 			ereport(ERROR,
 					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("events to another agent that had the id %s are yet to be delivered",
-							coord_uuid_str(&new->row.id)),
-					 errhint("Try again in a moment.")));
-		/* what was just being written while that was deleted */
+					 errmsg("another agent that had the id %s was just being deleted", coord_uuid_str(&new->row.id)),
+					 errhint("Try again.")));
+		/* what was just being written while another agent of that id was deleted */
 		(void) store_agent_delete_belongings(&new->row.id);
 	}
 	new->row.heartbeat_at = coord_now();

@@ -234,7 +234,8 @@ coord_check_instant(TimestampTz instant, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 coord_errargument(name),
-				 errmsg("argument \"%s\" must be between the years 1 and 9999", name)));
+				 errmsg("argument \"%s\" is out of range", name),
+				 errdetail("It is %s; 0001-01-02 to 9999-12-31, UTC, are allowed.", timestamptz_to_str(instant))));
 	return instant;
 }
 

@@ -361,7 +361,7 @@ coord_claims_lose_of(const pg_uuid_t *agent_id, int max, TimestampTz now, bool *
 void
 coord_claims_give_back(const pg_uuid_t *agent_id, TimestampTz now)
 {
-	UuidList	claims = store_claims_of_now(agent_id);
+	UuidList	claims = store_claims_of_now(agent_id, PG_INT32_MAX);
 
 	for (int i = 0; i < claims.n; i++)
 	{

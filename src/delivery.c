@@ -269,6 +269,15 @@ wait_for_worker(void)
 	return false;
 }
 
+/* Whether every event that was committed before is delivered; false also if nobody can tell. */
+bool
+coord_all_is_delivered(void)
+{
+	CoordDatabase *db = coord_shared != NULL ? coord_find_database(MyDatabaseId) : NULL;
+
+	return db != NULL && coord_committing_from() == InvalidBlockNumber && !coord_events_may_wait(db);
+}
+
 /*
  * Wait until every event that was committed before this call is delivered; without a
  * worker, deliver.  Nobody else can do so then before this transaction ends.

@@ -8,6 +8,7 @@
 #include "utils/timestamp.h"
 #include "worker/sweep.h"
 
+extern bool coord_all_is_delivered(void);
 extern void coord_await_delivery(void);
 
 /* jobs of the worker; the first one also by hand */

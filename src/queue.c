@@ -28,6 +28,7 @@ PG_FUNCTION_INFO_V1(coord_queue_resume);
 
 static QueueRow *queue_to_change(const char *name, bool create);
 static Datum set_paused(FunctionCallInfo fcinfo, bool paused);
+static Datum close_with(FunctionCallInfo fcinfo, StoreScope *scope, const char *name);
 
 /* queue_set(name, paused, max_attempts, lease_ttl, backoff_base, backoff_max, max_claimed, retention) */
 Datum
@@ -54,7 +55,7 @@ coord_queue_set(PG_FUNCTION_ARGS)
 	store_queue_update(queue);
 	if (!PG_ARGISNULL(6))
 		store_slots_resize(queue);
-	PG_RETURN_DATUM(store_as_expected(fcinfo, store_close_with(&scope, store_queue_result(name))));
+	PG_RETURN_DATUM(close_with(fcinfo, &scope, name));
 }
 
 /* queue_pause(name) */
@@ -109,6 +110,17 @@ queue_to_change(const char *name, bool create)
 	return queue;
 }
 
+/* Close the scope; the queue, as the calling statement expects it. */
+static Datum
+close_with(FunctionCallInfo fcinfo, StoreScope *scope, const char *name)
+{
+	Datum		row = store_queue_result(name);
+
+	if (row == (Datum) 0)
+		coord_error_no_queue(name);
+	return store_as_expected(fcinfo, store_close_with(scope, row));
+}
+
 static Datum
 set_paused(FunctionCallInfo fcinfo, bool paused)
 {
@@ -121,5 +133,5 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	queue = queue_to_change(name, false);
 	queue->paused = paused;
 	store_queue_update(queue);
-	PG_RETURN_DATUM(store_as_expected(fcinfo, store_close_with(&scope, store_queue_result(name))));
+	PG_RETURN_DATUM(close_with(fcinfo, &scope, name));
 }

@@ -204,11 +204,11 @@ store_claims_of(const pg_uuid_t *agent_id, int limit)
 	return store_uuids();
 }
 
-/* All of them as it is now, whatever the transaction's snapshot is. */
+/* The same as it is now, whatever the transaction's snapshot is. */
 UuidList
-store_claims_of_now(const pg_uuid_t *agent_id)
+store_claims_of_now(const pg_uuid_t *agent_id, int limit)
 {
-	store_run_latest(&claims_of, STORE_ARGS(arg_uuid(agent_id), arg_int4(PG_INT32_MAX), arg_set_aside()));
+	store_run_latest(&claims_of, STORE_ARGS(arg_uuid(agent_id), arg_int4(limit), arg_set_aside()));
 	return store_uuids();
 }
 

@@ -15,7 +15,7 @@ extern void store_deadline_of_claim(TaskRow *task, TimestampTz check_at);
 
 extern UuidList store_claims_due(const char *queue, TimestampTz now, int limit, int reach);
 extern UuidList store_claims_of(const pg_uuid_t *agent_id, int limit);
-extern UuidList store_claims_of_now(const pg_uuid_t *agent_id);
+extern UuidList store_claims_of_now(const pg_uuid_t *agent_id, int limit);
 extern UuidList store_claimants_ended(pg_uuid_t *after, int limit, TimestampTz until, bool *all);
 extern TimestampTz store_claims_next_due(void);
 

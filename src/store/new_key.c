@@ -34,6 +34,7 @@
 #include "errors.h"
 #include "locks.h"
 #include "store/new_key.h"
+#include "store/rows.h"
 #include "store/store.h"
 
 static const struct
@@ -89,6 +90,15 @@ probe(StoreKeyKind kind, int nkeys, ScanKey keys, TransactionId *changed_by)
 	return state;
 }
 
+/* Whether the transaction's snapshot shows a row of that key. */
+static bool
+is_visible(NewKey *key)
+{
+	RowsTable  *table = rows_open(key_indexes[key->kind].relation, RowExclusiveLock);
+
+	return rows_find(table, key_indexes[key->kind].index, key->nkeys, key->keys, NULL, NULL);
+}
+
 /* A StoreAction. */
 static void
 insert_if_free(void *arg)
@@ -97,6 +107,8 @@ insert_if_free(void *arg)
 	TransactionId changed_by;
 
 	key->state = probe(key->kind, key->nkeys, key->keys, &changed_by);
+	if (key->state == STORE_KEY_FREE && IsolationUsesXactSnapshot() && is_visible(key))
+		coord_error_serialization();	/* it would be there twice */
 	if (key->state == STORE_KEY_FREE)
 		key->insert(key->arg);
 }

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "catalog/pg_operator_d.h"
 #include "executor/tuptable.h"
@@ -86,7 +87,10 @@ store_add_result(FunctionCallInfo fcinfo, Datum row)
 	tuplestore_puttuple(((ReturnSetInfo *) fcinfo->resultinfo)->setResult, &tuple);
 }
 
-/* How long a row is as text, more or less: of a few bytes of JSON numbers many may come. */
+/*
+ * How long a row is as text, more or less: what is compressed is as long as it was, and of a few
+ * bytes of JSON numbers many may come.
+ */
 Size
 store_row_bytes(Datum row)
 {
@@ -99,11 +103,20 @@ store_row_bytes(Datum row)
 		bool		isnull;
 		Datum		value;
 
-		if (TupleDescAttr(desc, column - 1)->atttypid != JSONBOID)
+		if (TupleDescAttr(desc, column - 1)->attlen != -1)
 			continue;
 		value = GetAttributeByNum(header, column, &isnull);
-		if (!isnull)
-			bytes += coord_json_number_bytes(DatumGetJsonbP(value), MaxAllocSize);
+		if (isnull)
+			continue;
+		bytes += toast_raw_datum_size(value) - toast_datum_size(value);
+		if (TupleDescAttr(desc, column - 1)->atttypid == JSONBOID)
+		{
+			Jsonb	   *json = DatumGetJsonbP(value);
+
+			bytes += coord_json_number_bytes(json, MaxAllocSize);
+			if (PointerGetDatum(json) != value)
+				pfree(json);
+		}
 	}
 	ReleaseTupleDesc(desc);
 	return bytes;

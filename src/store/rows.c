@@ -222,7 +222,7 @@ direction_for(int nkeys, const ScanKeyData *keys, Snapshot snapshot)
 }
 
 /*
- * The first row that an index, a unique one if all keys are to be equal, finds and that is
+ * The first row that an index finds, or the only one if all keys are to be equal, and that is
  * visible to the snapshot; NULL is the snapshot that a statement would have now.  "row" may
  * be NULL.
  */

@@ -134,14 +134,10 @@ my ($held, $left) = (0, 0);
 for my $n ($most - 3 .. $most - 1)
 {
 	my ($socket, $pid) = unread(notices($n), "SELECT coord.agent_register('held $n')");
-	my $locks;
 
-	do
-	{
-		$locks = $watch->query_safe(qq{SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-			WHERE pid = $pid AND locktype = 'advisory' AND objsubid > 2 AND wait_event = 'advisory'});
-	} while ($locks == 0);
-	$held++;
+	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $pid AND wait_event IN ('advisory', 'ClientWrite')");
+	$held += $watch->query_safe(qq{SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		WHERE pid = $pid AND locktype = 'advisory' AND objsubid > 2 AND wait_event = 'advisory'}) eq 't';
 	$watch->query_safe("SELECT pg_terminate_backend($pid)");
 	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid AND wait_event IS DISTINCT FROM 'ClientWrite'");
 	$left += $watch->query_safe("SELECT count(*) FROM pg_locks WHERE pid = $pid AND locktype = 'advisory' AND objsubid > 2");

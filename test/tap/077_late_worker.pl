@@ -62,7 +62,8 @@ kill 'CONT', $launcher;
 CoordCluster::has_worker($node, 'postgres');
 
 # and where there is nothing to deliver, nobody is kept from it
-ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM coord.event WHERE position IS NULL'), 'all is delivered');
+ok($node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM coord.event WHERE position IS NULL)
+	AND EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'coord worker' AND wait_event_type IN ('Extension', 'Activity'))}), 'all is delivered, and the worker waits');
 my $reader = CoordCluster::session_of($node, 'hostile');
 kill 'STOP', $launcher;
 $worker = sql('SELECT pid FROM coord.worker');

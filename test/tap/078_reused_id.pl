@@ -58,7 +58,10 @@ $purger->query_safe('ROLLBACK');
 as('thief', "SELECT id FROM coord.agent_register('heir of it', id => '$late')");
 is(as('thief', "$read '$late'"), '0|0|0|0', 'and then that is not read by who takes it');
 
-# ---- an event to somebody whose agents are left out of a dump, as he is no more
+# ---- an event to somebody whose agents are left out of a dump, as he is no more, and his claim
+
+as('gone', q{SELECT coord.task_create('his'); SELECT coord.task_claim(id, lease_ttl => '1 h') FROM coord.agent_register('claims', heartbeat_timeout => '1 h')});
+my $claims = sql(q{SELECT id FROM coord.agent WHERE name = 'claims'});
 
 # A copy of the database without the role "gone".
 sub copy_without_him
@@ -75,13 +78,24 @@ sub copy_without_him
 
 copy_without_him('restored');
 CoordCluster::has_worker($node, 'restored');
+($ret, undef, $err) = $node->psql('restored', "\\set VERBOSITY verbose\nSELECT coord.agent_register('heir of claims', id => '$claims')", extra_params => [ '-U', 'thief' ]);
+like($err, qr/55P03: another agent that had the id $claims still has claims/, 'who has a claim left in the copy keeps the id');
 is(as('thief', "SELECT id FROM coord.agent_register('heir', id => '$kept')", 'restored'), $kept, 'the id is free in the copy');
 is($node->safe_psql('restored', qq{SELECT count(*) FROM coord.event WHERE recipient_id = '$kept'}), '1', 'where the event is');
 is(as('thief', "$read '$kept'", 'restored'), '0|0|0|0', 'and not read by who took the id');
 as('sender', qq{SELECT coord.event_send('t', '"secret"', recipient_id => '$kept')}, 'restored');
 is(as('thief', "$read '$kept'", 'restored'), '1|1|1|1', 'who reads what is sent to him');
 
-# ---- the same, when nobody has delivered it: without a worker
+# ---- an id that the transaction's snapshot shows in use, and is not
+
+my $deleted_since = sql(q{SELECT id FROM coord.agent_register('deleted since')});
+my $old = $node->background_psql('postgres', on_error_stop => 0);
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+sql("DELETE FROM coord.agent_data WHERE id = '$deleted_since'");
+like($old->query("SELECT coord.agent_register('heir since', id => '$deleted_since');\n\\echo state :SQLSTATE"), qr/state 40001/, 'an old snapshot that shows an id in use conflicts');
+$old->quit;
+
+# ---- as before, an event in a dump, which nobody has delivered: without a worker
 
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
 $node->restart;
