@@ -19,6 +19,7 @@ ok(CoordCluster::has_worker($node, 'postgres'), 'there is a worker');
 sub sql { return $node->safe_psql('postgres', $_[0]); }
 sub holds { return $node->poll_query_until('postgres', $_[0]); }
 
+my $short = CoordCluster::seconds(1);
 my $old = $node->background_psql('postgres', on_error_stop => 0);
 my $id = sql(q{SELECT id FROM coord.agent_register('a', heartbeat_timeout => '1 h')});
 
@@ -59,10 +60,10 @@ for my $call (qw(task_complete task_renew task_fail task_release))
 }
 
 my $task = task();
-my $token = sql("SELECT fencing_token FROM coord.task_claim('$id', task_id => '$task', lease_ttl => '1 s')");
+my $token = sql("SELECT fencing_token FROM coord.task_claim('$id', task_id => '$task', lease_ttl => '$short')");
 begin();
 sql("SELECT coord.task_renew('$task', $token, '1 h')");
-ok(holds("SELECT clock_timestamp() > claimed_at + interval '1 s' FROM coord.task WHERE id = '$task'"), 'a claim has been renewed in time');
+ok(holds("SELECT clock_timestamp() > claimed_at + interval '$short' FROM coord.task WHERE id = '$task'"), 'a claim has been renewed in time');
 is(answers("coord.task_complete('$task', $token)"), '40001', 'it has not run out');
 begin();
 sql("SELECT coord.task_release('$task', $token)");
@@ -93,10 +94,10 @@ $lease = acquire('new key');
 is(answers("coord.lease_release('$lease')"), '40001', 'lease_release of the first lease on a resource');
 begin();
 is(answers("coord.lease_release('00000000-0000-4000-8000-000000000000')"), 'P0002', 'lease_release of none');
-$lease = sql("SELECT id FROM coord.lease_acquire('renewed', '$id', '1 s')");
+$lease = sql("SELECT id FROM coord.lease_acquire('renewed', '$id', '$short')");
 begin();
 sql("SELECT coord.lease_renew('$lease', '1 h')");
-ok(holds("SELECT clock_timestamp() > acquired_at + interval '1 s' FROM coord.lease WHERE id = '$lease'"), 'a lease has been renewed in time');
+ok(holds("SELECT clock_timestamp() > acquired_at + interval '$short' FROM coord.lease WHERE id = '$lease'"), 'a lease has been renewed in time');
 is(answers("coord.lease_release('$lease')"), '40001', 'it has not expired');
 
 # ---- events, and agents
