@@ -67,7 +67,7 @@ for my $format (sort keys %restore)
 	} ('old', $new);
 	is($restored, $expected, "format $format: every row is there, as it was");
 	is($node->safe_psql($new, $queues), $node->safe_psql('old', $queues), "format $format: queues keep their settings");
-	is($node->safe_psql($new, q{SELECT fencing_token > } . $granted . q{ FROM coord.agent, coord.lease_acquire('new', id)}), 't',
+	is($node->safe_psql($new, q{SELECT fencing_token > } . $granted . q{ FROM coord.agent, coord.lease_acquire('new', id, '1 h')}), 't',
 		"format $format: new tokens are greater than those granted since the dump");
 	is($node->safe_psql($new, q{SELECT c.state FROM coord.task t, coord.task_complete(t.id, t.fencing_token) c WHERE t.type = 'claimed'}),
 		'completed', "format $format: a claim from before the dump completes");
