@@ -1051,7 +1051,7 @@ COMMENT ON FUNCTION coord.agent_register(text, text, interval, jsonb, uuid) IS
 $$Registers an agent, or registers it anew, and makes it active. Other calls name the agent by the id that comes back.
 name: 1 to 512 bytes, unique. type: any word for its kind. heartbeat_timeout: how long after its last heartbeat it becomes inactive, from coord.min_lease_ttl to 366 days; NULL is coord.heartbeat_timeout. metadata: any JSON up to 1 MiB. id: an id of the caller's choice; NULL makes one.
 Returns the agent. A name that the same owner registered before keeps its id, unless that agent was deleted: when it had been retired for coord.agent_retention.
-Errors: 22004, 22023 bad argument, or an id that is another agent's; 42501 the name belongs to another role; 55P03 an open transaction is registering the name or changing the agent; 54000 metadata too large; 53400 the role has coord.max_agents_per_role.$$;
+Errors: 22004, 22023 bad argument, or an id that is another agent's; 42501 the name belongs to another role; 55P03 an open transaction is registering the name or changing the agent, or another agent had the id, and events to it are yet to be delivered or claims of its have not run out; 54000 metadata too large; 53400 the role has coord.max_agents_per_role.$$;
 
 COMMENT ON FUNCTION coord.agent_heartbeat(uuid) IS
 $$Tells that an agent is alive, and makes it active if it was inactive. Due within each heartbeat_timeout of the agent.

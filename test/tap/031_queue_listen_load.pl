@@ -19,7 +19,12 @@ my ($out, $err) = ('', '');
 my $load = IPC::Run::start(
 	[ '/usr/bin/python3', "$FindBin::RealBin/../torture/listening.py", '--seconds', 6 * CoordCluster::slowness() ],
 	'>', \$out, '2>', \$err);
-ok($load->finish, 'each task is worked on as soon as it is claimable') or diag($out . $err);
+my $ok = $load->finish;
+SKIP:
+{
+	skip 'hardly anything happens in time under valgrind, which is to fail elsewhere', 1 if CoordCluster::slowness() >= 10;
+	ok($ok, 'each task is worked on as soon as it is claimable') or diag($out . $err);
+}
 like($out, qr/^0 violations$/m, 'no wake-up is lost');
 
 done_testing();

@@ -48,7 +48,11 @@ while ($registered < 12 && time < $deadline)
 	$registered += $status == 0;
 	like($complaint, qr/too many agents/, 'too many at once are refused') if $status != 0 && !$node->{refused}++;
 }
-ok($node->{refused} || CoordCluster::slowness() > 1, 'a role has no more agents than its limit');	# a slow server makes them slower than they end
+SKIP:
+{
+	skip 'a slow server makes them slower than they end', 1 if !$node->{refused} && CoordCluster::slowness() > 1;
+	ok($node->{refused}, 'a role has no more agents than its limit');
+}
 is($registered, 12, 'but those that crashed do not count for good');
 ok(holds(q{SELECT NOT EXISTS (SELECT FROM coord.agent_data WHERE name <> 'alive')}), 'and are deleted in the end');
 is(status('alive'), 'active', 'one that lives stays');
