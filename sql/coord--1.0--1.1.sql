@@ -301,6 +301,36 @@ queue: the queue, which need not exist yet.
 Returns the name of the NOTIFY channel. A notification's payload is a JSON object, in ASCII, with queue; one is for any number of tasks. Claim until there is nothing, then wait for the next one.
 Errors: 22023 bad argument; 55000 coord is not in shared_preload_libraries; 53400 coord.max_listened_queues are listened to, or coord.max_share_per_role of that by this role.$$;
 
+COMMENT ON FUNCTION coord.event_send(text, jsonb, uuid, text, text, uuid) IS
+$$Sends an event, in this transaction, to an agent, on a channel, or (with neither) to everyone. It is delivered when the transaction has committed.
+type: what happened, 1 to 512 bytes. payload: any JSON up to 1 MiB. recipient_id: the agent that it is for; when NULL, the agent whose name payload.to is; if there is none of that name a NOTICE says so, and the event has no recipient. channel: the channel that it is for, 1 to 512 bytes. severity: debug, info, warning, error or critical. sender_id: the agent that sends it; NULL does not say.
+Returns the event, which has no position yet.
+Errors: 22004, 22023 bad argument; P0002 no such recipient or sender; 42501 the sender belongs to another role; 55P03 either is just being deleted; 54000 payload too large.$$;
+
+COMMENT ON FUNCTION coord.event_subscribe(uuid, text) IS
+$$Has event_poll and inbox give an agent the events of a channel too, from the position that it has acknowledged: also those that were sent since, before this call.
+agent_id: the agent. channel: the channel, 1 to 512 bytes.
+Returns true, or false when it was subscribed.
+Errors: 22004, 22023 bad argument; P0002 no such agent; 42501 it belongs to another role; 55P03 it is just being deleted; 53400 the agent has coord.max_subscriptions_per_agent.$$;
+
+COMMENT ON FUNCTION coord.event_unsubscribe(uuid, text) IS
+$$Ends a subscription: event_poll and inbox no longer give the agent the events of the channel.
+agent_id: the agent. channel: the channel.
+Returns true, or false when it was not subscribed.
+Errors: 22004, 22023 bad argument; P0002 no such agent; 42501 it belongs to another role; 55P03 it is just being deleted.$$;
+
+COMMENT ON FUNCTION coord.event_ack(uuid, bigint) IS
+$$Acknowledges an agent's events up to a position, after which event_poll and inbox go on. Several readers of an agent share its position.
+agent_id: the agent. position: that of the last event that was handled.
+Returns the position. Repeating it is no error.
+Errors: 22004 an argument is NULL; 22023 no event has that position yet; 55000 a later one is acknowledged already, or was given before the agent was registered; P0002 no such agent; 42501 it belongs to another role; 55P03 it is just being deleted.$$;
+
+COMMENT ON FUNCTION coord.inbox(uuid, bigint, integer) IS
+$$Reads an agent's events: acknowledges those that it has handled, then returns the next ones, as event_ack and event_poll do. What is not acknowledged comes again with the next call.
+agent_id: the agent that the events are for. ack: the position of the last event that was handled, which acknowledges all up to it; NULL acknowledges none. max_events: how many at most, 1 to 10,000; NULL is 20.
+Returns the events that are addressed to the agent, those of its channels and those to everyone, in the order of their positions; none when all are acknowledged.
+Errors: 22004, 22023 bad argument, or no event has the position ack yet; 55000 a later one is acknowledged already, or was given before the agent was registered; P0002 no such agent; 42501 it belongs to another role; 55P03 it is just being deleted.$$;
+
 COMMENT ON FUNCTION coord.event_listen(uuid, text) IS
 $$Does LISTEN on this connection for events to an agent, on a channel, or (both NULL) to everyone. Does not serve behind a pooler in transaction mode: there it returns as ever, and the notifications are lost.
 recipient_id: the agent. channel: the channel. Not both at once.

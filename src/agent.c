@@ -267,6 +267,25 @@ coord_owned_agent(const pg_uuid_t *id)
 	return agent;
 }
 
+/*
+ * The same, that is not deleted before the transaction ends: to write something in its name, or
+ * under its id, which may be another one's by then.
+ */
+AgentRow *
+coord_kept_agent(const pg_uuid_t *id)
+{
+	AgentRow   *agent;
+
+	(void) coord_owned_agent(id);
+	agent = store_agent_keep(id);
+	if (agent == NULL && IsolationUsesXactSnapshot())
+		coord_error_serialization();
+	if (agent == NULL)
+		coord_error_no_agent(id);
+	check_owner(agent);			/* there may be another one of that id by now */
+	return agent;
+}
+
 /* An agent, locked; NULL when another transaction has it locked, or it is gone. */
 static AgentRow *
 lock_agent(const pg_uuid_t *id)

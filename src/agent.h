@@ -13,6 +13,7 @@
 extern TimestampTz coord_agent_ends_at(const AgentRow *agent);
 extern bool coord_owns_agent(const AgentRow *agent);
 extern AgentRow *coord_owned_agent(const pg_uuid_t *id);
+extern AgentRow *coord_kept_agent(const pg_uuid_t *id);
 extern AgentRow *coord_active_agent(const pg_uuid_t *id, TimestampTz now);
 extern AgentRow *coord_revived_agent(const pg_uuid_t *id, TimestampTz *now);
 extern int	coord_agent_lapse(AgentRow *agent, TimestampTz now, int max);

@@ -59,7 +59,7 @@ static struct
 static TimestampTz pause_from = DT_NOBEGIN; /* the end of the last round that had any */
 
 static bool begin_walk(TimestampTz now);
-static bool walk_leases(TimestampTz now);
+static bool walk_leases(void);
 static void look_at(const EndedAgent *ended, TimestampTz now, int *budget, SweepCounts *counts);
 
 static int64
@@ -91,7 +91,7 @@ coord_expire_agents(SweepCounts *counts)
 		return SWEEP_SOME;
 	}
 	if (!round_of.walked)
-		round_of.walked = !walk_leases(now);
+		round_of.walked = !walk_leases();
 	if (!round_of.walked)
 		return SWEEP_MORE;
 
@@ -164,11 +164,11 @@ begin_walk(TimestampTz now)
 
 /* Find out which of them hold leases, a batch at a time; false when those were the last. */
 static bool
-walk_leases(TimestampTz now)
+walk_leases(void)
 {
 	UuidList	agents = {round_of.n, round_of.ids};
 	UuidList	holders;
-	bool		more = store_leases_holders(&agents, &round_of.cursor, WALK_BATCH, now, &holders);
+	bool		more = store_leases_holders(&agents, &round_of.cursor, WALK_BATCH, &holders);
 
 	for (int i = 0; i < holders.n; i++)
 	{

@@ -239,12 +239,31 @@ coord_check_instant(TimestampTz instant, const char *name)
 	return instant;
 }
 
+/* How many bytes longer a string is in JSON than by itself: what is escaped there is two bytes, or six. */
+Size
+coord_escaped_growth(const char *string, Size length)
+{
+	Size		bytes = 0;
+
+	for (Size i = 0; i < length; i++)
+	{
+		unsigned char c = string[i];
+
+		if (c == '"' || c == '\\' || (c >= '\b' && c <= '\r' && c != '\v'))
+			bytes += 1;
+		else if (c < ' ')
+			bytes += 5;
+	}
+	return bytes;
+}
+
 /*
- * How long the numbers in a JSON value are as text, or more than "enough": of 16 bytes one may have
- * 147,456 digits.  No byte of anything else becomes more than six.
+ * How many bytes longer than it is stored a JSON value is as text, or more than "enough": of 16
+ * bytes a number may have 147,456 digits, and what is escaped in strings becomes six times as
+ * long.  No byte of anything else becomes more than six.
  */
 Size
-coord_json_number_bytes(Jsonb *value, Size enough)
+coord_json_growth(Jsonb *value, Size enough)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(&value->root);
 	JsonbIteratorToken token;
@@ -260,6 +279,8 @@ coord_json_number_bytes(Jsonb *value, Size enough)
 			bytes += strlen(number);
 			pfree(number);
 		}
+		else if ((token == WJB_KEY || token == WJB_VALUE || token == WJB_ELEM) && item.type == jbvString)
+			bytes += coord_escaped_growth(item.val.string.val, item.val.string.len);
 	}
 	return bytes;
 }
@@ -268,10 +289,10 @@ coord_json_number_bytes(Jsonb *value, Size enough)
 Jsonb *
 coord_check_payload(Jsonb *value, const char *name)
 {
-	Size		numbers = coord_json_number_bytes(value, MAX_PAYLOAD_BYTES);
+	Size		growth = coord_json_growth(value, MAX_PAYLOAD_BYTES);
 
-	check_payload_size(numbers, false, name);
-	if (VARSIZE(value) + numbers > MAX_PAYLOAD_BYTES / 8)
+	check_payload_size(growth, false, name);
+	if (VARSIZE(value) + growth > MAX_PAYLOAD_BYTES / 8)
 	{
 		StringInfoData json;
 

@@ -28,7 +28,8 @@ extern int64 coord_arg_heartbeat_timeout(FunctionCallInfo fcinfo, int n, const c
 extern int64 coord_default_ttl(int64 ttl);
 extern int64 coord_arg_duration(FunctionCallInfo fcinfo, int n, const char *name, int64 dflt);
 extern TimestampTz coord_check_instant(TimestampTz instant, const char *name);
-extern Size coord_json_number_bytes(Jsonb *value, Size enough);
+extern Size coord_escaped_growth(const char *string, Size length);
+extern Size coord_json_growth(Jsonb *value, Size enough);
 extern Jsonb *coord_check_payload(Jsonb *value, const char *name);
 extern Jsonb *coord_arg_payload_or_null(FunctionCallInfo fcinfo, int n, const char *name);
 extern Jsonb *coord_arg_payload(FunctionCallInfo fcinfo, int n, const char *name);

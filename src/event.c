@@ -51,10 +51,10 @@ coord_event_send(PG_FUNCTION_ARGS)
 
 	store_open(&scope);
 	if (sender_id != NULL)
-		(void) coord_owned_agent(sender_id);
+		(void) coord_kept_agent(sender_id);
 	if (recipient_id == NULL)
 		recipient_id = recipient_by_name(payload);
-	else if (!store_agent_keep(recipient_id))
+	else if (store_agent_keep(recipient_id) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("recipient %s does not exist", coord_uuid_str(recipient_id))));
@@ -97,7 +97,7 @@ change_subscription(FunctionCallInfo fcinfo, bool (*change) (const pg_uuid_t *ag
 	bool		changed;
 
 	store_open(&scope);
-	(void) coord_owned_agent(agent_id);
+	(void) coord_kept_agent(agent_id);
 	changed = change(agent_id, channel);
 	store_close(&scope);
 	PG_RETURN_BOOL(changed);
@@ -151,7 +151,7 @@ coord_event_ack(PG_FUNCTION_ARGS)
 	StoreScope	scope;
 
 	store_open(&scope);
-	(void) coord_owned_agent(agent_id);
+	(void) coord_kept_agent(agent_id);
 	acknowledge(agent_id, position, "position");
 	store_close(&scope);
 	PG_RETURN_INT64(position);
@@ -167,9 +167,13 @@ coord_inbox(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	store_open(&scope);
-	(void) coord_owned_agent(agent_id);
-	if (!PG_ARGISNULL(1))
+	if (PG_ARGISNULL(1))
+		(void) coord_owned_agent(agent_id);
+	else
+	{
+		(void) coord_kept_agent(agent_id);
 		acknowledge(agent_id, PG_GETARG_INT64(1), "ack");
+	}
 	add_unacknowledged(fcinfo, agent_id, max_events);
 	store_close(&scope);
 	return (Datum) 0;
@@ -230,6 +234,7 @@ recipient_by_name(Jsonb *payload)
 {
 	JsonbValue *to = NULL;
 	AgentRow   *agent;
+	AgentRow   *kept;
 	char	   *name;
 
 	if (JB_ROOT_IS_OBJECT(payload))
@@ -239,7 +244,8 @@ recipient_by_name(Jsonb *payload)
 
 	name = pnstrdup(to->val.string.val, to->val.string.len);
 	agent = store_agent_named(name);
-	if (agent == NULL || !store_agent_keep(&agent->id))
+	kept = agent != NULL ? store_agent_keep(&agent->id) : NULL;
+	if (kept == NULL || strcmp(kept->name, name) != 0)
 	{
 		ereport(NOTICE,
 				(errmsg("no agent is named \"%s\"; the event has no recipient", name)));

@@ -242,7 +242,7 @@ check_size(Size size, Size max, const char *what)
 static Size
 answer_size(Jsonb *answer)
 {
-	return VARSIZE(answer) + coord_json_number_bytes(answer, MAX_ANSWER_BYTES);
+	return VARSIZE(answer) + coord_json_growth(answer, MAX_ANSWER_BYTES);
 }
 
 /* Error when a result of so many bytes, or more, would make the answer too large. */

@@ -161,10 +161,10 @@ store_agent_now(const pg_uuid_t *id)
 }
 
 /*
- * Keep an agent from being deleted before the end of the transaction; false when there is
- * none.  Whatever else is done with its row goes on.
+ * Keep an agent, whatever the transaction's snapshot is, from being deleted before the end of
+ * the transaction; NULL when there is none.  Whatever else is done with its row goes on.
  */
-bool
+AgentRow *
 store_agent_keep(const pg_uuid_t *id)
 {
 	AgentRow   *agent;
@@ -175,14 +175,14 @@ store_agent_keep(const pg_uuid_t *id)
 		switch (rows_lock(rows_open("agent_data", RowShareLock), &agent->row, LockTupleKeyShare, LockWaitSkip, true))
 		{
 			case STORE_ROW_LOCKED:
-				return true;
+				return agent;
 			case STORE_ROW_BUSY:
 				coord_error_agent_busy(agent->name);	/* it is about to be deleted */
 			case STORE_ROW_CHANGED:
 				break;
 		}
 	}
-	return false;
+	return NULL;
 }
 
 AgentRow *

@@ -46,7 +46,7 @@ typedef enum StoreLock
 extern AgentRow *store_agent(const pg_uuid_t *id, StoreLock lock);
 extern AgentRow *store_agent_now(const pg_uuid_t *id);
 extern AgentRow *store_agent_named(const char *name);
-extern bool store_agent_keep(const pg_uuid_t *id);
+extern AgentRow *store_agent_keep(const pg_uuid_t *id);
 extern AgentRow **store_agents_due(TimestampTz now, int limit, int *n);
 extern int	store_agents_of(Oid role, int max);
 extern AgentRow **store_agents_attached(int *n);

@@ -297,22 +297,23 @@ store_leases_release(const UuidList *agents, LeaseCursor *cursor, int limit, Tim
 
 /*
  * Which of these agents hold any of the leases that come next after a cursor, "limit" at
- * most that are read; false when those were the last.
+ * most that are read; false when those were the last.  A lease is held until its end is marked:
+ * a transaction that has run over it may be about to renew it.
  */
 bool
-store_leases_holders(const UuidList *agents, LeaseCursor *cursor, int limit, TimestampTz now, UuidList *holders)
+store_leases_holders(const UuidList *agents, LeaseCursor *cursor, int limit, UuidList *holders)
 {
 	static StorePlan plan = {.sql = "WITH part AS MATERIALIZED ("
 		"  SELECT check_at, slot FROM coord.lease_deadline WHERE (check_at, slot) > ($1, $2)"
 		"  ORDER BY check_at, slot LIMIT $3"
 		") SELECT check_at, slot, (SELECT count(*) FROM part),"
 		" (SELECT array_agg(DISTINCT agent_id) FROM coord.lease_data WHERE slot = ANY (ARRAY(SELECT slot FROM part))"
-		"  AND agent_id = ANY ($5) AND ended_at IS NULL AND expires_at > $4)"
+		"  AND agent_id = ANY ($4) AND ended_at IS NULL)"
 	" FROM part ORDER BY check_at DESC, slot DESC LIMIT 1"};
 
 	holders->n = 0;
 	if (store_run(&plan, STORE_ARGS(arg_time(cursor->check_at), arg_int8(cursor->slot), arg_int4(limit),
-									arg_time(now), arg_uuids(agents))) == 0)
+									arg_uuids(agents))) == 0)
 		return false;
 	cursor->check_at = store_time(0, 1, 0);
 	cursor->slot = store_int8(0, 2, 0);

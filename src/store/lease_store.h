@@ -59,8 +59,7 @@ extern LeaseRow *store_lease_at_now(int64 slot);
 extern LeaseRow *store_lease_at(int64 slot, StoreLock lock);
 extern void store_leases_release_of(const pg_uuid_t *agent_id, TimestampTz now);
 extern bool store_leases_release(const UuidList *agents, LeaseCursor *cursor, int limit, TimestampTz now);
-extern bool store_leases_holders(const UuidList *agents, LeaseCursor *cursor, int limit, TimestampTz now,
-								 UuidList *holders);
+extern bool store_leases_holders(const UuidList *agents, LeaseCursor *cursor, int limit, UuidList *holders);
 extern LeaseLook store_leases_look(TimestampTz now, int limit);
 extern bool store_lease_ran_out_for(const char *queue, TimestampTz now, int reach);
 extern pg_uuid_t *store_lease_due_first(TimestampTz now);

@@ -4,7 +4,6 @@
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "catalog/pg_operator_d.h"
 #include "executor/tuptable.h"
@@ -88,36 +87,38 @@ store_add_result(FunctionCallInfo fcinfo, Datum row)
 }
 
 /*
- * How long a row is as text, more or less: what is compressed is as long as it was, and of a few
- * bytes of JSON numbers many may come.
+ * How long a row is in JSON, more or less: what is compressed is as long as it was, and of a few
+ * bytes many may come.
  */
 Size
 store_row_bytes(Datum row)
 {
 	HeapTupleHeader header = DatumGetHeapTupleHeader(row);
 	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
-	Size		bytes = HeapTupleHeaderGetDatumLength(header);
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),.t_data = header};
+	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
+	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
+	Size		bytes = tuple.t_len;
 
-	for (int column = 1; column <= desc->natts; column++)
+	heap_deform_tuple(&tuple, desc, values, nulls);
+	for (int i = 0; i < desc->natts; i++)
 	{
-		bool		isnull;
-		Datum		value;
+		Oid			type = TupleDescAttr(desc, i)->atttypid;
+		struct varlena *value;
 
-		if (TupleDescAttr(desc, column - 1)->attlen != -1)
+		if (nulls[i] || TupleDescAttr(desc, i)->attlen != -1)
 			continue;
-		value = GetAttributeByNum(header, column, &isnull);
-		if (isnull)
-			continue;
-		bytes += toast_raw_datum_size(value) - toast_datum_size(value);
-		if (TupleDescAttr(desc, column - 1)->atttypid == JSONBOID)
-		{
-			Jsonb	   *json = DatumGetJsonbP(value);
-
-			bytes += coord_json_number_bytes(json, MaxAllocSize);
-			if (PointerGetDatum(json) != value)
-				pfree(json);
-		}
+		value = PG_DETOAST_DATUM(values[i]);
+		bytes += VARSIZE(value) - VARSIZE_ANY(values[i]);
+		if (type == JSONBOID)
+			bytes += coord_json_growth((Jsonb *) value, MaxAllocSize);
+		else if (type == TEXTOID)
+			bytes += coord_escaped_growth(VARDATA(value), VARSIZE(value) - VARHDRSZ);
+		if (PointerGetDatum(value) != values[i])
+			pfree(value);
 	}
+	pfree(values);
+	pfree(nulls);
 	ReleaseTupleDesc(desc);
 	return bytes;
 }

@@ -71,7 +71,11 @@ ok($status == 0 ? 0 : $complaint =~ /is retired|does not exist/, 'a heartbeat do
 my $in_time = sql(q{SELECT id FROM coord.agent_register('again', heartbeat_timeout => '1 h')});
 is(status('again'), 'active', 'registering its name does');
 sql(q{SELECT coord.agent_retire(id) FROM coord.agent WHERE name = 'again'});
-is(status('again'), 'retired', 'one that is retired by a call');
+SKIP:
+{
+	skip 'a slow server may have deleted it by now', 1 if CoordCluster::slowness() > 1;
+	is(status('again'), 'retired', 'one that is retired by a call');
+}
 ok(is_soon('again', 'gone'), 'is deleted, too');
 isnt(sql(q{SELECT id FROM coord.agent_register('again', heartbeat_timeout => '1 h')}), $in_time, 'after that it is another agent');
 ($status, undef, $complaint) = $node->psql('postgres', "SELECT coord.agent_heartbeat('$in_time')");

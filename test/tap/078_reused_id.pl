@@ -1,4 +1,5 @@
-# Who brings the id of an agent that is no more does not read what was sent to that one.
+# Who brings the id of an agent that is no more does not read what was sent to that one, and has
+# nothing of what that one's owner is still about to do.
 
 use strict;
 use warnings;
@@ -57,6 +58,67 @@ like($err, qr/55P03: events to another agent that had the id $late are yet to be
 $purger->query_safe('ROLLBACK');
 as('thief', "SELECT id FROM coord.agent_register('heir of it', id => '$late')");
 is(as('thief', "$read '$late'"), '0|0|0|0', 'and then that is not read by who takes it');
+
+# ---- what is being done for an agent, and not committed, when it would be deleted
+
+sub keep_retired_for
+{
+	my ($time) = @_;
+
+	sql("ALTER SYSTEM SET coord.agent_retention = '$time'; SELECT pg_reload_conf()");
+	return $node->poll_query_until('postgres', "SELECT current_setting('coord.agent_retention')::interval = '$time'");
+}
+
+sub gone_agent { my ($name) = @_; return as('gone', "SELECT id FROM coord.agent_register('$name', heartbeat_timeout => '1 h')"); }
+sub is_deleted { my ($id) = @_; return $node->poll_query_until('postgres', "SELECT count(*) = 0 FROM coord.agent WHERE id = '$id'"); }
+
+my $last = sql('SELECT max(position) FROM coord.event');
+my ($subscribes, $acks, $reads, $sends, $nothing) = map { gone_agent($_) } qw(subscribes acks reads sends nothing);
+keep_retired_for('1 h');
+as('gone', "SELECT coord.agent_retire(id) FROM unnest('{$subscribes,$acks,$reads,$sends,$nothing}'::uuid[]) id");
+$sender = CoordCluster::session_of($node, 'gone');
+$sender->query_safe(qq{
+	BEGIN;
+	SELECT coord.event_subscribe('$subscribes', 'spy'), coord.event_ack('$acks', $last), coord.inbox('$reads', $last);
+	SELECT coord.event_send('t', sender_id => '$sends')});
+keep_retired_for('1 s');
+ok(is_deleted($nothing), 'an agent is deleted');
+is(sql("SELECT count(*) FROM coord.agent WHERE id IN ('$subscribes', '$acks', '$reads', '$sends')"), '4',
+	'but none in whose name or under whose id somebody is writing');
+$sender->query_safe('COMMIT');
+ok(is_deleted($_), 'until that is done') for $subscribes, $acks, $reads;
+
+# a lease that others see run out, while its holder's transaction renews it
+my $renews = as('gone', "SELECT id FROM coord.agent_register('renews', heartbeat_timeout => '@{[CoordCluster::seconds(1)]}')");
+my $lease = as('gone', "SELECT id FROM coord.lease_acquire('renewed', '$renews', '@{[CoordCluster::seconds(2)]}')");
+is($sender->query_safe("BEGIN; SELECT count(*) FROM coord.lease_renew('$lease', '1 h')"), '1', 'a lease is being renewed');
+ok($node->poll_query_until('postgres', q{SELECT expires_at < clock_timestamp() FROM coord.lease WHERE resource_key = 'renewed'}), 'and over for others');
+my $idle = as('gone', q{SELECT id FROM coord.agent_register('idle', heartbeat_timeout => '100 ms')});
+ok($node->poll_query_until('postgres', "SELECT status = 'retired' FROM coord.agent WHERE id = '$idle'"), 'an agent that has fallen silent after that is retired');
+is(sql("SELECT status FROM coord.agent WHERE id = '$renews'"), 'inactive', 'but not the one that is renewing');
+$sender->query_safe('COMMIT');
+is(as('gone', "SELECT coord.lease_release('$lease')"), 't', 'its lease is its owner\'s');
+ok(is_deleted($renews), 'and when that has ended, it is deleted');
+
+# ---- what is done in the name of an agent that an old snapshot shows, and is another's now
+
+my $former = gone_agent('former');
+keep_retired_for('1 h');
+as('gone', "SELECT coord.agent_retire('$former')");
+my $past = $node->background_psql('postgres', on_error_stop => 0, extra_params => [ '-U', 'gone' ]);
+$past->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM coord.agent WHERE id = '$former'");
+keep_retired_for('1 s');
+ok(is_deleted($former), 'an agent is deleted that a transaction sees');
+my @acts = ("coord.event_subscribe('$former', 'spy')", "coord.event_unsubscribe('$former', 'spy')", "coord.event_ack('$former', $last)",
+	"coord.inbox('$former', $last)", "coord.event_send('forged', sender_id => '$former')");
+sub act { my ($act) = @_; return $past->query("SAVEPOINT s; SELECT $act;\n\\echo state :SQLSTATE\nROLLBACK TO s"); }
+like(act($_), qr/state 40001/, "it does nothing for it: $_") for @acts;
+as('thief', "SELECT id FROM coord.agent_register('no longer', id => '$former', heartbeat_timeout => '1 h')");
+like(act($_), qr/state 42501/, "nor when it is another's: $_") for @acts;
+is(act(q{coord.event_send('to', '{"to": "former"}')}) =~ /state 00000/, 1, 'what it sends to its name');
+$past->query('COMMIT');
+is(as('thief', "SELECT count(*) FROM coord.event_list(recipient_id => '$former')"), '0', 'the other one does not get');
+$_->quit for $sender, $past;
 
 # ---- an event to somebody whose agents are left out of a dump, as he is no more, and his claim
 

@@ -92,6 +92,14 @@ is($node->safe_psql('postgres', q{
 	SELECT jsonb_array_length(coord.rpc(jsonb_build_object('jsonrpc', '2.0', 'id', 1, 'method', 'task.claim', 'params',
 		jsonb_build_object('agent_id', id, 'queue', 'large', 'max_tasks', 10000))) -> 'result' -> 'tasks') FROM coord.agent}), '33',
 	'by JSON-RPC, too, whose answer has room for that');
+$node->safe_psql('postgres', q{
+	SELECT count(coord.task_create('t', to_jsonb(repeat(E'\x01', 170000)), queue => 'escaped')) FROM generate_series(1, 80)});
+is($node->safe_psql('postgres', q{SELECT count(*) FROM coord.agent a, LATERAL coord.task_claim(a.id, 'escaped', max_tasks => 1000)}), '33',
+	'or become longer in JSON');
+is($node->safe_psql('postgres', q{
+	SELECT jsonb_array_length(coord.mcp(jsonb_build_object('jsonrpc', '2.0', 'id', 1, 'method', 'tools/call', 'params',
+		jsonb_build_object('name', 'task_claim', 'arguments', jsonb_build_object('agent_id', id, 'queue', 'escaped', 'max_tasks', 1000)))::text, '{}')::jsonb
+		-> 'result' -> 'structuredContent' -> 'tasks') FROM coord.agent}), '33', 'also where an agent asks for them');
 my @rest = map { $node->safe_psql('postgres', "SELECT count(*) $claim") } 1 .. 5;
 is("@rest", '33 33 33 33 2', 'the next batch goes on');
 my $complete = q{SELECT count(*), count(*) FILTER (WHERE c.ordinality = t.ordinality AND length(payload::text) > 1048000)
