@@ -162,9 +162,46 @@ FROM queue_name n
 	LEFT JOIN coord.queue_data q USING (name)
 	CROSS JOIN LATERAL coord.count_tasks(n.name) t;
 
+-- For what is in no index: see the views.
+CREATE FUNCTION coord.shown(value anyelement) RETURNS anyelement
+AS 'MODULE_PATHNAME', 'coord_shown' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
+COMMENT ON FUNCTION coord.shown(anyelement) IS
+$$Internal: a value as a view shows it. Volatile, so that no condition on it is tried on rows that are not shown.
+value: the value.
+Returns it.$$;
+
+-- A condition of the caller's whose operators are leakproof is tried before a row is known to be his,
+-- for the sake of the indexes, and EXPLAIN (ANALYZE) tells how that went; but not one on what a
+-- volatile function gives.  So what is in no index is shown by coord.shown().
+
+CREATE OR REPLACE VIEW coord.task WITH (security_barrier) AS
+SELECT id, queue, type, payload, priority, state, coord.shown(run_at) AS run_at,
+	coord.shown(attempts) AS attempts, coord.shown(max_attempts) AS max_attempts, agent_id,
+	coord.shown(lease_id) AS lease_id, coord.shown(fencing_token) AS fencing_token,
+	coord.shown(lease_expires_at) AS lease_expires_at, resource_key, unique_key, depends_on, progress, result,
+	coord.shown(error) AS error, coord.shown(created_at) AS created_at, coord.shown(claimed_at) AS claimed_at,
+	finished_at
+FROM coord.task_all
+WHERE (SELECT coord.sees_all_queues()) OR queue = ANY ((SELECT coord.seen_queues())::text[]);
+
+CREATE OR REPLACE VIEW coord.dead_letter WITH (security_barrier) AS
+SELECT id, queue, type, payload, priority, state, coord.shown(run_at) AS run_at,
+	coord.shown(attempts) AS attempts, coord.shown(max_attempts) AS max_attempts, agent_id,
+	coord.shown(lease_id) AS lease_id, coord.shown(fencing_token) AS fencing_token,
+	coord.shown(lease_expires_at) AS lease_expires_at, resource_key, unique_key, depends_on, progress, result,
+	coord.shown(error) AS error, coord.shown(created_at) AS created_at, coord.shown(claimed_at) AS claimed_at,
+	finished_at
+FROM (SELECT * FROM coord.task_unfinished WHERE state = 'dead' UNION ALL SELECT * FROM coord.task_dead) t
+WHERE (SELECT coord.sees_all_queues()) OR queue = ANY ((SELECT coord.seen_queues())::text[]);
+
 -- The id of an agent that was deleted may have been given to another one since.
 CREATE OR REPLACE VIEW coord.lease WITH (security_barrier) AS
-SELECT * FROM coord.lease_all l
+SELECT id, resource_key, coord.shown(agent_id) AS agent_id, coord.shown(task_id) AS task_id, state,
+	coord.shown(fencing_token) AS fencing_token, coord.shown(ttl) AS ttl,
+	coord.shown(auto_renew) AS auto_renew, coord.shown(acquired_at) AS acquired_at,
+	coord.shown(renewed_at) AS renewed_at, coord.shown(expires_at) AS expires_at, ended_at
+FROM coord.lease_all l
 WHERE (SELECT coord.sees_all_queues())
 	OR EXISTS (SELECT FROM coord.agent_data a WHERE a.id = l.agent_id AND a.registered_at <= l.acquired_at
 		AND pg_catalog.pg_has_role(a.owner, 'USAGE'));
@@ -197,7 +234,13 @@ FROM coord.event_all e
 WHERE r.level > 0;
 
 CREATE OR REPLACE VIEW coord.queue WITH (security_barrier) AS
-SELECT * FROM coord.queue_all
+SELECT name, coord.shown(paused) AS paused, coord.shown(max_attempts) AS max_attempts,
+	coord.shown(lease_ttl) AS lease_ttl, coord.shown(backoff_base) AS backoff_base,
+	coord.shown(backoff_max) AS backoff_max, coord.shown(max_claimed) AS max_claimed,
+	coord.shown(retention) AS retention, coord.shown(pending) AS pending, coord.shown(scheduled) AS scheduled,
+	coord.shown(blocked) AS blocked, coord.shown(claimed) AS claimed, coord.shown(dead) AS dead,
+	coord.shown(oldest_pending_age) AS oldest_pending_age, coord.shown(counted_at) AS counted_at
+FROM coord.queue_all
 WHERE (SELECT coord.sees_all_queues()) OR name = ANY ((SELECT coord.seen_queues())::text[]);
 
 COMMENT ON VIEW coord.queue IS 'Queues: their settings and how many tasks they have in which state. The tasks of a long queue, of more than 10,000 or so, are not counted at each reading: see counted_at.';
@@ -438,8 +481,8 @@ BEGIN
 		'coord.backoff(interval, interval, integer, uuid), '
 		'coord.attachment_ended_at(uuid, bigint, timestamptz), coord.last_beat(uuid), coord.beats_since(), '
 		'coord.is_granted(), coord.is_monitor(), coord.sees_payloads(), coord.sees_all_queues(), '
-		'coord.seen_queues(), coord.count_tasks(text), coord.queue_stats(text, timestamptz), '
-		'coord.blocked_by(uuid), coord.history(uuid), coord.dashboard() TO %I', role);
+		'coord.seen_queues(), coord.shown(anyelement), coord.count_tasks(text), '
+		'coord.queue_stats(text, timestamptz), coord.blocked_by(uuid), coord.history(uuid), coord.dashboard() TO %I', role);
 	RETURN role_oid;
 END
 $$;
@@ -464,7 +507,7 @@ BEGIN
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text FROM pg_proc
 			WHERE pronamespace = 'coord'::regnamespace
-				AND proname ~ '^(purge|count_tasks|queue_stats|blocked_by|history|dashboard|task_(un)?schedule|cron_)') o (kind, name)
+				AND proname ~ '^(purge|shown|count_tasks|queue_stats|blocked_by|history|dashboard|task_(un)?schedule|cron_)') o (kind, name)
 		WHERE r.oid = 'coord.task_live'::regclass
 	LOOP
 		EXECUTE command;
@@ -485,7 +528,7 @@ BEGIN
 			UNION ALL
 			SELECT 'FUNCTION', oid::regprocedure::text, proowner, coalesce(proacl, acldefault('f', proowner))
 			FROM pg_proc WHERE pronamespace = 'coord'::regnamespace
-				AND proname ~ '^(purge|count_tasks|queue_stats|blocked_by|history|dashboard|task_(un)?schedule|cron_)'
+				AND proname ~ '^(purge|shown|count_tasks|queue_stats|blocked_by|history|dashboard|task_(un)?schedule|cron_)'
 		)
 		SELECT DISTINCT format('REVOKE ALL ON %s %s FROM %s CASCADE', o.kind, o.name,
 			CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
@@ -506,7 +549,7 @@ BEGIN
 		FROM pg_proc p, aclexplode(p.proacl) a
 		WHERE p.oid = 'coord.version()'::regprocedure AND a.grantee NOT IN (0, p.proowner)
 	LOOP
-		EXECUTE format('GRANT EXECUTE ON FUNCTION coord.count_tasks(text), coord.queue_stats(text, timestamptz), '
+		EXECUTE format('GRANT EXECUTE ON FUNCTION coord.shown(anyelement), coord.count_tasks(text), coord.queue_stats(text, timestamptz), '
 			'coord.blocked_by(uuid), coord.history(uuid), coord.dashboard() TO %I', role);
 	END LOOP;
 	FOR role IN

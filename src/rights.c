@@ -27,6 +27,7 @@ PG_FUNCTION_INFO_V1(coord_is_monitor);
 PG_FUNCTION_INFO_V1(coord_sees_payloads);
 PG_FUNCTION_INFO_V1(coord_sees_all_queues);
 PG_FUNCTION_INFO_V1(coord_seen_queues);
+PG_FUNCTION_INFO_V1(coord_shown);
 
 /* Whether no grant and no limit of coord's concerns a role. */
 bool
@@ -76,6 +77,13 @@ Datum
 coord_seen_queues(PG_FUNCTION_ARGS pg_attribute_unused())
 {
 	PG_RETURN_ARRAYTYPE_P(store_text_array_of(coord_queues(GetUserId(), COORD_ANY)));
+}
+
+/* shown(value): that; what for is said where the views are made */
+Datum
+coord_shown(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_DATUM(PG_GETARG_DATUM(0));
 }
 
 /* ---- for the functions ---- */

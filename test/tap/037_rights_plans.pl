@@ -93,6 +93,45 @@ for my $role (qw(postgres monitor every single))
 	few($role, "SELECT * FROM coord.event WHERE channel = 'channel 7' AND position > $last - 5000", 10, 'those on a channel');
 }
 
+# ---- EXPLAIN tells nobody what is in columns that no index has
+
+sql(q{
+	SET ROLE every;
+	SELECT coord.task_create('t', queue => 'hidden', max_attempts => 1, resource_key => 'hidden');
+	SELECT coord.task_fail(t.id, t.fencing_token, 'password=hunter2') FROM coord.agent a, coord.task_claim(a.id, 'hidden') t WHERE a.name = 'other';
+	SELECT coord.task_create('t', queue => 'hidden');
+	SELECT coord.task_claim(id, 'hidden', lease_ttl => '1 h') FROM coord.agent WHERE name = 'other';
+	SELECT coord.queue_set('hidden', max_claimed => 37)});
+
+# what EXPLAIN says of a statement, but for what is in the statement itself
+sub told
+{
+	my ($query) = @_;
+	my $plan = sql("SET ROLE single; $query; EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) $query");
+
+	$plan =~ s/'[^']*'//g;
+	return $plan =~ s/ (?:<=|>) / ? /gr;
+}
+
+for my $of (['task', "queue = 'hidden' AND state = 'claimed'"], ['dead_letter', "queue = 'hidden'"], ['lease', q{resource_key = 'key 77'}], ['queue', q{name = 'hidden'}])
+{
+	my ($relation, $where) = @$of;
+	my $n = 0;
+
+	for my $column (split /\n/, sql(qq{SELECT attname FROM pg_attribute WHERE attrelid = 'coord.$relation'::regclass AND attnum > 0
+		AND attname NOT IN ('id', 'queue', 'name', 'type', 'priority', 'state', 'agent_id', 'resource_key', 'unique_key', 'finished_at', 'ended_at',
+			'payload', 'depends_on', 'progress', 'result') OR attrelid = 'coord.$relation'::regclass AND '$relation' = 'lease' AND attname = 'agent_id'}))
+	{
+		my $value = sql("SELECT quote_nullable($column) FROM coord.$relation WHERE $where");
+
+		next if $value eq 'NULL';
+		is(told("SELECT FROM coord.$relation WHERE $where AND $column <= $value"), told("SELECT FROM coord.$relation WHERE $where AND $column > $value"),
+			"whether $column of a $relation is what one guesses, EXPLAIN does not tell");
+		$n++;
+	}
+	cmp_ok($n, '>', 6, "of a $relation there was something to guess");
+}
+
 $node->stop;
 
 done_testing();
