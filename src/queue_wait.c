@@ -70,6 +70,8 @@ coord_queue_wait(PG_FUNCTION_ARGS)
 	coord_check_queue(GetUserId(), queue, COORD_CLAIM);
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	/* what the caller has begun may take long to commit: before somebody relies on our looking */
+	SPI_commit();
 	if (waits && !coord_queue_waiter_enter(queue, give_up_at))
 		coord_error_full("sessions wait for queues", "coord.max_queue_waiters");
 	/* the commits in there may register what is done at the session's exit, so nothing is to be for this time only */
@@ -94,7 +96,6 @@ wait_for_task(const char *queue, bool waits, TimestampTz give_up_at)
 	MemoryContext outer = CurrentMemoryContext;
 	bool		found = false;
 
-	SPI_commit();				/* the snapshot of the call */
 	while (!found)
 	{
 		TimestampTz until = give_up_at;

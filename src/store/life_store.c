@@ -98,19 +98,20 @@ store_agent_name(const pg_uuid_t *id)
  * Add what has become of a task to a SETOF result, in the order of time; false when there
  * is no such task.
  *
- * What its row does not tell any more, the events of coord.tasks do.  Anybody may send
- * events there, so that their payloads are taken for nothing; and of what may be large, or
- * many, not more is shown than coord's own need.
+ * What its row does not tell any more, the events of coord.tasks do: those since it was created,
+ * as another task may have had its id.  Anybody may send events there, so that their payloads are
+ * taken for nothing; of what may be large, or many, not more is shown than coord's own need; and of
+ * what is sent to an agent only what coord itself would say.
  */
 bool
 store_task_history(FunctionCallInfo fcinfo, const pg_uuid_t *id)
 {
 #define MAX_EVENTS "1000"
-#define DETAIL(key) "left(payload ->> '" key "', 10000)"
 	static StorePlan plan = {.sql = "WITH task AS MATERIALIZED (SELECT * FROM coord.task_all WHERE id = $1),"
-		" event AS MATERIALIZED (SELECT * FROM coord.event_all WHERE channel = 'coord.tasks'"
-		"  AND left(payload ->> 'task_id', 36) = $1::text AND type IN ('task.requeued', 'task.dead') AND sender_id IS NULL"
-		"  AND EXISTS (SELECT FROM task) ORDER BY created_at DESC LIMIT " MAX_EVENTS ")"
+		" event AS MATERIALIZED (SELECT * FROM coord.event_all e WHERE channel = 'coord.tasks'"
+		"  AND left(payload ->> 'task_id', 36) = $1::text AND sender_id IS NULL"
+		"  AND (type = 'task.dead' AND recipient_id IS NULL OR type = 'task.requeued' AND payload ->> 'reason' IN ('agent_inactive', 'lease_expired'))"
+		"  AND EXISTS (SELECT FROM task t WHERE t.queue = e.payload ->> 'queue' AND t.created_at <= e.created_at) ORDER BY created_at DESC LIMIT " MAX_EVENTS ")"
 		" SELECT ROW(h.at, h.what, h.attempt, h.agent_id, jsonb_strip_nulls(h.detail))::coord.history_entry FROM ("
 		" SELECT created_at, 'created', NULL::integer, NULL::uuid, jsonb_build_object('queue', queue, 'type', type,"
 		"  'priority', priority, 'unique_key', unique_key, 'depends_on', depends_on), 0 FROM task"
@@ -118,7 +119,8 @@ store_task_history(FunctionCallInfo fcinfo, const pg_uuid_t *id)
 		"  'lease_expires_at', lease_expires_at, 'resource_key', resource_key), 1 FROM task WHERE claimed_at IS NOT NULL"
 		" UNION ALL SELECT created_at, substr(type, 6),"
 		"  CASE WHEN payload ->> 'attempts' ~ '^[0-9]{1,9}$' THEN (payload ->> 'attempts')::integer END, recipient_id,"
-		"  jsonb_build_object('reason', " DETAIL("reason") ", 'run_at', " DETAIL("run_at") ", 'error', " DETAIL("error") "), 2 FROM event"
+		"  CASE type WHEN 'task.dead' THEN jsonb_build_object('error', left(payload ->> 'error', 10000))"
+		"  ELSE jsonb_build_object('reason', payload ->> 'reason', 'run_at', substring(payload ->> 'run_at' FROM '^[0-9T:.+-]{1,40}$')) END, 2 FROM event"
 		" UNION ALL SELECT run_at, 'scheduled', NULL, NULL, jsonb_build_object('error', error), 3 FROM task"
 		"  WHERE state = 'pending' AND (attempts > 0 OR run_at > clock_timestamp())"
 		" UNION ALL SELECT finished_at, state, attempts, agent_id, jsonb_build_object('error', error), 3 FROM task"

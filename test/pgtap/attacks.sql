@@ -3,7 +3,7 @@
 -- told what the role may not see.  (What is there before CREATE EXTENSION is in
 -- test/tap/036_rights.pl.)
 BEGIN;
-SELECT plan(59);
+SELECT plan(62);
 
 CREATE ROLE pgtap_villain;
 CREATE ROLE pgtap_victim;
@@ -136,6 +136,23 @@ SELECT throws_ok($$CREATE FUNCTION coord.backoff(interval, interval, integer, te
 SELECT throws_ok($$SELECT coord.task_create('t', ('[' || repeat('1e131071,', 8) || '0]')::jsonb, queue => 'pgtap-open')$$, '54000', NULL, 'no task is longer than it may be by its numbers');
 SELECT throws_ok($$SELECT coord.event_send('t', (SELECT jsonb_agg(1e100::numeric) FROM generate_series(1, 12000)))$$, '54000', NULL, 'nor is an event');
 SELECT lives_ok($$SELECT coord.task_create('t', ('[' || repeat('1e131071,', 7) || '0]')::jsonb, queue => 'pgtap-open')$$, 'one that is long, but not too long, is taken');
+RESET ROLE;
+
+-- ---- a task's history: what was sent to others, and what became of another task of its id
+SET ROLE pgtap_victim;
+INSERT INTO note SELECT 'watched', id FROM coord.task_create('t', queue => 'pgtap-open');
+SELECT coord.event_send(type, jsonb_build_object('task_id', t.value, 'queue', 'pgtap-open', 'reason', 'secret-reason', 'run_at', 'secret-time', 'error', 'secret-word'),
+	recipient_id => v.value::uuid, channel => 'coord.tasks') FROM note t, note v, unnest('{task.requeued,task.dead}'::text[]) type WHERE t.name = 'watched' AND v.name = 'victim';
+SELECT coord.event_send('task.requeued', jsonb_build_object('task_id', t.value, 'queue', 'pgtap-open', 'reason', 'lease_expired', 'run_at', 'secret-time'),
+	recipient_id => v.value::uuid, channel => 'coord.tasks') FROM note t, note v WHERE t.name = 'watched' AND v.name = 'victim';
+INSERT INTO note VALUES ('used', gen_random_uuid());
+SELECT coord.event_send('task.dead', jsonb_build_object('task_id', value, 'queue', 'pgtap-closed', 'error', 'secret-death'), channel => 'coord.tasks') FROM note WHERE name = 'used';
+SELECT coord.event_send('task.dead', jsonb_build_object('task_id', value, 'queue', 'pgtap-open', 'error', 'secret-death'), channel => 'coord.tasks') FROM note WHERE name = 'used';
+SET ROLE pgtap_villain;
+SELECT is((SELECT string_agg(what || ' ' || detail, E'\n' ORDER BY what) FROM note, coord.history(value::uuid) WHERE name = 'watched' AND what <> 'created'),
+	'requeued {"reason": "lease_expired"}', 'a history has of what was sent to an agent no more than coord itself says');
+SELECT lives_ok($$SELECT coord.task_create('t', queue => 'pgtap-open', id => value::uuid) FROM note WHERE name = 'used'$$, 'the id of a task that was there may be used again');
+SELECT is((SELECT string_agg(what, ' ') FROM note, coord.history(value::uuid) WHERE name = 'used'), 'created', 'and what had become of that one is not told');
 RESET ROLE;
 
 SELECT * FROM finish();

@@ -70,7 +70,7 @@ SELECT pg_temp.why(:'lost');
 SELECT what, attempt, agent, detail::jsonb - 'run_at' AS detail FROM pg_temp.life(:'lost');
 
 -- Whatever others send on that channel is no harm.
-SELECT type FROM coord.event_send('task.requeued', jsonb_build_object('task_id', :'lost', 'attempts', 'many', 'agent_id', 'nobody'), channel => 'coord.tasks');
+SELECT type FROM coord.event_send('task.requeued', jsonb_build_object('task_id', :'lost', 'queue', 'life-lost', 'reason', 'lease_expired', 'attempts', 'many', 'agent_id', 'nobody'), channel => 'coord.tasks');
 SELECT type FROM coord.event_send('task.dead', '"text"', channel => 'coord.tasks');
 SELECT what, attempt, agent, detail::jsonb - 'run_at' AS detail FROM pg_temp.life(:'lost');
 

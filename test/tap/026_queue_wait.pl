@@ -413,6 +413,25 @@ is(sql(q{SET default_transaction_isolation = 'serializable'; SET default_transac
 	'serializable', 'it looks in READ COMMITTED, and leaves the default as it was');
 is(sql(q{DO $$BEGIN CALL coord.queue_wait('q', '1 ms'); END$$}), '', 'a block can call it');
 
+# ---- beside somebody who is about to wait, once his transaction has been committed, which takes long
+
+sql(q{
+	CREATE TABLE slow (i int);
+	CREATE FUNCTION wait_there() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(77); RETURN NULL; END';
+	CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_there();
+	CREATE PROCEDURE wait_slowly() LANGUAGE plpgsql AS $$BEGIN INSERT INTO slow VALUES (1); CALL coord.queue_wait('q', '10 min'); END$$});
+$other->query_safe('SELECT pg_advisory_lock(77)');
+my $slow = $node->background_psql('postgres');
+$slow->query_until(qr/now/, "\\echo now\nCALL wait_slowly();\n\\echo it has ended\n");
+becomes(q{EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted)}) || die 'it does not wait there';
+begin_wait();
+create('');
+is_woken('a new task, though somebody is about to wait,');
+$other->query_safe('SELECT pg_advisory_unlock(77)');
+like($slow->query('SELECT 1'), qr/it has ended/, 'who finds it, too');
+$slow->quit;
+finish_all();
+
 $_->quit for $waiter, $other;
 $node->stop('fast');
 unlike(slurp_file($node->logfile), qr/(PANIC|WARNING|TRAP):/, 'the log has nothing to say');

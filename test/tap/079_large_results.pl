@@ -45,7 +45,7 @@ $node->safe_psql('postgres', q{
 	SELECT coord.task_create('t')});
 CoordCluster::has_worker($node, 'postgres');
 $node->safe_psql('postgres', q{
-	SELECT count(coord.event_send('task.requeued', jsonb_build_object('task_id', t.id, 'reason', repeat('a', 1048000)), channel => 'coord.tasks'))
+	SELECT count(coord.event_send('task.dead', jsonb_build_object('task_id', t.id, 'queue', t.queue, 'error', repeat('a', 1048000)), channel => 'coord.tasks'))
 	FROM coord.task t, generate_series(1, 300)});
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM coord.event WHERE position IS NULL}), 'they are delivered');
 
