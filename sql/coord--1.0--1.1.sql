@@ -344,6 +344,12 @@ queue: the queue, which need not exist yet.
 Returns the name of the NOTIFY channel. A notification's payload is a JSON object, in ASCII, with queue; one is for any number of tasks. Claim until there is nothing, then wait for the next one.
 Errors: 22023 bad argument; 55000 coord is not in shared_preload_libraries; 53400 coord.max_listened_queues are listened to, or coord.max_share_per_role of that by this role.$$;
 
+COMMENT ON FUNCTION coord.revoke_all(name) IS
+$$Takes away all that grant_agent and grant_monitor gave. The role's agents stay, and are out of its reach. A call that is under way ends as it began, and an attached agent lives while its connection does: terminate the role's sessions, too.
+role: the role.
+Returns nothing.
+Errors: 42704 no such role; 42501 the caller is not the extension's owner.$$;
+
 COMMENT ON FUNCTION coord.event_send(text, jsonb, uuid, text, text, uuid) IS
 $$Sends an event, in this transaction, to an agent, on a channel, or (with neither) to everyone. It is delivered when the transaction has committed.
 type: what happened, 1 to 512 bytes. payload: any JSON up to 1 MiB. recipient_id: the agent that it is for; when NULL, the agent whose name payload.to is; if there is none of that name a NOTICE says so, and the event has no recipient. channel: the channel that it is for, 1 to 512 bytes. severity: debug, info, warning, error or critical. sender_id: the agent that sends it; NULL does not say.

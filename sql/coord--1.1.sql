@@ -1403,7 +1403,7 @@ Returns nothing.
 Errors: 42704 no such role; 42501 the caller is not the extension's owner.$$;
 
 COMMENT ON FUNCTION coord.revoke_all(name) IS
-$$Takes away all that grant_agent and grant_monitor gave. The role's agents stay, and are out of its reach.
+$$Takes away all that grant_agent and grant_monitor gave. The role's agents stay, and are out of its reach. A call that is under way ends as it began, and an attached agent lives while its connection does: terminate the role's sessions, too.
 role: the role.
 Returns nothing.
 Errors: 42704 no such role; 42501 the caller is not the extension's owner.$$;
