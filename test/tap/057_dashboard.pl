@@ -101,7 +101,11 @@ says_completed($page, 'hour', $before, completed("'1 h'"), 'the last hour is wha
 like($page, qr{id="more-queues">There are more than 500 queues}, 'it says that there are more queues');
 like($page, qr{id="more-agents">These are the newest 10,000}, 'more agents');
 like($page, qr{id="more-dead">and 59,980 more}, 'and more dead letters');
-like($page, qr{id="leases">.*<th[^>]*>soon</th>}s, 'a lease about to end is found among many');
+SKIP:
+{
+	skip 'it has ended before a slow server has made the page', 1 if CoordCluster::slowness() >= 10;
+	like($page, qr{id="leases">.*<th[^>]*>soon</th>}s, 'a lease about to end is found among many');
+}
 like($page, qr{<th[^>]*>busy<small>as of \d+ m?s ago|<th[^>]*>busy<small>as of \d}, 'a long queue says when it was counted');
 $before = completed("'1 h' AND queue = 'few'");
 my $narrow = page('SET ROLE narrow; ');

@@ -34,7 +34,9 @@ my $deleted = as('gone', q{SELECT id FROM coord.agent_register('deleted', heartb
 as('gone', "SELECT coord.agent_retire('$kept'), coord.agent_retire('$deleted')");
 my $sender = CoordCluster::session_of($node, 'sender');
 $sender->query_safe(qq{BEGIN; SELECT coord.event_send('t', '"secret"', recipient_id => '$kept')});
-$node->append_conf('postgresql.conf', "coord.agent_retention = '1 s'\n");
+# a slow server is to have the time for a few calls before an agent is deleted
+my $soon = CoordCluster::seconds(1);
+$node->append_conf('postgresql.conf', "coord.agent_retention = '$soon'\n");
 $node->reload;
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM coord.agent WHERE id = '$deleted'"), 'an agent is deleted');
 is(sql("SELECT status FROM coord.agent WHERE id = '$kept'"), 'retired', 'but not one to which somebody is sending');
@@ -81,7 +83,7 @@ $sender->query_safe(qq{
 	BEGIN;
 	SELECT coord.event_subscribe('$subscribes', 'spy'), coord.event_ack('$acks', $last), coord.inbox('$reads', $last);
 	SELECT coord.event_send('t', sender_id => '$sends')});
-keep_retired_for('1 s');
+keep_retired_for($soon);
 ok(is_deleted($nothing), 'an agent is deleted');
 is(sql("SELECT count(*) FROM coord.agent WHERE id IN ('$subscribes', '$acks', '$reads', '$sends')"), '4',
 	'but none in whose name or under whose id somebody is writing');
@@ -107,7 +109,7 @@ keep_retired_for('1 h');
 as('gone', "SELECT coord.agent_retire('$former')");
 my $past = $node->background_psql('postgres', on_error_stop => 0, extra_params => [ '-U', 'gone' ]);
 $past->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM coord.agent WHERE id = '$former'");
-keep_retired_for('1 s');
+keep_retired_for($soon);
 ok(is_deleted($former), 'an agent is deleted that a transaction sees');
 my @acts = ("coord.event_subscribe('$former', 'spy')", "coord.event_unsubscribe('$former', 'spy')", "coord.event_ack('$former', $last)",
 	"coord.inbox('$former', $last)", "coord.event_send('forged', sender_id => '$former')");
