@@ -176,20 +176,22 @@ Returns it.$$;
 -- volatile function gives.  So what is in no index is shown by coord.shown().
 
 CREATE OR REPLACE VIEW coord.task WITH (security_barrier) AS
-SELECT id, queue, type, payload, priority, state, coord.shown(run_at) AS run_at,
+SELECT id, queue, type, coord.shown(payload) AS payload, priority, state, coord.shown(run_at) AS run_at,
 	coord.shown(attempts) AS attempts, coord.shown(max_attempts) AS max_attempts, agent_id,
 	coord.shown(lease_id) AS lease_id, coord.shown(fencing_token) AS fencing_token,
-	coord.shown(lease_expires_at) AS lease_expires_at, resource_key, unique_key, depends_on, progress, result,
+	coord.shown(lease_expires_at) AS lease_expires_at, resource_key, unique_key,
+	coord.shown(depends_on) AS depends_on, coord.shown(progress) AS progress, coord.shown(result) AS result,
 	coord.shown(error) AS error, coord.shown(created_at) AS created_at, coord.shown(claimed_at) AS claimed_at,
 	finished_at
 FROM coord.task_all
 WHERE (SELECT coord.sees_all_queues()) OR queue = ANY ((SELECT coord.seen_queues())::text[]);
 
 CREATE OR REPLACE VIEW coord.dead_letter WITH (security_barrier) AS
-SELECT id, queue, type, payload, priority, state, coord.shown(run_at) AS run_at,
+SELECT id, queue, type, coord.shown(payload) AS payload, priority, state, coord.shown(run_at) AS run_at,
 	coord.shown(attempts) AS attempts, coord.shown(max_attempts) AS max_attempts, agent_id,
 	coord.shown(lease_id) AS lease_id, coord.shown(fencing_token) AS fencing_token,
-	coord.shown(lease_expires_at) AS lease_expires_at, resource_key, unique_key, depends_on, progress, result,
+	coord.shown(lease_expires_at) AS lease_expires_at, resource_key, unique_key,
+	coord.shown(depends_on) AS depends_on, coord.shown(progress) AS progress, coord.shown(result) AS result,
 	coord.shown(error) AS error, coord.shown(created_at) AS created_at, coord.shown(claimed_at) AS claimed_at,
 	finished_at
 FROM (SELECT * FROM coord.task_unfinished WHERE state = 'dead' UNION ALL SELECT * FROM coord.task_dead) t

@@ -89,13 +89,14 @@ coord_event_list(PG_FUNCTION_ARGS)
 }
 
 static Datum
-change_subscription(FunctionCallInfo fcinfo, bool (*change) (const pg_uuid_t *agent_id, const char *channel))
+change_subscription(FunctionCallInfo fcinfo, const char *command, bool (*change) (const pg_uuid_t *agent_id, const char *channel))
 {
 	pg_uuid_t  *agent_id = coord_arg_uuid(fcinfo, 0, "agent_id");
 	char	   *channel = coord_arg_name(fcinfo, 1, "channel");
 	StoreScope	scope;
 	bool		changed;
 
+	PreventCommandIfReadOnly(command);
 	store_open(&scope);
 	(void) coord_kept_agent(agent_id);
 	changed = change(agent_id, channel);
@@ -116,14 +117,14 @@ subscribe(const pg_uuid_t *agent_id, const char *channel)
 Datum
 coord_event_subscribe(PG_FUNCTION_ARGS)
 {
-	return change_subscription(fcinfo, subscribe);
+	return change_subscription(fcinfo, "event_subscribe", subscribe);
 }
 
 /* event_unsubscribe(agent_id, channel) */
 Datum
 coord_event_unsubscribe(PG_FUNCTION_ARGS)
 {
-	return change_subscription(fcinfo, store_unsubscribe);
+	return change_subscription(fcinfo, "event_unsubscribe", store_unsubscribe);
 }
 
 /* event_poll(agent_id, max_events) */
@@ -150,6 +151,7 @@ coord_event_ack(PG_FUNCTION_ARGS)
 	int64		position = coord_arg_int64(fcinfo, 1, "position");
 	StoreScope	scope;
 
+	PreventCommandIfReadOnly("event_ack");
 	store_open(&scope);
 	(void) coord_kept_agent(agent_id);
 	acknowledge(agent_id, position, "position");

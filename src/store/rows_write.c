@@ -40,14 +40,18 @@ StoreRowState
 rows_lock(RowsTable *table, StoredRow *row, LockTupleMode mode, LockWaitPolicy policy, bool follow)
 {
 	TupleTableSlot *slot = rows_slot_of(table);
+	uint8		flags = 0;
 	TM_FailureData failure;
 	TM_Result	result;
 
 	PreventCommandIfReadOnly("SELECT FOR UPDATE");
+	if (follow && !IsolationUsesXactSnapshot())
+		flags |= TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+	/* this lock goes with an update that is not committed yet: its version is to have it, too */
+	if (mode == LockTupleKeyShare)
+		flags |= TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
 	result = table_tuple_lock(table->rel, &row->place, GetActiveSnapshot(), slot, GetCurrentCommandId(false), mode,
-							  policy,
-							  follow && !IsolationUsesXactSnapshot() ? TUPLE_LOCK_FLAG_FIND_LAST_VERSION : 0,
-							  &failure);
+							  policy, flags, &failure);
 	if (result == TM_Ok && follow)
 		rows_read_slot(slot, row);
 	ExecClearTuple(slot);

@@ -110,6 +110,7 @@ sub told
 	my $plan = sql("SET ROLE single; $query; EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) $query");
 
 	$plan =~ s/'[^']*'//g;
+	$plan =~ s/IS (?:NOT )?NULL/IS ?/g;
 	return $plan =~ s/ (?:<=|>) / ? /gr;
 }
 
@@ -130,6 +131,16 @@ for my $of (['task', "queue = 'hidden' AND state = 'claimed'"], ['dead_letter', 
 		$n++;
 	}
 	cmp_ok($n, '>', 6, "of a $relation there was something to guess");
+}
+for my $condition ("payload['password']", "payload['list'][2]", 'result', "result['x']", 'progress', 'depends_on', 'depends_on[1]')
+{
+	for my $of (['task', "queue = 'hidden' AND state = 'claimed'"], ['dead_letter', "queue = 'hidden'"])
+	{
+		my ($relation, $where) = @$of;
+
+		is(told("SELECT FROM coord.$relation WHERE $where AND $condition IS NULL"), told("SELECT FROM coord.$relation WHERE $where AND $condition IS NOT NULL"),
+			"nor whether $condition of a $relation is NULL");
+	}
 }
 
 $node->stop;

@@ -75,7 +75,7 @@ sub gone_agent { my ($name) = @_; return as('gone', "SELECT id FROM coord.agent_
 sub is_deleted { my ($id) = @_; return $node->poll_query_until('postgres', "SELECT count(*) = 0 FROM coord.agent WHERE id = '$id'"); }
 
 my $last = sql('SELECT max(position) FROM coord.event');
-my ($subscribes, $acks, $reads, $sends, $nothing) = map { gone_agent($_) } qw(subscribes acks reads sends nothing);
+my ($subscribes, $acks, $reads, $sends, $retires, $nothing) = map { gone_agent($_) } qw(subscribes acks reads sends retires nothing);
 keep_retired_for('1 h');
 as('gone', "SELECT coord.agent_retire(id) FROM unnest('{$subscribes,$acks,$reads,$sends,$nothing}'::uuid[]) id");
 $sender = CoordCluster::session_of($node, 'gone');
@@ -83,12 +83,17 @@ $sender->query_safe(qq{
 	BEGIN;
 	SELECT coord.event_subscribe('$subscribes', 'spy'), coord.event_ack('$acks', $last), coord.inbox('$reads', $last);
 	SELECT coord.event_send('t', sender_id => '$sends')});
+my $retiring = CoordCluster::session_of($node, 'gone');
+$retiring->query_safe("BEGIN; SELECT coord.agent_retire('$retires')");
+$sender->query_safe("SELECT coord.event_subscribe('$retires', 'spy')");
+$retiring->query_safe('COMMIT');
+$retiring->quit;
 keep_retired_for($soon);
 ok(is_deleted($nothing), 'an agent is deleted');
-is(sql("SELECT count(*) FROM coord.agent WHERE id IN ('$subscribes', '$acks', '$reads', '$sends')"), '4',
+is(sql("SELECT count(*) FROM coord.agent WHERE id IN ('$subscribes', '$acks', '$reads', '$sends', '$retires')"), '5',
 	'but none in whose name or under whose id somebody is writing');
 $sender->query_safe('COMMIT');
-ok(is_deleted($_), 'until that is done') for $subscribes, $acks, $reads;
+ok(is_deleted($_), 'until that is done') for $subscribes, $acks, $reads, $retires;
 
 # a lease that others see run out, while its holder's transaction renews it
 my $renews = as('gone', "SELECT id FROM coord.agent_register('renews', heartbeat_timeout => '@{[CoordCluster::seconds(1)]}')");
