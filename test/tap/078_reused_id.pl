@@ -78,13 +78,14 @@ my $last = sql('SELECT max(position) FROM coord.event');
 my ($subscribes, $acks, $reads, $sends, $retires, $nothing) = map { gone_agent($_) } qw(subscribes acks reads sends retires nothing);
 keep_retired_for('1 h');
 as('gone', "SELECT coord.agent_retire(id) FROM unnest('{$subscribes,$acks,$reads,$sends,$nothing}'::uuid[]) id");
+# one is just being retired, by a transaction that is older
+my $retiring = CoordCluster::session_of($node, 'gone');
+$retiring->query_safe("BEGIN; SELECT coord.agent_retire('$retires')");
 $sender = CoordCluster::session_of($node, 'gone');
 $sender->query_safe(qq{
 	BEGIN;
 	SELECT coord.event_subscribe('$subscribes', 'spy'), coord.event_ack('$acks', $last), coord.inbox('$reads', $last);
 	SELECT coord.event_send('t', sender_id => '$sends')});
-my $retiring = CoordCluster::session_of($node, 'gone');
-$retiring->query_safe("BEGIN; SELECT coord.agent_retire('$retires')");
 $sender->query_safe("SELECT coord.event_subscribe('$retires', 'spy')");
 $retiring->query_safe('COMMIT');
 $retiring->quit;
