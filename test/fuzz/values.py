@@ -130,6 +130,10 @@ class Maker:
         """SQL text and SQLSTATEs."""
         if name == "role":
             return self.role()
+        if type == "anyelement":
+            type = self.random.choice(("text", "uuid", "bigint", "interval", "jsonb"))
+            sql, states = self.argument(function, name, type)
+            return f"({sql})::{type}", states
         if self.random.random() < 0.04:
             return f"NULL::{type}", set()
         make = {
