@@ -237,7 +237,7 @@ coord_agent_ends_at(const AgentRow *agent)
 		return agent->inactive_since;
 	if (agent->attachment != 0)
 		return coord_attachment_ends_at(&agent->id, agent->attachment, agent->heartbeat_at);
-	return Max(agent->heartbeat_at, coord_beats_since()) + agent->timeout;
+	return coord_later(agent->heartbeat_at, coord_beats_since()) + agent->timeout;
 }
 
 /* Whether the caller has the rights of the agent's owner. */

@@ -132,7 +132,7 @@ coord_attachment_ends_at(const pg_uuid_t *agent_id, int64 id, TimestampTz attach
 
 	if (RecoveryInProgress())
 		return DT_NOEND;
-	ended_at = Max(coord_beats_since(), attached_at);
+	ended_at = coord_later(coord_beats_since(), attached_at);
 	if (attachments == NULL)
 		return ended_at;
 

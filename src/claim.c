@@ -158,7 +158,7 @@ wants_more(const ClaimRequest *request, const ClaimedTasks *claimed)
 static TimestampTz
 first_look_at(const TaskRow *task, const ClaimRequest *request)
 {
-	return Min(task->lease_expires_at, coord_agent_ends_at(request->agent));
+	return coord_earlier(task->lease_expires_at, coord_agent_ends_at(request->agent));
 }
 
 static int
@@ -316,7 +316,7 @@ claim_pass(const ClaimRequest *request, const QueueRow *queue, bool private, Tim
 			{
 				claimed->bytes += store_row_bytes(claimed->tasks[claimed->n - 1].row);
 				claimed->batch.ids[claimed->batch.n++] = task.id;
-				claimed->check_at = Min(claimed->check_at, first_look_at(&task, request));
+				claimed->check_at = coord_earlier(claimed->check_at, first_look_at(&task, request));
 			}
 			MemoryContextReset(per_task);
 			if (!done && IsolationUsesXactSnapshot() && coord_ready_is_shared(ready))

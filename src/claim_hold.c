@@ -244,7 +244,7 @@ next_look_at(const TaskRow *task)
 {
 	AgentRow   *agent = coord_worker_runs() ? NULL : store_agent(task->agent_id, STORE_NO_LOCK);
 
-	return agent != NULL ? Min(task->lease_expires_at, coord_agent_ends_at(agent)) : task->lease_expires_at;
+	return agent != NULL ? coord_earlier(task->lease_expires_at, coord_agent_ends_at(agent)) : task->lease_expires_at;
 }
 
 /*

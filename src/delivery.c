@@ -109,8 +109,11 @@ look(Backlog *backlog, CoordDatabase *db)
 	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	if (db != NULL)
 	{
-		from = Min(from, coord_committing_from());
-		from = Min(from, pg_atomic_read_u32(&db->inbox_from));
+		/* each is read once: Min() would read again what a commit takes back meanwhile */
+		BlockNumber committing = coord_committing_from();
+		BlockNumber told = pg_atomic_read_u32(&db->inbox_from);
+
+		from = Min(from, Min(committing, told));
 	}
 	backlog->n = store_inbox_look(snapshot, from, backlog->entries, backlog->size, &backlog->more);
 	UnregisterSnapshot(snapshot);
@@ -369,7 +372,9 @@ coord_notices_next_due(void)
 {
 	CoordDatabase *db = coord_find_database(MyDatabaseId);
 
-	if (Max((int64) pg_atomic_read_u64(&db->notified_to), notifying_to) >= (int64) pg_atomic_read_u64(&db->stamped_to))
+	int64		notified_to = (int64) pg_atomic_read_u64(&db->notified_to);
+
+	if (Max(notified_to, notifying_to) >= (int64) pg_atomic_read_u64(&db->stamped_to))
 		return DT_NOEND;
 	return coord_may_notify_at();
 }

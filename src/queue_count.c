@@ -202,7 +202,7 @@ coord_count_queues(SweepCounts *counts pg_attribute_unused())
 		coord_counting();
 	}
 	more = store_count_some(&count.place, BLOCKS_AT_ONCE, now, count_of);
-	count.took += Max(coord_now() - now, 0);
+	count.took += coord_later(coord_now(), now) - now;
 	if (more)
 		return SWEEP_MORE;
 	now = coord_now();

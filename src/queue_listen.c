@@ -313,7 +313,7 @@ coord_queues_next_ready(void)
 	while ((entry = hash_seq_search(&status)) != NULL)
 	{
 		if (entry->key.dbid == MyDatabaseId)
-			next = Min(next, (TimestampTz) pg_atomic_read_u64(&entry->ready_at));
+			next = coord_earlier(next, (TimestampTz) pg_atomic_read_u64(&entry->ready_at));
 	}
 	LWLockRelease(coord_shared->listener_lock);
 	return next;

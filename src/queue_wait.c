@@ -133,7 +133,7 @@ do_without_worker(const char *queue, TimestampTz now)
 	if (coord_leases_may_be_due(now))
 		(void) store_leases_look(now, LEASE_BATCH);
 	(void) coord_claims_give_back_due(queue, now);
-	return Max(Min(store_leases_next_due(), store_claims_next_due()), now + LOCKED_RETRY);
+	return coord_later(coord_earlier(store_leases_next_due(), store_claims_next_due()), now + LOCKED_RETRY);
 }
 
 /* Whether something is claimable now, by a transaction of READ COMMITTED; else *next_at is when that may be. */
@@ -151,7 +151,7 @@ look(const char *queue_name, TimestampTz *next_at)
 	*next_at = DT_NOEND;
 	found = has_room(store_queue(queue_name)) && coord_peek(queue_name, now, next_at);
 	if (!found && !XactReadOnly && !coord_worker_runs())
-		*next_at = Min(*next_at, do_without_worker(queue_name, now));
+		*next_at = coord_earlier(*next_at, do_without_worker(queue_name, now));
 	store_close(&scope);
 	PopActiveSnapshot();
 	return found;

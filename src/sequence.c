@@ -56,16 +56,19 @@ make_number(int64 last, TimestampTz instant)
 	return (timeline << COUNTER_BITS) | Max(instant - COUNTER_EPOCH, 0);
 }
 
+static TimestampTz
+incarnation_began_at(void)
+{
+	TimestampTz began_at = coord_later(PgStartTime, store_installed_at());
+
+	return coord_shared != NULL ? Max(began_at, coord_shared->made_at) : began_at;
+}
+
 /* The smallest number that may follow "last" in this incarnation. */
 static int64
 incarnation_floor(int64 last)
 {
-	int64		started_at = Max(PgStartTime, store_installed_at());
-
-	if (coord_shared != NULL)
-		started_at = Max(started_at, coord_shared->made_at);
-
-	return make_number(last, started_at);
+	return make_number(last, incarnation_began_at());
 }
 
 typedef struct Raise
@@ -88,7 +91,7 @@ raise_sequence(void *arg)
 	raise->number = nextval_internal(raise->sequence, false);
 	if (raise->number < incarnation_floor(raise->number))
 	{
-		raise->number = Max(make_number(raise->number, coord_now()), incarnation_floor(raise->number));
+		raise->number = make_number(raise->number, coord_later(coord_now(), incarnation_began_at()));
 		DirectFunctionCall2(setval_oid, ObjectIdGetDatum(raise->sequence), Int64GetDatum(raise->number));
 	}
 }

@@ -57,7 +57,8 @@ coord_sleep(TimestampTz until, CoordWait what)
 	WaitEvent	event;
 
 	if (until != DT_NOEND)
-		timeout = (long) Min(TimestampDifferenceMilliseconds(coord_now(), until), INT_MAX);
+		timeout = TimestampDifferenceMilliseconds(coord_now(), until);
+	timeout = Min(timeout, INT_MAX);
 
 	if (FeBeWaitSet == NULL || !WaitEventSetCanReportClosed())
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout < 0 ? 0 : WL_TIMEOUT),

@@ -84,7 +84,7 @@ add_held(Json *json)
 	else
 		json_null(json);
 	json_key(json, "retry_after");
-	json_seconds(json, facts->held ? Max(facts->until - coord_now(), 0) : RETRY_AFTER_UNKNOWN);
+	json_seconds(json, facts->held ? facts->until - coord_earlier(coord_now(), facts->until) : RETRY_AFTER_UNKNOWN);
 }
 
 static void

@@ -18,6 +18,7 @@
 #include "utils/snapmgr.h"
 
 #include "beat.h"
+#include "clock.h"
 #include "errors.h"
 #include "settings.h"
 #include "store/agent_store.h"
@@ -108,7 +109,7 @@ find_agent(const pg_uuid_t *id, Snapshot snapshot)
 	agent->owner = DatumGetObjectId(row->values[AGENT_DATA_OWNER - 1]);
 	agent->timeout = rows_interval(row, AGENT_DATA_HEARTBEAT_TIMEOUT, 0);
 	agent->written_at = rows_time(row, AGENT_DATA_HEARTBEAT_AT, 0);
-	agent->heartbeat_at = Max(agent->written_at, Max(coord_last_beat(id), last_beat_aside(id)));
+	agent->heartbeat_at = coord_later(agent->written_at, coord_later(coord_last_beat(id), last_beat_aside(id)));
 	agent->inactive_since = rows_time(row, AGENT_DATA_INACTIVE_SINCE, DT_NOEND);
 	agent->retired_at = rows_time(row, AGENT_DATA_RETIRED_AT, DT_NOEND);
 	agent->check_at = rows_time(row, AGENT_DATA_CHECK_AT, DT_NOEND);

@@ -168,9 +168,11 @@ static int64
 last_position_in(int partition, int64 least)
 {
 	static LogPlans plans;
+	int64		last;
 
 	store_run(plan_for(plans, partition, "SELECT max(position) FROM coord.event_log_%1$d"), 0, NULL);
-	return Max(store_int8(0, 1, least), least);
+	last = store_int8(0, 1, least);
+	return Max(last, least);
 }
 
 /* Draw n positions, which are above all in the log; "last" is the last partition, or NULL. */

@@ -12,6 +12,7 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "store/live_task.h"
 #include "store/rows.h"
@@ -284,7 +285,7 @@ store_queue_next_ready(const char *queue, TimestampTz after)
 		if (i == PRIORITIES_LIMIT)
 			return Min(next, after + PRIORITIES_RETRY);
 		if (store_run(&plan, STORE_ARGS(arg_text(queue), arg_int4(priority), arg_time(after))) > 0)
-			next = Min(next, store_time(0, 1, DT_NOEND));
+			next = coord_earlier(next, store_time(0, 1, DT_NOEND));
 		below = priority;
 	}
 	return next;

@@ -246,7 +246,7 @@ coord_jobs_due_at(CoordDatabase *db)
 	if (restored_at != COORD_DUE_NOW)
 		return restored_at;
 	for (int job = 0; job < COORD_NJOBS; job++)
-		due_at = Min(due_at, Max((TimestampTz) pg_atomic_read_u64(&db->due_at[job]), rests_until(job, now)));
+		due_at = coord_earlier(due_at, coord_later((TimestampTz) pg_atomic_read_u64(&db->due_at[job]), rests_until(job, now)));
 	return due_at == COORD_GOES_ON ? COORD_DUE_NOW : due_at;
 }
 
@@ -314,7 +314,7 @@ end_look(Job *job, const Batch *batch, TimestampTz now)
 	if (job->has_cursor && job->told_meanwhile)
 		return COORD_DUE_NOW;
 	if (batch->outcome == SWEEP_LOCKED || (is_due && batch->outcome == SWEEP_IDLE))
-		next_due = Min(next_due > now ? next_due : DT_NOEND, coord_now() + LOCKED_RETRY);
+		next_due = coord_earlier(next_due > now ? next_due : DT_NOEND, coord_now() + LOCKED_RETRY);
 	return next_due;
 }
 
@@ -423,7 +423,7 @@ run_batch(CoordJob job, Batch *batch)
 	batch->outcome = jobs[job].batch(&batch->counts);
 	if (batch->outcome != SWEEP_MORE && jobs[job].next_due != NULL)
 		batch->next_due = jobs[job].next_due();
-	jobs[job].took += Max(coord_now() - began_at, 0);
+	jobs[job].took += coord_later(coord_now(), began_at) - began_at;
 	store_close(&scope);
 	if (coord_restores_begun() != restores)
 	{
@@ -495,7 +495,7 @@ wake_listeners(SweepCounts *counts pg_attribute_unused())
 static TimestampTz
 queues_next_due(void)
 {
-	return Max(coord_queues_next_ready(), coord_may_notify_at());
+	return coord_later(coord_queues_next_ready(), coord_may_notify_at());
 }
 
 static SweepOutcome

@@ -37,11 +37,12 @@ coord_prepared_size(void)
 void
 coord_prepared_init(void)
 {
+	Size		size = coord_prepared_size();
 	bool		found;
 
-	prepared = ShmemInitStruct("coord prepared transactions", Max(coord_prepared_size(), 1), &found);
+	prepared = ShmemInitStruct("coord prepared transactions", Max(size, 1), &found);
 	if (!found)
-		memset(prepared, 0, coord_prepared_size());
+		memset(prepared, 0, size);
 }
 
 /* This transaction leaves something for others to do, or writes coord's relations by itself. */

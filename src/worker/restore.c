@@ -189,7 +189,7 @@ coord_restored_at(TimestampTz now)
 		RestoringSession *session = &restoring->sessions[i];
 
 		if ((Oid) pg_atomic_read_u64(&session->dbid) == MyDatabaseId)
-			until = Max(until, Min((TimestampTz) pg_atomic_read_u64(&session->idle_since), now) + IDLE_LIMIT);
+			until = coord_later(until, coord_earlier((TimestampTz) pg_atomic_read_u64(&session->idle_since), now) + IDLE_LIMIT);
 	}
 	return until > now ? until : COORD_DUE_NOW;
 }

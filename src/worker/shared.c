@@ -477,7 +477,7 @@ coord_tell_worker(CoordDatabase *db, CoordJob job, TimestampTz instant)
 	coord_set_due(db, job, instant);
 	pg_memory_barrier();
 	if (job == JOB_EVENTS)
-		instant = Max(instant, (TimestampTz) pg_atomic_read_u64(&db->delivers_from));
+		instant = coord_later(instant, (TimestampTz) pg_atomic_read_u64(&db->delivers_from));
 	sleeps_until = (TimestampTz) pg_atomic_read_u64(&db->sleeps_until);
 	if (instant >= sleeps_until && (sleeps_until == COORD_DUE_NOW || sleeps_until >= coord_now()))
 		return;
