@@ -17,6 +17,7 @@
 #include "lease.h"
 #include "rpc/argument.h"
 #include "rpc/rpc.h"
+#include "store/store.h"
 
 /* so many rows of a result are asked for at a time */
 #define FETCH_ROWS 100
@@ -264,13 +265,13 @@ add_rows(Json *json, const RpcRequest *request, const RpcMethod *method, Portal 
 		MemoryContextSwitchTo(context); /* SPI leaves its own */
 		for (uint64 row = 0; row < SPI_processed; row++)
 		{
-			bytes += SPI_tuptable->vals[row]->t_len;
+			bytes += store_tuple_bytes(SPI_tuptable->vals[row], SPI_tuptable->tupdesc);
+			rpc_check_answer(request, bytes);
 			if (method->shape == RPC_ROWS)
 				add_row(json, row);
 			else
 				add_value(json, row);
 		}
-		rpc_check_answer(request, bytes);
 	} while (SPI_processed == FETCH_ROWS);
 	SPI_cursor_close(rows);
 	MemoryContextSwitchTo(context);

@@ -91,16 +91,13 @@ store_add_result(FunctionCallInfo fcinfo, Datum row)
  * bytes many may come.
  */
 Size
-store_row_bytes(Datum row)
+store_tuple_bytes(HeapTuple tuple, TupleDesc desc)
 {
-	HeapTupleHeader header = DatumGetHeapTupleHeader(row);
-	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
-	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),.t_data = header};
 	Datum	   *values = palloc(sizeof(Datum) * desc->natts);
 	bool	   *nulls = palloc(sizeof(bool) * desc->natts);
-	Size		bytes = tuple.t_len;
+	Size		bytes = tuple->t_len;
 
-	heap_deform_tuple(&tuple, desc, values, nulls);
+	heap_deform_tuple(tuple, desc, values, nulls);
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Oid			type = TupleDescAttr(desc, i)->atttypid;
@@ -119,6 +116,18 @@ store_row_bytes(Datum row)
 	}
 	pfree(values);
 	pfree(nulls);
+	return bytes;
+}
+
+/* The same of a composite datum. */
+Size
+store_row_bytes(Datum row)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(row);
+	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(header),.t_data = header};
+	Size		bytes = store_tuple_bytes(&tuple, desc);
+
 	ReleaseTupleDesc(desc);
 	return bytes;
 }

@@ -115,6 +115,7 @@ extern Datum store_result(void);
 extern Datum store_close_with(StoreScope *scope, Datum row);
 extern Datum store_as_expected(FunctionCallInfo fcinfo, Datum row);
 extern void store_add_result(FunctionCallInfo fcinfo, Datum row);
+extern Size store_tuple_bytes(HeapTuple tuple, TupleDesc desc);
 extern Size store_row_bytes(Datum row);
 extern OrderedRows *store_order_rows(void);
 extern void store_order_row(OrderedRows *rows, int64 place, Datum row);

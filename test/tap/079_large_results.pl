@@ -61,6 +61,11 @@ takes_less($mb, $little + 150, 'and does not collect it whole');
 ($mb, $answer) = costs(q{SELECT coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "event.list", "params": {"max_events": 10000}}') -> 'error' ->> 'message'});
 is($answer, 'the answer is too large', 'what does not fit into an answer is refused');
 takes_less($mb, $little + 600, 'before all of it was collected');
+$node->safe_psql('postgres', q{SELECT count(coord.event_send('small', to_jsonb(repeat('a', 140000)), channel => 'compressed')) FROM generate_series(1, 3000)});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM coord.event WHERE position IS NULL}), 'what is compressed where it is stored is delivered');
+($mb, $answer) = costs(q{SELECT coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "event.list", "params": {"channel": "compressed", "max_events": 10000}}') -> 'error' ->> 'message'});
+is($answer, 'the answer is too large', 'and as large for an answer as what is not');
+takes_less($mb, $little + 300, 'so that it is refused as early');
 
 # ---- arguments
 
