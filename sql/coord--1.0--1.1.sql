@@ -10,6 +10,21 @@
 
 SET LOCAL search_path = pg_catalog, pg_temp;
 
+-- The tables whose rows get an identity at the end.  Only vacuum is in the way of this lock, and kept out.
+DO $$
+DECLARE
+	relation regclass;
+BEGIN
+	FOR relation IN
+		SELECT oid FROM pg_class c
+		WHERE relnamespace = 'coord'::regnamespace AND relkind = 'r' AND relname <> 'event_inbox'
+			AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary)
+	LOOP
+		EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', relation);
+	END LOOP;
+END
+$$;
+
 -- All that is changed, and what is read with it, is locked at once or not at all: whoever
 -- reads locks the view first, whoever finishes a task the table.  Others are not queued up
 -- meanwhile, so the longest that this may take is looked at here.
@@ -571,3 +586,9 @@ BEGIN
 	END LOOP;
 END
 $$;
+
+-- Where a publication is FOR ALL TABLES, no statement may change rows that have no identity.
+-- ALTER TABLE would have to wait until nobody is at any of these tables.
+UPDATE pg_class c SET relreplident = 'f'
+WHERE relnamespace = 'coord'::regnamespace AND relkind = 'r' AND relname <> 'event_inbox'
+	AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary);

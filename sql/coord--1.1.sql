@@ -366,6 +366,22 @@ CREATE TABLE coord.monitor_grant (
 	payloads boolean NOT NULL
 );
 
+-- Where a publication is FOR ALL TABLES, no statement may change rows that have no identity.
+-- Those of the inbox are deleted by no statement, and would all be written to the WAL once more.
+DO $$
+DECLARE
+	relation regclass;
+BEGIN
+	FOR relation IN
+		SELECT oid FROM pg_class c
+		WHERE relnamespace = 'coord'::regnamespace AND relkind = 'r' AND relname <> 'event_inbox'
+			AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary)
+	LOOP
+		EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', relation);
+	END LOOP;
+END
+$$;
+
 ----------------------------------------------------------------------------
 -- Helper functions
 ----------------------------------------------------------------------------

@@ -181,7 +181,7 @@ sub catalog
 			SELECT concat_ws(' ', (pg_identify_object(classid, objid, 0)).type, (pg_identify_object(classid, objid, 0)).identity,
 				'comment', obj_description(objid, classid::regclass::name)) FROM member
 			UNION ALL
-			SELECT concat_ws(' ', 'relation', oid::regclass, relkind, relpersistence, pg_get_userbyid(relowner), relacl, reloptions,
+			SELECT concat_ws(' ', 'relation', oid::regclass, relkind, relpersistence, relreplident, pg_get_userbyid(relowner), relacl, reloptions,
 				pg_get_expr(relpartbound, oid), pg_get_partkeydef(oid), CASE relkind WHEN 'v' THEN pg_get_viewdef(oid) END) FROM relation
 			UNION ALL
 			SELECT concat_ws(' ', 'column', attrelid::regclass, attnum, attname, format_type(atttypid, atttypmod), attcollation::regcollation,
