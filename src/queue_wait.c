@@ -69,14 +69,16 @@ coord_queue_wait(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("queue_wait");
 	coord_check_queue(GetUserId(), queue, COORD_CLAIM);
 
-	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	/* what the caller has begun may take long to commit: before somebody relies on our looking */
-	SPI_commit();
-	if (waits && !coord_queue_waiter_enter(queue, give_up_at))
+	if (waits && !coord_queue_waiter_reserve())
 		coord_error_full("sessions wait for queues", "coord.max_queue_waiters");
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	/* the commits in there may register what is done at the session's exit, so nothing is to be for this time only */
 	PG_TRY();
 	{
+		/* what the caller has begun may take long to commit: before somebody relies on our looking */
+		SPI_commit();
+		if (waits)
+			coord_queue_waiter_enter(queue, give_up_at);
 		wait_for_task(queue, waits, give_up_at);
 	}
 	PG_FINALLY();

@@ -39,6 +39,7 @@ typedef struct QueueWaiter
 	dlist_node	node;			/* in the list of those who wait, or of free entries */
 	Oid			dbid;
 	Oid			role;			/* invalid: a free entry */
+	bool		waits;			/* else it is taken, and in no list */
 	uint64		name_hash[2];
 	bool		first;			/* of those who wait for the queue */
 	TimestampTz until;			/* then it goes */
@@ -49,7 +50,7 @@ typedef struct QueueWaiter
 
 typedef struct QueueWaiters
 {
-	pg_atomic_uint32 nwaiting;
+	pg_atomic_uint32 ntaken;
 	dlist_head	waiting[LISTS]; /* in order of arrival */
 	dlist_head	free;
 	QueueWaiter entries[FLEXIBLE_ARRAY_MEMBER];
@@ -97,7 +98,7 @@ static bool
 nobody_waits(void)
 {
 	pg_memory_barrier();
-	return waiters == NULL || pg_atomic_read_u32(&waiters->nwaiting) == 0;
+	return waiters == NULL || pg_atomic_read_u32(&waiters->ntaken) == 0;
 }
 
 Size
@@ -115,7 +116,7 @@ coord_queue_waiters_init(void)
 	if (found)
 		return;
 	memset(waiters, 0, coord_queue_waiters_size());
-	pg_atomic_init_u32(&waiters->nwaiting, 0);
+	pg_atomic_init_u32(&waiters->ntaken, 0);
 	for (int i = 0; i < LISTS; i++)
 		dlist_init(&waiters->waiting[i]);
 	dlist_init(&waiters->free);
@@ -135,7 +136,7 @@ has_its_share(Oid role, int share)
 {
 	int			n = 0;
 
-	if (pg_atomic_read_u32(&waiters->nwaiting) < (uint32) share)
+	if (pg_atomic_read_u32(&waiters->ntaken) < (uint32) share)
 		return false;
 	for (int i = 0; i < coord_max_queue_waiters; i++)
 		n += waiters->entries[i].role == role;
@@ -148,12 +149,11 @@ at_exit(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 	coord_queue_waiter_leave();
 }
 
-/* Wait for a queue from now; false when there is no room, or none for the role. */
+/* Take an entry, which nobody relies on yet; false when there is none, or none for the role. */
 bool
-coord_queue_waiter_enter(const char *queue, TimestampTz until)
+coord_queue_waiter_reserve(void)
 {
 	static bool registered = false;
-	uint64		name_hash[2];
 	QueueWaiter *waiter = NULL;
 	Oid			role = GetUserId();
 	int			share = coord_share_of(role, coord_max_queue_waiters);
@@ -162,28 +162,41 @@ coord_queue_waiter_enter(const char *queue, TimestampTz until)
 	if (!registered)
 		on_shmem_exit(at_exit, (Datum) 0);
 	registered = true;
-	coord_ready_hash(queue, name_hash);
 	LWLockAcquire(coord_shared->queue_waiter_lock, LW_EXCLUSIVE);
 	if (!dlist_is_empty(&waiters->free) && !has_its_share(role, share))
 	{
 		waiter = dlist_container(QueueWaiter, node, dlist_pop_head_node(&waiters->free));
-		waiter->dbid = MyDatabaseId;
 		waiter->role = role;
-		memcpy(waiter->name_hash, name_hash, sizeof(name_hash));
-		waiter->first = first_for(MyDatabaseId, name_hash) == NULL;
-		waiter->until = until;
-		pg_atomic_write_u32(&waiter->look, 0);
-		pg_atomic_write_u64(&waiter->resources, 0);
-		waiter->latch = MyLatch;
-		dlist_push_tail(list_of(name_hash), &waiter->node);
-		pg_atomic_fetch_add_u32(&waiters->nwaiting, 1);
+		waiter->waits = false;
+		pg_atomic_fetch_add_u32(&waiters->ntaken, 1);
 		my_wait = waiter;
 	}
 	LWLockRelease(coord_shared->queue_waiter_lock);
 	return waiter != NULL;
 }
 
-/* Wait no more, if this backend does; the next one is first then. */
+/* Wait for a queue from now, in the entry that was taken. */
+void
+coord_queue_waiter_enter(const char *queue, TimestampTz until)
+{
+	QueueWaiter *waiter = my_wait;
+	uint64		name_hash[2];
+
+	coord_ready_hash(queue, name_hash);
+	LWLockAcquire(coord_shared->queue_waiter_lock, LW_EXCLUSIVE);
+	waiter->dbid = MyDatabaseId;
+	memcpy(waiter->name_hash, name_hash, sizeof(name_hash));
+	waiter->first = first_for(MyDatabaseId, name_hash) == NULL;
+	waiter->until = until;
+	pg_atomic_write_u32(&waiter->look, 0);
+	pg_atomic_write_u64(&waiter->resources, 0);
+	waiter->latch = MyLatch;
+	waiter->waits = true;
+	dlist_push_tail(list_of(name_hash), &waiter->node);
+	LWLockRelease(coord_shared->queue_waiter_lock);
+}
+
+/* Wait no more, if this backend does or was about to; the next one is first then. */
 void
 coord_queue_waiter_leave(void)
 {
@@ -193,8 +206,9 @@ coord_queue_waiter_leave(void)
 		return;
 	my_wait = NULL;
 	LWLockAcquire(coord_shared->queue_waiter_lock, LW_EXCLUSIVE);
-	dlist_delete(&waiter->node);
-	if (waiter->first)
+	if (waiter->waits)
+		dlist_delete(&waiter->node);
+	if (waiter->waits && waiter->first)
 	{
 		QueueWaiter *next = first_for(waiter->dbid, waiter->name_hash);
 
@@ -206,7 +220,7 @@ coord_queue_waiter_leave(void)
 	}
 	waiter->role = InvalidOid;
 	dlist_push_head(&waiters->free, &waiter->node);
-	pg_atomic_fetch_sub_u32(&waiters->nwaiting, 1);
+	pg_atomic_fetch_sub_u32(&waiters->ntaken, 1);
 	LWLockRelease(coord_shared->queue_waiter_lock);
 }
 

@@ -11,7 +11,8 @@ extern Size coord_queue_waiters_size(void);
 extern void coord_queue_waiters_init(void);
 
 /* for who waits */
-extern bool coord_queue_waiter_enter(const char *queue, TimestampTz until);
+extern bool coord_queue_waiter_reserve(void);
+extern void coord_queue_waiter_enter(const char *queue, TimestampTz until);
 extern void coord_queue_waiter_leave(void);
 extern void coord_queue_waiter_looks(void);
 extern void coord_queue_waiter_needs(const char *resource_key);

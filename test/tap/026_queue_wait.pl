@@ -322,6 +322,12 @@ is(sql(q{SELECT string_agg(DISTINCT wait_event, ' ') FROM pg_stat_activity WHERE
 my ($ret, $out, $err) = $node->psql('postgres', q{\set VERBOSITY verbose
 CALL coord.queue_wait('q')});
 like($err, qr/53400:.*too many sessions wait for queues.*coord\.max_queue_waiters/s, 'one more than coord.max_queue_waiters is refused');
+$node->psql('postgres', q{CREATE TABLE written (n int);
+DO $$ BEGIN INSERT INTO written VALUES (1); CALL coord.queue_wait('q'); END $$});
+is(sql('SELECT count(*) FROM written'), '0', 'and what its transaction did before is undone');
+sql(q{
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$;
+	CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON written DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()});
 create('');
 is_woken('a new task');
 like($_->query('SELECT 1'), qr/it has ended/, 'it ends all waits, as long as nobody claims it') for @more;
@@ -429,6 +435,9 @@ create('');
 is_woken('a new task, though somebody is about to wait,');
 $other->query_safe('SELECT pg_advisory_unlock(77)');
 like($slow->query('SELECT 1'), qr/it has ended/, 'who finds it, too');
+is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CALL%' AND state = 'active'}), '0', 'nobody waits');
+($ret, $out, $err) = $node->psql('postgres', q{DO $$ BEGIN INSERT INTO written VALUES (1); CALL coord.queue_wait('q'); END $$;} x 5, on_error_stop => 0);
+is(scalar(() = $err =~ /ERROR:  no$/mg), 5, 'whose transaction cannot be committed does not wait, nor takes a place from others');
 $slow->quit;
 finish_all();
 
