@@ -95,7 +95,7 @@ is($answer, '240', 'or are compressed where they are stored');
 takes_less($mb, $one + 30, 'which they stay meanwhile');
 is($node->safe_psql('postgres', q{
 	SELECT jsonb_array_length(coord.rpc(jsonb_build_object('jsonrpc', '2.0', 'id', 1, 'method', 'task.claim', 'params',
-		jsonb_build_object('agent_id', id, 'queue', 'large', 'max_tasks', 10000))) -> 'result' -> 'tasks') FROM coord.agent}), '33',
+		jsonb_build_object('agent_id', id, 'queue', 'large', 'max_tasks', 10000, 'lease_ttl', 3600))) -> 'result' -> 'tasks') FROM coord.agent}), '33',
 	'by JSON-RPC, too, whose answer has room for that');
 $node->safe_psql('postgres', q{
 	SELECT count(coord.task_create('t', to_jsonb(repeat(E'\x01', 170000)), queue => 'escaped')) FROM generate_series(1, 80)});
