@@ -478,8 +478,8 @@ COMMENT ON FUNCTION coord.version() IS
 $$The version of the loaded library. Takes no arguments.
 Returns, for example, 1.1.$$;
 
--- What every role is given that is given anything.  One that had no USAGE before has lost its
--- grants, by DROP OWNED for example; they do not come back.
+-- What every role is given that is given anything.  One that did not have it before has lost its
+-- grants, by DROP OWNED for example; they do not come back, though it may have got USAGE again.
 CREATE OR REPLACE FUNCTION coord.grant_to(role name) RETURNS oid
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -492,8 +492,9 @@ BEGIN
 	END IF;
 	-- GRANT itself does not wait for another one of the same object: it fails
 	LOCK TABLE coord.queue_grant IN SHARE ROW EXCLUSIVE MODE;
-	IF NOT EXISTS (SELECT FROM pg_namespace n, aclexplode(n.nspacl) a
-		WHERE n.nspname = 'coord' AND a.grantee = role_oid) THEN
+	IF NOT EXISTS (SELECT FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = 'coord' AND a.grantee = role_oid) OR
+		NOT EXISTS (SELECT FROM pg_proc p, aclexplode(p.proacl) a WHERE p.oid = 'coord.version()'::regprocedure AND a.grantee = role_oid)
+	THEN
 		DELETE FROM coord.queue_grant g WHERE g.role = role_oid;
 		DELETE FROM coord.monitor_grant g WHERE g.role = role_oid;
 	END IF;

@@ -103,13 +103,14 @@ TaskSpec *
 coord_task_specs(Jsonb *tasks, int *n)
 {
 	TaskSpec   *specs = read_objects(tasks, sizeof(TaskSpec), read_member, n);
+	Jsonb	   *empty = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 
 	for (int i = 0; i < *n; i++)
 	{
 		if (specs[i].type == NULL)
 			missing_member(i + 1, "type");
 		if (specs[i].payload == NULL)
-			specs[i].payload = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+			specs[i].payload = empty;
 		if (!specs[i].has_run_at)
 			specs[i].run_at = DT_NOBEGIN;
 	}
@@ -157,6 +158,18 @@ int_member(JsonbValue *value, const char *key, int number)
 	if (error)
 		bad_member(number, key, "an integer");
 	return result;
+}
+
+/* A payload, which takes no more memory than it has bytes: there may be very many. */
+static Jsonb *
+payload_member(JsonbValue *value, const char *key)
+{
+	Jsonb	   *payload = coord_check_payload(JsonbValueToJsonb(value), key);
+	Jsonb	   *copy = palloc(VARSIZE(payload));
+
+	memcpy(copy, payload, VARSIZE(payload));
+	pfree(payload);
+	return copy;
 }
 
 /* Read a string by a type's input function, which has no effects, so that its error can be replaced. */
@@ -243,7 +256,7 @@ read_completion_member(void *element, const char *key, JsonbValue *value, int nu
 		completion->has_token = true;
 	}
 	else if (strcmp(key, "result") == 0)
-		completion->result = coord_check_payload(JsonbValueToJsonb(value), key);
+		completion->result = payload_member(value, key);
 	else
 		unknown_member(number, key);
 }
@@ -257,7 +270,7 @@ read_member(void *element, const char *key, JsonbValue *value, int number)
 	if (strcmp(key, "type") == 0)
 		spec->type = coord_check_name(string_member(value, key, number), key);
 	else if (strcmp(key, "payload") == 0)
-		spec->payload = coord_check_payload(JsonbValueToJsonb(value), key);
+		spec->payload = payload_member(value, key);
 	else if (strcmp(key, "queue") == 0)
 		spec->queue = coord_check_name(string_member(value, key, number), key);
 	else if (strcmp(key, "priority") == 0)

@@ -94,12 +94,12 @@ identity_meet_client(Json client_info)
 
 	initStringInfo(&buf);
 	appendStringInfoChar(&buf, '{');
-	/* what jsonb cannot have is left out, rather than the agent */
+	/* what jsonb cannot have, or makes too long, is left out, rather than the agent */
 	if (client_name != NULL && client_info.kind == JSON_KIND_OBJECT && client_info.len <= MAX_CLIENT_INFO)
 	{
 		char	   *text = json_text(client_info);
 
-		if (strstr(text, "\\u") == NULL)
+		if (strstr(text, "\\u") == NULL && !json_has_number(client_info))
 			appendStringInfo(&buf, "\"client\": %s, ", text);
 		free(text);
 	}

@@ -140,7 +140,7 @@ check(JsonLexContext *lex)
 	}
 }
 
-/* The value of a text that is known to be JSON, as what the server answers is. */
+/* The value of a text that is known to be JSON, as what the server answers is; ABSENT if it is not, as far as that is seen. */
 Json
 json_trusted(const char *text, size_t len)
 {
@@ -193,7 +193,8 @@ value_at(JsonLexContext *lex)
 			depth--;
 		if (depth == 0)
 			break;
-		(void) json_lex(lex);
+		if (json_lex(lex) != JSON_SUCCESS || lex->token_type == JSON_TOKEN_END)
+			return JSON_NONE;	/* what was to be trusted is no JSON */
 	}
 	value.len = lex->token_terminator - value.text;
 	return value;
@@ -337,6 +338,22 @@ char *
 json_text(Json value)
 {
 	return value.kind == JSON_KIND_ABSENT ? NULL : pnstrdup(value.text, value.len);
+}
+
+/* Whether there is a number in a value, however deep. */
+bool
+json_has_number(Json value)
+{
+	JsonLexContext *lex;
+	bool		found = false;
+
+	if (value.kind == JSON_KIND_ABSENT)
+		return false;
+	lex = coord_json_lexer(value.text, (int) value.len, false);
+	while (!found && json_lex(lex) == JSON_SUCCESS && lex->token_type != JSON_TOKEN_END)
+		found = lex->token_type == JSON_TOKEN_NUMBER;
+	coord_json_lexer_free(lex);
+	return found;
 }
 
 bool

@@ -50,6 +50,7 @@ extern bool json_same(Json a, Json b);
 extern bool json_is_true(Json value);
 extern char *json_string(Json value);
 extern char *json_text(Json value);
+extern bool json_has_number(Json value);
 extern bool json_number(Json value, double *number);
 extern bool json_time(Json value, double *epoch);
 

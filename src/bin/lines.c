@@ -123,7 +123,7 @@ lines_next(char **line, size_t *len)
 	}
 }
 
-/* Add a line to what is to be written. */
+/* Add a line to what is to be written.  Between the tokens of JSON, where alone it may be, a line's end is a space. */
 void
 lines_put(const char *line, size_t len)
 {
@@ -138,6 +138,8 @@ lines_put(const char *line, size_t len)
 		output.start = 0;
 	}
 	appendBinaryStringInfo(&output.data, line, (int) len);
+	for (char *end = output.data.data + output.data.len - len; (end = memchr(end, '\n', output.data.data + output.data.len - end)) != NULL;)
+		*end = ' ';
 	appendStringInfoChar(&output.data, '\n');
 }
 

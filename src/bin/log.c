@@ -47,6 +47,11 @@ log_write(LogLevel level, const char *fmt,...)
 	len += vsnprintf(line + len, sizeof(line) - len, fmt, args);
 	va_end(args);
 	len = Min(len, (int) sizeof(line) - 1);
+	for (int i = 0; i < len; i++)
+	{
+		if ((unsigned char) line[i] < ' ')
+			line[i] = ' ';		/* in a name, say */
+	}
 	line[len++] = '\n';
 
 	if (poll(&stderr_fd, 1, 0) == 1 && (stderr_fd.revents & POLLOUT) != 0)

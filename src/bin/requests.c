@@ -228,6 +228,13 @@ served(Request *request, const char *text, double server_now)
 	Outcome		outcome;
 	int64		now = timer_now();
 
+	if (answer.kind == JSON_KIND_ABSENT)
+	{
+		Fault		fault = {CODE_INTERNAL, "XX000", false, "the server's answer is not JSON", NULL, NULL};
+
+		refuse(request, &fault);
+		return;
+	}
 	if (request->cancelled || request->wait_until != 0)
 		message_outcome(&request->message, answer, &outcome);
 	if (request->cancelled)
@@ -256,11 +263,11 @@ respond(Request *request, const char *text)
 	Json		id = request->message.id;
 
 	if (id.kind == JSON_KIND_ABSENT || json_member(answer, "id").kind != JSON_KIND_ABSENT)
-		lines_put(text, strlen(text));
+		lines_put(answer.text, answer.len);
 	else
 	{
 		/* the server could not read it where we can */
-		char	   *with_id = psprintf("{\"id\": %.*s, %s", (int) id.len, id.text, answer.text + 1);
+		char	   *with_id = psprintf("{\"id\": %.*s, %.*s", (int) id.len, id.text, (int) answer.len - 1, answer.text + 1);
 
 		lines_put(with_id, strlen(with_id));
 		pfree(with_id);

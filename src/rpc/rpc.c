@@ -245,12 +245,11 @@ answer_size(Jsonb *answer)
 	return VARSIZE(answer) + coord_json_growth(answer, MAX_ANSWER_BYTES);
 }
 
-/* Error when a result of so many bytes, or more, would make the answer too large. */
+/* Error when a result of so many bytes, or more, would make the answer too large; it is formed also where nobody is told. */
 void
 rpc_check_answer(const RpcRequest *request, Size bytes)
 {
-	if (!request->is_notification)
-		check_size(request->batch->answered + bytes, MAX_ANSWER_BYTES, "answer");
+	check_size(request->batch->answered + bytes, MAX_ANSWER_BYTES, "answer");
 }
 
 /* The response to a request that was served; an error, so that it is undone, when it cannot be given. */

@@ -2,7 +2,7 @@
 -- only as its own agents, a monitor only look; and nobody touches the stored
 -- rows.
 BEGIN;
-SELECT plan(168);
+SELECT plan(171);
 
 CREATE ROLE pgtap_fresh;
 CREATE ROLE pgtap_agent;
@@ -236,6 +236,17 @@ SELECT lives_ok($$DROP ROLE pgtap_monitor$$, 'a role whose rights were revoked c
 SET ROLE pgtap_stranger;
 SELECT lives_ok($$SELECT coord.agent_register('pgtap-stranger')$$, 'other roles keep their rights');
 RESET ROLE;
+
+-- What DROP OWNED has taken away does not come back with another grant.
+CREATE ROLE pgtap_returns;
+SELECT coord.grant_agent('pgtap_returns'), coord.grant_monitor('pgtap_returns', payloads => true);
+DROP OWNED BY pgtap_returns;
+GRANT USAGE ON SCHEMA coord TO pgtap_returns;
+SELECT coord.grant_agent('pgtap_returns', 'only');
+SELECT is((SELECT array_agg(queue) FROM coord.queue_grant WHERE role = 'pgtap_returns'::regrole), '{only}', 'after DROP OWNED a grant gives its queue only');
+SELECT is((SELECT count(*)::int FROM coord.monitor_grant WHERE role = 'pgtap_returns'::regrole), 0, 'and no payloads');
+SELECT coord.grant_agent('pgtap_returns', 'other');
+SELECT is((SELECT array_agg(queue ORDER BY queue) FROM coord.queue_grant WHERE role = 'pgtap_returns'::regrole), '{only,other}', 'a further one adds its queue');
 
 SELECT * FROM finish();
 ROLLBACK;

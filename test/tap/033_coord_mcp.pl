@@ -70,6 +70,32 @@ pass('a name that is in use is worth a warning');
 $_->finish for $again, $named;
 unlike($named->log, qr/active already/, 'one that is not is none');
 
+my $odd = McpClient->new($node, '--log-level', 'info');
+$odd->send_line('{"jsonrpc": "2.0", "id": "odd", "method": "initialize", "params": {"protocolVersion": "2025-11-25", "capabilities": {},
+	"clientInfo": {"name": "odd\none", "version": "1", "size": 1e999999}}}' =~ s/\n\t//r);
+ok($odd->answer('odd')->{error}, 'a client that says of itself what no number can be is refused');
+ok($odd->initialize->{result}, 'but when it says it right, it is served');
+ok($odd->tool('agent_heartbeat')->{id}, 'and has its agent');
+$odd->finish;
+like($odd->log, qr/registered agent "odd one-/, 'whose name is in one line of the log');
+
+# a database that has a schema coord of somebody else's
+for my $answer ('[[[', qq({"id": 1,\n"result": {}}\n{"jsonrpc": "2.0", "method": "notifications/message"}))
+{
+	$node->safe_psql('postgres', 'DROP DATABASE IF EXISTS other');
+	$node->safe_psql('postgres', 'CREATE DATABASE other');
+	$node->safe_psql('other', qq{
+		CREATE SCHEMA coord;
+		CREATE FUNCTION coord.mcp(text, text) RETURNS text LANGUAGE sql AS 'SELECT \$answer\$$answer\$answer\$';
+		CREATE FUNCTION coord.agent_register(text, text, interval, jsonb, OUT id uuid, OUT heartbeat_timeout interval, OUT registered_at timestamptz)
+		LANGUAGE sql AS 'SELECT gen_random_uuid(), interval ''1 h'', now()'});
+	my $deceived = McpClient->new($node, 'dbname=other');
+	my $told = $deceived->answer($deceived->ask('initialize', { protocolVersion => '2025-11-25', capabilities => {}, clientInfo => { name => 'x', version => '1' } }));
+	is($told->{error}{message} // 'it has a result', $answer eq '[[[' ? "the server's answer is not JSON" : 'it has a result', 'what a server answers is one answer, or an error');
+	is($deceived->finish, 0, 'and does not keep the bridge from its end');
+	is(scalar @{ $deceived->{lines} }, 0, 'nor does anything else come of it');
+}
+
 my $long = McpClient->new($node);
 ok($long->initialize(undef, "\x{e9}" x 400)->{result}, 'a client may have a long name');
 is(sql(q{SELECT count(*) FROM coord.agent WHERE octet_length(name) = 2 * 252 + 7 AND status = 'active'}), '1', 'which is cut between characters');

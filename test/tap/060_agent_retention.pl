@@ -144,8 +144,9 @@ is(sql(q{SET ROLE stranger; SELECT count(*) FROM coord.lease}), '1', 'it sees');
 # ---- what is in other transactions' hands
 
 my $other = $node->background_psql('postgres', on_error_stop => 1);
-crash('locked', 'free');
+sql(q{SELECT coord.agent_register('locked', heartbeat_timeout => '1 h')});
 $other->query_safe(q{BEGIN; SELECT FROM coord.agent_data WHERE name = 'locked' FOR KEY SHARE});
+crash('locked', 'free');
 ok(is_soon('free', 'retired'), 'an agent is retired though another one is locked');
 is(status('locked'), 'inactive', 'that one stays as it is');
 $other->query_safe('COMMIT');

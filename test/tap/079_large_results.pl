@@ -66,6 +66,9 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM coord.event WH
 ($mb, $answer) = costs(q{SELECT coord.rpc('{"jsonrpc": "2.0", "id": 1, "method": "event.list", "params": {"channel": "compressed", "max_events": 10000}}') -> 'error' ->> 'message'});
 is($answer, 'the answer is too large', 'and as large for an answer as what is not');
 takes_less($mb, $little + 300, 'so that it is refused as early');
+($mb, $answer) = costs(q{SELECT coord.rpc('{"jsonrpc": "2.0", "method": "event.list", "params": {"channel": "compressed", "max_events": 10000}}') IS NULL});
+is($answer, 't', 'where nobody is told, too');
+takes_less($mb, $little + 300, 'and as early');
 
 # ---- arguments
 
@@ -75,6 +78,12 @@ my $many = q{(SELECT '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "param
 ($mb, $answer) = costs("SELECT coord.mcp($many, '{\"queue\": \"q\"}') ->> 'result' LIKE '%Task 1 has no%type%'");
 is($answer, 't', 'the first task that is not right is refused');
 takes_less($mb, $little + 100, 'before all have been given the defaults of the session');
+
+my $tiny = q{(SELECT ('[' || string_agg('{"type": "t", "queue": "tiny"}', ',') || ']')::jsonb FROM generate_series(1, 50000))};
+($little) = costs("SELECT jsonb_typeof($tiny)");
+($mb, $answer) = costs("SELECT count(*) FROM coord.task_create_many($tiny)");
+is($answer, '50000', 'many small tasks are created');
+takes_less($mb, $little + 50, 'and take little more than they are long');
 
 # ---- tasks
 
